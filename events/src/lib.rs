@@ -1,0 +1,1 @@
+//! What happened: event types, the wire format and the Stream port.

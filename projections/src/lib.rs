@@ -1,0 +1,1 @@
+//! What we conclude: pure folds, rows and the Store port.
