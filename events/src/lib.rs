@@ -1,1 +1,4 @@
-//! What happened: event types, the wire format and the Stream port.
+//! What happened: event types, the wire format, the Stream port and its adapters. Nothing here concludes anything.
+
+pub mod position;
+pub mod stream;
