@@ -1,0 +1,1 @@
+//! The laws of the Stream port: every adapter runs this suite.
