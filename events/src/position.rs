@@ -206,11 +206,14 @@ impl HashRange {
     /// The ring cut into `count` ranges of equal size (the last takes the rest), as Kinesis cuts a new stream.
     pub fn even(count: std::num::NonZeroU16) -> Vec<Self> {
         let count = u128::from(count.get());
+        if count == 1 {
+            return vec![Self { from: HashKey(0), through: HashKey(u128::MAX) }];
+        }
         let width = u128::MAX / count + u128::from(u128::MAX % count == count - 1);
         (0..count)
             .map(|i| {
                 let through = if i + 1 == count { u128::MAX } else { width * (i + 1) - 1 };
-                Self { from: HashKey(width.wrapping_mul(i)), through: HashKey(through) }
+                Self { from: HashKey(width * i), through: HashKey(through) }
             })
             .collect()
     }

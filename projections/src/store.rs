@@ -1,0 +1,243 @@
+//! The Store port: rows that only move forward, and the resume points of shards. It never looks into a row's body.
+//!
+//! Invariants that every adapter keeps (the suite in `law` checks them):
+//! - A row is replaced only by one with a higher `applied_through`; whoever comes with less has lost, and is told so.
+//! - A resume point only moves forward, and once it stands, every row and part of its commit stands too.
+//! - `read` and `scan` see every write that was acknowledged before they began.
+
+#[cfg(feature = "law")]
+pub mod law;
+
+use std::{future::Future, num::NonZeroUsize};
+
+use bytes::Bytes;
+use events::position::{SequenceNumber, ShardId};
+
+/// Most bytes of a row's body: a DynamoDB item holds 400 KB with its names (DynamoDB developer guide, "Service quotas").
+pub const ROW_BYTES_MAX: usize = 380_000;
+/// Most bytes of one part of a snapshot, for the same reason.
+pub const PART_BYTES_MAX: usize = 380_000;
+/// Most bytes of a tenant's or a subject's name: a DynamoDB sort key holds 1,024 bytes in all.
+pub const NAME_BYTES_MAX: usize = 900;
+
+/// What kind of fact a row holds. The numbers are stored: never reuse one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Kind {
+    /// All metrics of one service and minute. Subject: service. At: window start, Unix seconds.
+    Window = 1,
+    /// Bytes of one slice of one object or file that were taken. Subject: origin and slice. At: 0.
+    Taken = 2,
+    /// The highest counter of one producer, and the bytes of its last batches. Subject: producer. At: 0.
+    Producer = 3,
+    /// Lines accepted, folded, skipped, duplicate and dead. Subject: empty. At: minute of the fold's time, Unix seconds.
+    Balance = 4,
+    /// Records that could not be decoded. Subject: empty. At: arrival, Unix seconds.
+    DeadLetter = 5,
+    /// A service that was seen. Subject: service. At: 0.
+    Service = 6,
+    /// A definition's body. Subject: kind and name. At: 0 for the newest, else its place in the order.
+    Definition = 7,
+    /// An alarm's state. Subject: alarm. At: 0.
+    Alarm = 8,
+    /// One change of an alarm's state. Subject: alarm. At: time of evaluation, Unix seconds.
+    Transition = 9,
+}
+
+impl Kind {
+    /// Every kind, in stored order.
+    pub const ALL: [Self; 9] = [
+        Self::Window,
+        Self::Taken,
+        Self::Producer,
+        Self::Balance,
+        Self::DeadLetter,
+        Self::Service,
+        Self::Definition,
+        Self::Alarm,
+        Self::Transition,
+    ];
+}
+
+/// Which replay of the stream a row belongs to. 0 is the first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Generation(pub u32);
+
+/// All rows of one kind about one subject: what a reader asks for, in order of time.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Subject {
+    /// The wall: comes from the credential, first in every key. At most `NAME_BYTES_MAX` bytes, no NUL.
+    pub tenant: String,
+    /// The replay.
+    pub generation: Generation,
+    /// The kind.
+    pub kind: Kind,
+    /// What it is about; at most `NAME_BYTES_MAX` bytes, no NUL.
+    pub name: String,
+}
+
+/// A row's full name. The field order is the order of rows in a scan.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RowKey {
+    /// What it is about.
+    pub subject: Subject,
+    /// Place in time within the subject; its unit is the kind's.
+    pub at: i64,
+    /// The shard whose fold wrote it: a row is a partial.
+    pub shard: ShardId,
+    /// Number of the page, where one subject's row is too large for one item.
+    pub page: u32,
+}
+
+/// A row as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// Its name.
+    pub key: RowKey,
+    /// The first record of the shard that it holds something of: older than the stream's oldest means "cannot be recomputed".
+    pub applied_from: SequenceNumber,
+    /// It holds all that the shard's records up to and including this one say about its key.
+    pub applied_through: SequenceNumber,
+    /// Revision of the fold that made it.
+    pub fold_revision: u32,
+    /// Meaning given by its kind.
+    pub body: Bytes,
+}
+
+/// What became of a row that was offered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Written {
+    /// It stands.
+    Stored,
+    /// A row through this position, at or past the one offered, stood there and still stands.
+    Lost(SequenceNumber),
+}
+
+/// Names a part of a snapshot; nobody else uses the name, and what it names never changes.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PartName(pub String);
+
+/// A shard's resume point: reading goes on after `position` with the state that the parts hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// The replay.
+    pub generation: Generation,
+    /// The shard.
+    pub shard: ShardId,
+    /// Every row touched up to it is durable through it.
+    pub position: SequenceNumber,
+    /// Revision of the fold that made the parts.
+    pub fold_revision: u32,
+    /// The snapshot, in order.
+    pub parts: Vec<PartName>,
+}
+
+/// A commit: rows first, each by its condition, then the resume point by its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Commit {
+    /// Rows, no key twice.
+    pub rows: Vec<Row>,
+    /// New parts; those that did not change are only named in the checkpoint.
+    pub parts: Vec<(PartName, Bytes)>,
+    /// The new resume point.
+    pub checkpoint: Checkpoint,
+}
+
+/// What became of a commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Committed {
+    /// In the order of the commit's rows.
+    pub rows: Vec<Written>,
+    /// `Err`: another worker's resume point at or past this one stands; its position. Rows that were stored stay stored.
+    pub checkpoint: Result<(), SequenceNumber>,
+}
+
+/// A write that was not acknowledged. The caller's only question: may it have happened?
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WriteError {
+    /// Nothing was written.
+    #[error("nothing was written to the store: {0}")]
+    NotWritten(String),
+    /// Some, all or none may be written. The same write again is harmless: it stores or it has lost to itself.
+    #[error("the store's answer was lost; the write may have happened: {0}")]
+    Unknown(String),
+}
+
+/// A read that was not answered; nothing changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// Try again later.
+    #[error("the store could not be read: {0}")]
+    Unavailable(String),
+    /// What is stored is not what was written: stop, and ask a person.
+    #[error("{0}")]
+    Damaged(String),
+}
+
+/// A range of rows of one subject, or of all subjects of one kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Span {
+    /// One subject's rows with `from <= at < to`.
+    Of {
+        /// The subject.
+        subject: Subject,
+        /// First place in time.
+        from: i64,
+        /// First place in time that is not wanted.
+        to: i64,
+    },
+    /// Every row of a kind: for lists that are small by nature (services, alarms, definitions) and for `verify`.
+    All {
+        /// The tenant; `None`: every tenant's. Only for `verify`, never for a reader with a credential.
+        tenant: Option<String>,
+        /// The replay.
+        generation: Generation,
+        /// The kind.
+        kind: Kind,
+    },
+}
+
+/// Rows in key order, and where to go on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rows {
+    /// May be fewer than the limit, even none, although more will come.
+    pub rows: Vec<Row>,
+    /// The last key looked at; `None`: the end.
+    pub next_after: Option<RowKey>,
+}
+
+/// The role that DynamoDB and the embedded database play.
+pub trait Store: Send + Sync {
+    /// Writes rows, each on its own condition. Empty: nothing. The same row twice: stored, then lost to itself.
+    fn write(&self, rows: Vec<Row>) -> impl Future<Output = Result<Vec<Written>, WriteError>> + Send;
+
+    /// Writes rows and parts, then moves the resume point. The embedded adapter does all in one transaction, others row by row: a crash in
+    /// between leaves rows ahead of the resume point, which the fold knows how to meet. Parts that no resume point names are removed.
+    fn commit(&self, commit: Commit) -> impl Future<Output = Result<Committed, WriteError>> + Send;
+
+    /// The resume point of a shard, with the bodies of its parts in order.
+    fn checkpoint(
+        &self,
+        generation: Generation,
+        shard: &ShardId,
+    ) -> impl Future<Output = Result<Option<(Checkpoint, Vec<Bytes>)>, ReadError>> + Send;
+
+    /// Reads rows by key, consistently; the answers stand in the order of the keys.
+    fn read(&self, keys: &[RowKey]) -> impl Future<Output = Result<Vec<Option<Row>>, ReadError>> + Send;
+
+    /// Reads a range in key order, after a key that an earlier page ended with.
+    fn scan(
+        &self,
+        span: &Span,
+        after: Option<&RowKey>,
+        limit: NonZeroUsize,
+    ) -> impl Future<Output = Result<Rows, ReadError>> + Send;
+
+    /// Removes rows that are past their time; those of a kind with `at < before`. Returns how many.
+    fn expire(
+        &self,
+        generation: Generation,
+        kind: Kind,
+        before: i64,
+    ) -> impl Future<Output = Result<u64, WriteError>> + Send;
+}

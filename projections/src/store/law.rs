@@ -1,0 +1,1 @@
+//! The laws of the Store port: every adapter runs this suite.
