@@ -1,4 +1,9 @@
 //! What happened: event types, the wire format, the Stream port and its adapters. Nothing here concludes anything.
 
+pub mod cut;
+pub mod event;
+pub mod identity;
+pub mod pack;
 pub mod position;
 pub mod stream;
+pub mod wire;

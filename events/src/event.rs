@@ -1,0 +1,113 @@
+//! What happened, in the past tense. The only things besides log lines that change a projection.
+//!
+//! Names and fields are stored for as long as the archive lives: add, never rename. `wire/format.md` describes them for other languages.
+
+use serde::{Deserialize, Serialize};
+
+use crate::position::{SequenceNumber, ShardId};
+
+/// Most events in one batch.
+pub const BATCH_EVENTS_MAX: usize = 10_000;
+
+/// One event.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Event {
+    /// A minute passed: gives every shard a time even in silence.
+    Ticked(Ticked),
+    /// A shard tells an alarm's home what it has seen of watched metrics.
+    RolledUp(RolledUp),
+    /// Somebody applied a definition. Its revision is its position on the control key.
+    Defined(Defined),
+    /// An API wrote metric values.
+    Measured(Measured),
+    /// A person confirmed that the host's clock is right although it stands before the last stamp: the only record that lowers time.
+    TimeReset(TimeReset),
+}
+
+/// See [`Event::Ticked`]. Says nothing about time itself: the stream's own stamp on it does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ticked {
+    /// The highest revision of definitions that the ticker has read back from the store.
+    pub definitions: SequenceNumber,
+    /// The shards that were open: who has to speak before an alarm is decided.
+    pub open_shards: Vec<ShardId>,
+    /// Revision of the fold that is in force from here on.
+    pub fold_revision: u32,
+}
+
+/// See [`Event::RolledUp`]. State, not a difference: a higher position of the same source replaces a lower.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RolledUp {
+    /// Who speaks.
+    pub source: ShardId,
+    /// The tick at which it speaks, in its own log.
+    pub source_position: SequenceNumber,
+    /// Its time at that tick, Unix milliseconds.
+    pub source_time_ms: i64,
+    /// Watched windows that changed since it last spoke to this home; none: it has nothing new to say.
+    pub windows: Vec<RolledWindow>,
+}
+
+/// One window of one watched series, as far as its shard has folded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RolledWindow {
+    /// The tenant.
+    pub tenant: String,
+    /// The series, encoded as in rows.
+    #[serde(with = "serde_bytes")]
+    pub series: Vec<u8>,
+    /// Window start, Unix seconds.
+    pub start_secs: i64,
+    /// Its distribution, encoded as in rows.
+    #[serde(with = "serde_bytes")]
+    pub value: Vec<u8>,
+}
+
+/// See [`Event::Defined`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Defined {
+    /// `alarm`, for now.
+    pub kind: String,
+    /// Unique within tenant and kind: a second definition replaces the first.
+    pub name: String,
+    /// The definition as JSON text, as it was checked. `null`: no longer defined.
+    pub body: String,
+    /// Who applied it.
+    pub by: String,
+}
+
+/// See [`Event::Measured`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Measured {
+    /// The values; each is one unit of the balance.
+    pub data: Vec<Datum>,
+}
+
+/// One value of one metric, in the terms of CloudWatch's PutMetricData.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Datum {
+    /// Namespace; built-in metrics of logs have `Weir/Logs`.
+    pub namespace: String,
+    /// Metric name.
+    pub metric: String,
+    /// Service that it belongs to; absent: the batch's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+    /// Exact set of dimensions, any order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dimensions: Vec<(String, String)>,
+    /// Unix milliseconds; absent: the batch's `read_at_ms`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_ms: Option<i64>,
+    /// Finite, within ±2^360.
+    pub value: f64,
+    /// One of CloudWatch's units; `None` is one of them.
+    pub unit: String,
+}
+
+/// See [`Event::TimeReset`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimeReset {
+    /// The stamp that stood before, Unix milliseconds.
+    pub was_ms: i64,
+}

@@ -1,0 +1,259 @@
+//! Bytes in, batches out: the one packer that files, standard input and HTTP bodies go through. Pure: reads no file and asks no clock.
+//!
+//! Invariants:
+//! - The batches' extents follow each other without gap or overlap and cover every byte pushed.
+//! - At most `WINDOW_BYTES_MIN + target` bytes are held, however long a line is.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use memchr::memchr;
+
+use crate::{
+    cut::{Cut, LINE_KEPT_BYTES, WINDOW_BYTES_MIN, next_cut},
+    identity::{Origin, Producer},
+    position::SequenceNumber,
+    wire::{self, Codec, Content, Edit, Extent, Header, Removed},
+};
+
+/// Who speaks in a packer's batches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Identity {
+    /// Bytes of an origin, from this offset on.
+    Origin {
+        /// What they are read from.
+        origin: Origin,
+        /// Offset of the first byte that will be pushed.
+        from: u64,
+    },
+    /// Bytes from nowhere: each batch takes the next counter.
+    Producer(Producer),
+}
+
+/// What all batches of one packer share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// The tenant.
+    pub tenant: String,
+    /// The service of lines that name none.
+    pub service: Option<String>,
+    /// The identity of what is pushed.
+    pub identity: Identity,
+    /// When it was read, Unix milliseconds.
+    pub read_at_ms: i64,
+    /// The highest revision of definitions known.
+    pub definitions: Option<SequenceNumber>,
+}
+
+/// A batch ready to be put on the stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Packed {
+    /// Decides its shard.
+    pub partition_key: String,
+    /// The payload.
+    pub data: Bytes,
+    /// Bytes of the source that it covers, after what was covered before.
+    pub covers: u64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Packer {
+    source: Source,
+    codec: Codec,
+    target: usize,
+    /// Offset in the origin of `window[begin]`.
+    offset: u64,
+    window: Vec<u8>,
+    begin: usize,
+    too_long: Option<TooLong>,
+    ready: VecDeque<Packed>,
+}
+
+/// A line that is being passed over: its head, and how much of it was not kept.
+#[derive(Debug)]
+struct TooLong {
+    kept: Vec<u8>,
+    removed: u64,
+}
+
+impl Packer {
+    /// Batches of about `target` bytes of body, packed by `codec`.
+    pub fn new(source: Source, codec: Codec, target: usize) -> Self {
+        let offset = match &source.identity {
+            Identity::Origin { from, .. } => *from,
+            Identity::Producer(_) => 0,
+        };
+        Self { source, codec, target, offset, window: Vec::new(), begin: 0, too_long: None, ready: VecDeque::new() }
+    }
+
+    /// How many bytes to push before asking for batches: fewer work too, and cost more.
+    pub fn appetite(&self) -> usize {
+        (self.target + WINDOW_BYTES_MIN).saturating_sub(self.window.len() - self.begin).max(4 << 10)
+    }
+
+    /// Takes more bytes of the source.
+    pub fn push(&mut self, bytes: &[u8]) {
+        if self.begin > 0 && self.window.len() + bytes.len() > self.window.capacity() {
+            self.window.drain(..self.begin);
+            self.begin = 0;
+        }
+        self.window.extend_from_slice(bytes);
+    }
+
+    /// The next batch, if the bytes so far hold one. `at_end`: no more will be pushed; `None` then means that all is packed.
+    pub fn next(&mut self, at_end: bool) -> Option<Packed> {
+        loop {
+            if let Some(packed) = self.ready.pop_front() {
+                return Some(packed);
+            }
+            if self.too_long.is_some() {
+                if !self.pass_over(at_end) {
+                    return None;
+                }
+                continue;
+            }
+            match next_cut(&self.window[self.begin..], self.offset, at_end, self.target) {
+                Cut::Batch(len) => {
+                    let window = std::mem::take(&mut self.window);
+                    self.pack(&window[self.begin..self.begin + len], vec![], len as u64);
+                    self.window = window;
+                    self.begin += len;
+                }
+                Cut::TooLong => self.too_long = Some(TooLong { kept: Vec::new(), removed: 0 }),
+                Cut::NeedMore => return None,
+            }
+        }
+    }
+
+    /// Consumes the window up to the long line's end; true once the line is packed.
+    fn pass_over(&mut self, at_end: bool) -> bool {
+        let Some(line) = &mut self.too_long else { return true };
+        let rest = &self.window[self.begin..];
+        let newline = memchr(b'\n', rest);
+        let of_line = &rest[..newline.unwrap_or(rest.len())];
+        let keep = of_line.len().min(LINE_KEPT_BYTES - line.kept.len());
+        line.kept.extend_from_slice(&of_line[..keep]);
+        line.removed += (of_line.len() - keep) as u64;
+        self.begin += of_line.len();
+        if newline.is_none() && !at_end {
+            self.window.clear();
+            self.begin = 0;
+            return false;
+        }
+        let Some(TooLong { mut kept, removed }) = self.too_long.take() else { return true };
+        let edit = Edit { body_offset: kept.len() as u32, removed_bytes: removed, reason: Removed::TooLong };
+        if newline.is_some() {
+            self.begin += 1;
+            kept.push(b'\n');
+        }
+        let covers = kept.len() as u64 + removed;
+        self.pack(&kept, vec![edit], covers);
+        true
+    }
+
+    fn pack(&mut self, body: &[u8], edits: Vec<Edit>, covers: u64) {
+        let (extent, producer, partition_key) = match &mut self.source.identity {
+            Identity::Origin { origin, .. } => {
+                let key = origin.partition_key(&self.source.tenant, self.offset);
+                let extent = Extent { origin: origin.clone(), from: self.offset, to: self.offset + covers };
+                (Some(extent), None, key)
+            }
+            Identity::Producer(producer) => {
+                producer.counter += 1;
+                (None, Some(producer.clone()), producer.partition_key(&self.source.tenant))
+            }
+        };
+        let header = Header {
+            tenant: self.source.tenant.clone(),
+            content: Content::Lines,
+            codec: self.codec,
+            raw_len: body.len() as u32,
+            read_at_ms: self.source.read_at_ms,
+            service: self.source.service.clone(),
+            extent,
+            edits,
+            producer,
+            data_key_id: None,
+            definitions: self.source.definitions,
+        };
+        self.ready.push_back(Packed { partition_key, data: wire::encode(&header, body), covers });
+        self.offset += covers;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        cut::LINE_BYTES_MAX,
+        identity::{OriginKind, SLICE_BYTES},
+    };
+
+    fn source(from: u64) -> Source {
+        let origin = Origin { kind: OriginKind::File, name: "/a.log".into(), version: "1".into() };
+        Source {
+            tenant: "local".into(),
+            service: Some("a".into()),
+            identity: Identity::Origin { origin, from },
+            read_at_ms: 1,
+            definitions: None,
+        }
+    }
+
+    fn pack_all(text: &[u8], piece: usize, target: usize, from: u64, codec: Codec) -> Vec<wire::Batch> {
+        let mut packer = Packer::new(source(from), codec, target);
+        let mut batches = vec![];
+        for bytes in text.chunks(piece) {
+            packer.push(bytes);
+            while let Some(packed) = packer.next(false) {
+                batches.push(wire::decode(&packed.data).unwrap());
+            }
+        }
+        while let Some(packed) = packer.next(true) {
+            batches.push(wire::decode(&packed.data).unwrap());
+        }
+        batches
+    }
+
+    #[test]
+    fn a_line_of_any_length_is_named_whole_and_kept_in_part() {
+        let mut text = b"before\n".to_vec();
+        text.extend(vec![b'x'; 3 * LINE_BYTES_MAX]);
+        text.extend(b"\nafter\n");
+        let batches = pack_all(&text, 10_000, 4096, 0, Codec::None);
+        assert_eq!(batches.len(), 3);
+        let long = &batches[1];
+        assert_eq!(long.body.len(), LINE_KEPT_BYTES + 1);
+        let removed = (3 * LINE_BYTES_MAX - LINE_KEPT_BYTES) as u64;
+        assert_eq!(
+            long.header.edits,
+            [Edit { body_offset: LINE_KEPT_BYTES as u32, removed_bytes: removed, reason: Removed::TooLong }]
+        );
+        assert_eq!(batches[2].header.extent.as_ref().unwrap().to, text.len() as u64);
+    }
+
+    proptest! {
+        #[test]
+        fn extents_cover_the_source_and_bodies_are_its_bytes(
+            words in proptest::collection::vec("[a-zC ]{0,9}", 0..80), ended in any::<bool>(), piece in 1usize..50,
+            target in 1usize..100, near in 0u64..300, codec in prop_oneof![Just(Codec::None), Just(Codec::Lz4), Just(Codec::Zstd)],
+        ) {
+            let mut text = words.join("\n").into_bytes();
+            if ended { text.push(b'\n'); }
+            let from = SLICE_BYTES - near;
+            let mut at = from;
+            let mut bytes = vec![];
+            for batch in pack_all(&text, piece, target, from, codec) {
+                let extent = batch.header.extent.unwrap();
+                prop_assert_eq!(extent.from, at);
+                at = extent.to;
+                bytes.extend_from_slice(&batch.body);
+            }
+            prop_assert_eq!(bytes, text);
+        }
+    }
+}
