@@ -53,6 +53,8 @@ pub struct RolledUp {
 pub struct RolledWindow {
     /// The tenant.
     pub tenant: String,
+    /// The service.
+    pub service: String,
     /// The series, encoded as in rows.
     #[serde(with = "serde_bytes")]
     pub series: Vec<u8>,

@@ -1,3 +1,13 @@
 //! What we conclude: pure folds, rows, the Store port and its adapters. The fold knows no clock, no runtime and no store.
 
+pub mod alarm;
+pub mod canonical;
+pub mod cell;
+pub mod definitions;
+pub mod distribution;
+pub mod fold;
+pub mod lines;
+pub mod series;
+pub mod sketch;
 pub mod store;
+pub mod sum;

@@ -1,0 +1,113 @@
+//! Why an alarm changed, in the forms that CloudWatch was seen to write. Decides words only.
+
+use super::{Alarm, Comparison, Point, State};
+
+fn compared(comparison: Comparison) -> &'static str {
+    match comparison {
+        Comparison::GreaterThanOrEqualToThreshold => "greater than or equal to",
+        Comparison::GreaterThanThreshold => "greater than",
+        Comparison::LessThanThreshold => "less than",
+        Comparison::LessThanOrEqualToThreshold => "less than or equal to",
+    }
+}
+
+fn plural(count: usize) -> &'static str {
+    if count == 1 { "" } else { "s" }
+}
+
+/// 1.0, 0.25, 1200.5: a number as CloudWatch prints it.
+fn number(value: f64) -> String {
+    format!("{value:?}")
+}
+
+/// Year, month and day of a day since 1970-01-01 in the Gregorian calendar (Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms").
+fn civil(days: i64) -> (i64, i64, i64) {
+    let shifted = days + 719_468;
+    let era = shifted.div_euclid(146_097);
+    let day_of_era = shifted.rem_euclid(146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
+}
+
+fn clock(secs: i64) -> (i64, i64, i64) {
+    let secs = secs.rem_euclid(86_400);
+    (secs / 3600, secs / 60 % 60, secs % 60)
+}
+
+/// `dd/MM/yy HH:mm:ss`.
+fn short_time(secs: i64) -> String {
+    let ((year, month, day), (hour, minute, second)) = (civil(secs.div_euclid(86_400)), clock(secs));
+    format!("{day:02}/{month:02}/{:02} {hour:02}:{minute:02}:{second:02}", year.rem_euclid(100))
+}
+
+/// `yyyy-MM-ddTHH:mm:ss.SSS+0000`.
+fn long_time(secs: i64) -> String {
+    let ((year, month, day), (hour, minute, second)) = (civil(secs.div_euclid(86_400)), clock(secs));
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.000+0000")
+}
+
+/// The reason of the new state, at most 1,023 characters.
+pub(super) fn text(alarm: &Alarm, to: State, used: &[Point], range: usize) -> String {
+    if used.is_empty() {
+        let n = alarm.evaluation_periods as usize;
+        return format!(
+            "Insufficient Data: {n} datapoint{} {} unknown.",
+            plural(n),
+            if n == 1 { "was" } else { "were" }
+        );
+    }
+    let to_alarm = to == State::Alarm;
+    let counted = used.iter().filter(|point| point.breaching == to_alarm).count();
+    let mut listed: Vec<String> =
+        used.iter().rev().map(|point| format!("{} ({})", number(point.value), short_time(point.start_secs))).collect();
+    let (n, m) = (alarm.evaluation_periods as usize, alarm.datapoints_to_alarm as usize);
+    let (least, arrow) = if to_alarm { (m, "OK -> ALARM") } else { (n - m + 1, "ALARM -> OK") };
+    let missing = n.min(range).saturating_sub(used.len());
+    loop {
+        let text = format!(
+            "Threshold Crossed: {counted} out of the last {n} datapoints [{}] {} {}{} the threshold ({}){} \
+             (minimum {least} datapoint{} for {arrow} transition).",
+            listed.join(", "),
+            if counted == 1 { "was" } else { "were" },
+            if to_alarm { "" } else { "not " },
+            compared(alarm.comparison),
+            number(alarm.threshold),
+            if missing == 0 {
+                String::new()
+            } else {
+                format!(" and {missing} datapoint{} missing", if missing == 1 { " was" } else { "s were" })
+            },
+            plural(least),
+        );
+        if text.len() <= 1023 || listed.len() <= 1 {
+            return text;
+        }
+        listed.truncate(listed.len() * 3 / 4);
+    }
+}
+
+/// The reason for programs.
+pub(super) fn data(alarm: &Alarm, used: &[Point], time_secs: i64) -> String {
+    let mut data = serde_json::json!({
+        "version": "1.0",
+        "queryDate": long_time(time_secs),
+        "statistic": alarm.statistic_name,
+        "period": alarm.period_secs,
+        "recentDatapoints": used.iter().map(|point| point.value).collect::<Vec<_>>(),
+        "threshold": alarm.threshold,
+        "evaluatedDatapoints": used
+            .iter()
+            .rev()
+            .map(|point| serde_json::json!({"timestamp": long_time(point.start_secs), "value": point.value}))
+            .collect::<Vec<_>>(),
+    });
+    if let Some(first) = used.first() {
+        data["startDate"] = long_time(first.start_secs).into();
+        data["unit"] = alarm.series.unit.clone().into();
+    }
+    data.to_string()
+}

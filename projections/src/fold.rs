@@ -1,0 +1,279 @@
+//! The fold of one shard: new rows and effects from old state, a record and the definitions in force, and from nothing else.
+//!
+//! No clock, no store, no runtime: whoever drives it reads what `wants` and `unmet` name, and writes what `commit` gives. Time here is the
+//! highest arrival stamp that the stream put on a record of this shard, this one included.
+//!
+//! One record goes through five steps:
+//!
+//! 1. [`Input::of`] decodes it, or says why it is dead.
+//! 2. [`Shard::wants`] names the marks that decide what is new in it; the driver reads them.
+//! 3. [`Shard::fold`] adds it to the open rows and returns what became of its lines, with the effects.
+//! 4. [`Shard::unmet`] names the rows that it opened; the driver reads them and [`Shard::meet`] takes them in.
+//! 5. Now and then [`Shard::commit`] gives the rows that changed and the resume point, and [`Shard::committed`] lets go of what is stored.
+
+pub mod alarms;
+pub mod balance;
+mod commit;
+mod events_in;
+mod input;
+mod lines_in;
+pub mod producers;
+pub mod rows;
+mod services;
+pub mod snapshot;
+pub mod taken;
+
+use std::collections::BTreeMap;
+
+use events::{
+    event::Event,
+    position::{HashKey, HashRange, SequenceNumber, ShardId},
+};
+
+pub use self::input::Input;
+use self::{
+    alarms::Alarms,
+    balance::Balance,
+    producers::Marks,
+    rows::OpenRows,
+    services::{Services, WindowKey},
+    taken::Taken,
+};
+use crate::{
+    canonical::DecodeError,
+    cell::Cell,
+    definitions::Definition,
+    lines::Parser,
+    store::{Generation, Kind, Row, RowKey, Subject},
+};
+
+/// Which meaning this program gives to records. It stands in every row and resume point; `tests/golden_fold.rs` fails when the meaning moves
+/// without it.
+pub const FOLD_REVISION: u32 = 1;
+/// A line or a value that claims to be later than the fold's time by more than this is skipped.
+pub const AHEAD_MAX_MS: i64 = 2 * 60 * 60 * 1000;
+/// A jump in time is walked minute by minute up to this; what lies before is not evaluated.
+pub const WALK_MAX_SECS: i64 = 24 * 60 * 60;
+/// So many changed rows ask for a commit, so that memory stays bounded whatever comes.
+pub const CHANGED_ROWS_MAX: usize = 24_576;
+/// Most services of a tenant on a shard; lines of a further one are skipped and counted.
+pub const SERVICES_MAX: usize = 10_000;
+/// Rows that so many records did not touch leave memory at a commit.
+const IDLE_RECORDS: u64 = 64;
+
+/// Where a shard stands among the others: a fact of the stream, given when the fold starts.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// The replay that the rows belong to.
+    pub generation: Generation,
+    /// This shard.
+    pub shard: ShardId,
+    /// The open shards with their ranges: who is at home where.
+    pub ring: Vec<(ShardId, HashRange)>,
+}
+
+impl Place {
+    /// The shard that owns a key of the ring.
+    fn owner(&self, key: HashKey) -> &ShardId {
+        let owner = self.ring.iter().find(|(_, range)| range.contains(key));
+        owner.map_or(&self.shard, |(shard, _)| shard)
+    }
+}
+
+/// What the fold asks the world to do. Carried out after the record is folded and before the resume point passes it; doing it twice is harmless.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Append an event to the shard that owns the key.
+    Append {
+        /// Where to.
+        hash_key: HashKey,
+        /// What.
+        event: Event,
+    },
+}
+
+/// What became of one record.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Folded {
+    /// Of its lines or data.
+    pub balance: Balance,
+    /// To be carried out.
+    pub effects: Vec<Effect>,
+}
+
+/// The fold cannot go on with this state. Nothing of the record was kept: the driver stops and starts again from the resume point.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Stop {
+    /// Another worker is further on than this one.
+    #[error("{0}: another worker has gone past this one; it must start again from the resume point")]
+    Overtaken(ShardId),
+    /// A tick names a newer revision of the fold: the newer program goes on from here.
+    #[error(
+        "{shard}: from {position} on, the fold has revision {newer}; this program has {FOLD_REVISION} and stops here"
+    )]
+    NewerRevision {
+        /// The shard.
+        shard: ShardId,
+        /// The tick.
+        position: SequenceNumber,
+        /// Its revision.
+        newer: u32,
+    },
+    /// A row or snapshot cannot be read.
+    #[error("a stored row cannot be read: {0}")]
+    BadRow(#[from] DecodeError),
+}
+
+/// The state of one shard's fold.
+pub struct Shard {
+    place: Place,
+    position: SequenceNumber,
+    time_ms: i64,
+    /// Records folded by this process; orders touches, and is in no row.
+    record: u64,
+    parser: Parser,
+    services: Services,
+    windows: OpenRows<WindowKey, Cell>,
+    taken: OpenRows<Subject, Taken>,
+    producers: OpenRows<Subject, Marks>,
+    balances: OpenRows<(String, i64), Balance>,
+    seen: OpenRows<Subject, services::Seen>,
+    /// Rows that are facts of one record and are never added to: definitions, dead letters, alarms' states and changes.
+    facts: BTreeMap<RowKey, Row>,
+    alarms: Alarms,
+}
+
+impl Shard {
+    /// A shard that has folded nothing.
+    pub fn new(place: Place) -> Self {
+        Self {
+            place,
+            position: SequenceNumber::ZERO,
+            time_ms: 0,
+            record: 0,
+            parser: Parser::new(0),
+            services: Services::default(),
+            windows: OpenRows::default(),
+            taken: OpenRows::default(),
+            producers: OpenRows::default(),
+            balances: OpenRows::default(),
+            seen: OpenRows::default(),
+            facts: BTreeMap::new(),
+            alarms: Alarms::default(),
+        }
+    }
+
+    /// The last record that was folded.
+    pub fn position(&self) -> SequenceNumber {
+        self.position
+    }
+
+    /// The fold's time, Unix milliseconds; 0 before the first record.
+    pub fn time_ms(&self) -> i64 {
+        self.time_ms
+    }
+
+    /// Marks that must be read before the record is folded.
+    pub fn wants(&self, input: &Input) -> Vec<RowKey> {
+        let Some((kind, subject)) = input.mark(&self.place) else { return vec![] };
+        let open = if kind == Kind::Taken { self.taken.find(&subject) } else { self.producers.find(&subject) };
+        if open.is_some() { vec![] } else { vec![self.key(subject, 0, 0)] }
+    }
+
+    /// The revision of definitions to read before the record is folded, where it names a newer one than is in force.
+    pub fn wants_definitions(&self, input: &Input) -> Option<SequenceNumber> {
+        input.definitions().filter(|revision| *revision > self.alarms.revision())
+    }
+
+    /// Puts definitions in force: all that have a revision up to and including this one.
+    pub fn define(&mut self, revision: SequenceNumber, definitions: &[Definition]) {
+        self.alarms.define(revision, definitions, &self.place);
+    }
+
+    /// Folds a record. `marks` are the rows that `wants` named, in its order.
+    pub fn fold(&mut self, input: &Input, marks: Vec<Option<Row>>) -> Result<Folded, Stop> {
+        self.admit(input, marks)?;
+        self.record += 1;
+        let before = self.time_ms;
+        self.time_ms = self.time_ms.max(input.arrived_at_ms);
+        self.alarms.advance(self.time_ms);
+        let folded = self.fold_body(input);
+        match folded {
+            Ok(folded) => {
+                self.position = input.sequence;
+                self.count(input, &folded.balance);
+                Ok(folded)
+            }
+            Err(stop) => {
+                self.time_ms = before;
+                Err(stop)
+            }
+        }
+    }
+
+    fn admit(&mut self, input: &Input, marks: Vec<Option<Row>>) -> Result<(), Stop> {
+        let Some((kind, subject)) = input.mark(&self.place) else { return Ok(()) };
+        let stored = marks.into_iter().next().flatten();
+        match kind {
+            Kind::Taken => self.taken.admit(&subject, stored.as_ref())?,
+            _ => self.producers.admit(&subject, stored.as_ref())?,
+        }
+        Ok(())
+    }
+
+    /// Adds what became of a record's lines to the balance of this minute.
+    fn count(&mut self, input: &Input, balance: &Balance) {
+        if balance.accepted() == 0 {
+            return;
+        }
+        let minute = self.time_ms.div_euclid(60_000) * 60;
+        let slot = self.balances.open(&(input.tenant().to_owned(), minute));
+        if let Some(row) = self.balances.touch(slot, input.sequence, self.record) {
+            row.add(balance);
+        }
+    }
+
+    /// Rows that were opened by the last record and must be read now.
+    pub fn unmet(&self) -> Vec<RowKey> {
+        let windows = self.windows.unmet().map(|key| self.window_key(key));
+        let balances = self.balances.unmet().map(|(tenant, minute)| self.balance_key(tenant, *minute));
+        let seen = self.seen.unmet().map(|subject| self.key(subject.clone(), 0, 0));
+        windows.chain(balances).chain(seen).collect()
+    }
+
+    /// Takes in the rows that `unmet` named, in its order.
+    pub fn meet(&mut self, stored: Vec<Option<Row>>) -> Result<(), Stop> {
+        let mut stored = stored.into_iter();
+        let windows = self.windows.unmet().count();
+        self.windows.meet(stored.by_ref().take(windows).collect::<Vec<_>>())?;
+        let balances = self.balances.unmet().count();
+        self.balances.meet(stored.by_ref().take(balances).collect::<Vec<_>>())?;
+        // A service that was listed before stays as it was listed: its row holds nothing but that.
+        let position = self.position;
+        let seen = stored.map(|row| row.map(|row| Row { applied_through: row.applied_through.max(position), ..row }));
+        self.seen.meet(seen.collect::<Vec<_>>())?;
+        Ok(())
+    }
+
+    /// Rows that wait to be written: at `CHANGED_ROWS_MAX` it is time.
+    pub fn changed_rows(&self) -> usize {
+        self.windows.changed() + self.taken.changed() + self.balances.changed() + self.facts.len()
+    }
+
+    fn subject(&self, tenant: &str, kind: Kind, name: &str) -> Subject {
+        Subject { tenant: tenant.to_owned(), generation: self.place.generation, kind, name: name.to_owned() }
+    }
+
+    fn key(&self, subject: Subject, at: i64, page: u32) -> RowKey {
+        RowKey { subject, at, shard: self.place.shard.clone(), page }
+    }
+
+    fn window_key(&self, key: &WindowKey) -> RowKey {
+        let (tenant, service) = self.services.name(key.service);
+        self.key(self.subject(tenant, Kind::Window, service), key.start_secs, key.page)
+    }
+
+    fn balance_key(&self, tenant: &str, minute: i64) -> RowKey {
+        self.key(self.subject(tenant, Kind::Balance, ""), minute, 0)
+    }
+}

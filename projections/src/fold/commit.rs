@@ -1,0 +1,65 @@
+//! What is to be stored, and what may be forgotten once it is.
+
+use bytes::Bytes;
+
+use super::{FOLD_REVISION, IDLE_RECORDS, Shard, rows::Open};
+use crate::store::{Checkpoint, Commit, PartName, Row, RowKey};
+
+impl Shard {
+    /// The rows that changed, the snapshot, and the resume point that they allow.
+    pub fn commit(&self) -> Commit {
+        let row =
+            |key: RowKey, at: (events::position::SequenceNumber, events::position::SequenceNumber), body: Bytes| Row {
+                key,
+                applied_from: at.0,
+                applied_through: at.1,
+                fold_revision: FOLD_REVISION,
+                body,
+            };
+        fn span<B>(open: &Open<B>) -> (events::position::SequenceNumber, events::position::SequenceNumber) {
+            (open.applied_from, open.applied_through)
+        }
+        let mut rows: Vec<Row> = vec![];
+        rows.extend(self.windows.to_write().map(|(key, open, body)| row(self.window_key(key), span(open), body)));
+        rows.extend(self.taken.to_write().map(|(key, open, body)| row(self.key(key.clone(), 0, 0), span(open), body)));
+        rows.extend(
+            self.producers.to_write().map(|(key, open, body)| row(self.key(key.clone(), 0, 0), span(open), body)),
+        );
+        rows.extend(self.seen.to_write().map(|(key, open, body)| row(self.key(key.clone(), 0, 0), span(open), body)));
+        rows.extend(
+            self.balances
+                .to_write()
+                .map(|((tenant, minute), open, body)| row(self.balance_key(tenant, *minute), span(open), body)),
+        );
+        rows.extend(self.facts.values().cloned());
+        let place = &self.place;
+        // The position makes the name: the same snapshot written twice is the same part.
+        let parts: Vec<(PartName, Bytes)> = self
+            .snapshot()
+            .into_iter()
+            .enumerate()
+            .map(|(i, body)| (PartName(format!("{}/{}/{}/{i}", place.generation.0, place.shard, self.position)), body))
+            .collect();
+        let checkpoint = Checkpoint {
+            generation: place.generation,
+            shard: place.shard.clone(),
+            position: self.position,
+            fold_revision: FOLD_REVISION,
+            parts: parts.iter().map(|(name, _)| name.clone()).collect(),
+        };
+        Commit { rows, parts, checkpoint }
+    }
+
+    /// The commit that `commit` gave is stored: rows that are idle leave memory, marks behind the resume point are joined.
+    pub fn committed(&mut self) {
+        let position = self.position;
+        let since = self.record.saturating_sub(IDLE_RECORDS);
+        self.windows.let_go(since, |_| {});
+        self.balances.let_go(since, |_| {});
+        self.seen.let_go(since, |_| {});
+        self.taken.let_go(since, |marks| marks.join(position));
+        self.producers.let_go(since, |marks| marks.tidy(position));
+        self.facts.clear();
+        self.services.forget_windows();
+    }
+}

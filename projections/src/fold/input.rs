@@ -1,0 +1,95 @@
+//! A record, decoded once. Decides only whether it can be understood.
+
+use events::{
+    event::Event,
+    identity::LOCAL_TENANT,
+    position::SequenceNumber,
+    stream::Record,
+    wire::{self, Batch, Content},
+};
+
+use super::Place;
+use crate::store::{Kind, Subject};
+
+/// What a record holds.
+#[derive(Debug, Clone)]
+pub(super) enum Body {
+    Lines(Batch),
+    Events(Batch, Vec<Event>),
+    /// Cannot be understood: its reason in one word, the whole cause, and its bytes.
+    Dead {
+        reason: &'static str,
+        cause: String,
+        bytes: bytes::Bytes,
+    },
+}
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub struct Input {
+    pub(super) sequence: SequenceNumber,
+    pub(super) arrived_at_ms: i64,
+    pub(super) body: Body,
+}
+
+impl Input {
+    /// Decodes a record; one that cannot be decoded is an input too.
+    pub fn of(record: &Record) -> Self {
+        let body = wire::decode(&record.data)
+            .and_then(|batch| match batch.header.content {
+                Content::Lines => Ok(Body::Lines(batch)),
+                Content::Events => wire::decode_events(&batch.body).map(|events| Body::Events(batch, events)),
+            })
+            .unwrap_or_else(|error| Body::Dead {
+                reason: error.reason(),
+                cause: error.to_string(),
+                bytes: record.data.clone(),
+            });
+        Self { sequence: record.sequence, arrived_at_ms: record.arrived_at_ms, body }
+    }
+
+    /// Its position.
+    pub fn sequence(&self) -> SequenceNumber {
+        self.sequence
+    }
+
+    /// The rolled-up windows that it carries, if it is such a record: in replay they wait for the replay's own.
+    pub fn events(&self) -> &[Event] {
+        match &self.body {
+            Body::Events(_, events) => events,
+            _ => &[],
+        }
+    }
+
+    fn batch(&self) -> Option<&Batch> {
+        match &self.body {
+            Body::Lines(batch) | Body::Events(batch, _) => Some(batch),
+            Body::Dead { .. } => None,
+        }
+    }
+
+    /// Whose it is. A dead record's tenant cannot be read: it is the machine's own.
+    pub fn tenant(&self) -> &str {
+        self.batch().map_or(LOCAL_TENANT, |batch| &batch.header.tenant)
+    }
+
+    /// The highest revision of definitions that it names.
+    pub(super) fn definitions(&self) -> Option<SequenceNumber> {
+        let ticked = self.events().iter().filter_map(|event| match event {
+            Event::Ticked(tick) => Some(tick.definitions),
+            _ => None,
+        });
+        self.batch().and_then(|batch| batch.header.definitions).into_iter().chain(ticked).max()
+    }
+
+    /// The row that decides what of it is new; `None`: it has no identity, and everything is.
+    pub(super) fn mark(&self, place: &Place) -> Option<(Kind, Subject)> {
+        let header = &self.batch()?.header;
+        let (kind, name) = match (&header.extent, &header.producer) {
+            (Some(extent), _) => (Kind::Taken, extent.origin.partition_key(&header.tenant, extent.from)),
+            (None, Some(producer)) => (Kind::Producer, producer.id.clone()),
+            (None, None) => return None,
+        };
+        Some((kind, Subject { tenant: header.tenant.clone(), generation: place.generation, kind, name }))
+    }
+}

@@ -1,0 +1,245 @@
+//! A batch of lines, folded: the hot path. Bytes are touched once; nothing is allocated, hashed twice or locked for a line.
+
+use std::ops::Range;
+
+use events::{
+    cut::{self, Groups, LINE_BYTES_MAX},
+    identity,
+    wire::{Batch, Edit, Header, Removed},
+};
+use memchr::memchr_iter;
+
+use super::{
+    AHEAD_MAX_MS, Folded, Input, Shard, Stop,
+    alarms::Alarms,
+    balance::Balance,
+    rows::{OpenRows, Slot},
+    services::{Seen, ServiceId, Services, TenantId, WindowKey},
+    taken::Overtaken,
+};
+use crate::{
+    cell::Cell,
+    lines::{self, Line, Parser},
+    store::{Kind, Subject},
+};
+use events::position::SequenceNumber;
+
+/// The service of lines that name none, in a batch that names none.
+pub const UNNAMED_SERVICE: &str = "unnamed";
+
+/// What of a batch no lower position has brought.
+pub(super) enum Fresh {
+    All,
+    Nothing,
+    /// Ranges of the origin's bytes.
+    Some(Vec<Range<u64>>),
+}
+
+/// What became of the line that continuations follow.
+#[derive(Clone, Copy)]
+enum Head {
+    None,
+    Folded(Slot, ServiceId, i64),
+    Skipped(&'static str),
+}
+
+/// What the lines of one batch share.
+struct Lines<'a> {
+    header: &'a Header,
+    tenant: TenantId,
+    declared: &'a str,
+    plain: bool,
+    latest_ms: i64,
+    sequence: SequenceNumber,
+    record: u64,
+    watching: bool,
+}
+
+/// The parts of a shard that a line touches.
+struct Touched<'a> {
+    parser: &'a mut Parser,
+    services: &'a mut Services,
+    windows: &'a mut OpenRows<WindowKey, Cell>,
+    seen: &'a mut OpenRows<Subject, Seen>,
+    alarms: &'a mut Alarms,
+    generation: crate::store::Generation,
+}
+
+impl Shard {
+    pub(super) fn fold_lines(&mut self, input: &Input, batch: &Batch) -> Result<Folded, Stop> {
+        let header = &batch.header;
+        let fresh = self.fresh(input, header)?;
+        let mut balance = Balance::default();
+        if let Fresh::Nothing = fresh {
+            balance.duplicate = count_lines(&batch.body);
+            return Ok(Folded { balance, effects: vec![] });
+        }
+        let lines = Lines {
+            header,
+            tenant: self.services.tenant(&header.tenant),
+            declared: header.service.as_deref().unwrap_or(UNNAMED_SERVICE),
+            plain: lines::is_plain(&batch.body),
+            latest_ms: self.time_ms.saturating_add(AHEAD_MAX_MS),
+            sequence: input.sequence,
+            record: self.record,
+            watching: self.alarms.is_watching(),
+        };
+        let mut touched = Touched {
+            parser: &mut self.parser,
+            services: &mut self.services,
+            windows: &mut self.windows,
+            seen: &mut self.seen,
+            alarms: &mut self.alarms,
+            generation: self.place.generation,
+        };
+        touched.fold(&lines, &fresh, &batch.body, &mut balance);
+        Ok(Folded { balance, effects: vec![] })
+    }
+
+    /// Takes what is new, and remembers that it was taken.
+    pub(super) fn fresh(&mut self, input: &Input, header: &Header) -> Result<Fresh, Stop> {
+        let Some((_, subject)) = input.mark(&self.place) else { return Ok(Fresh::All) };
+        if let Some(extent) = &header.extent {
+            let slot = self.taken.open(&subject);
+            let (mark, ahead) = self.taken.touch_mark(slot, input.sequence, self.record);
+            if mark.origin.is_empty() {
+                mark.origin = extent.origin.to_string();
+            }
+            let fresh = mark
+                .take(extent.from, extent.to, input.sequence, ahead)
+                .map_err(|Overtaken| Stop::Overtaken(self.place.shard.clone()))?;
+            return Ok(match fresh.as_slice() {
+                [] => Fresh::Nothing,
+                [range] if *range == (extent.from..extent.to) => Fresh::All,
+                _ => Fresh::Some(fresh),
+            });
+        }
+        let producer = header.producer.as_ref().expect("a batch with a mark has an extent or a producer");
+        let slot = self.producers.open(&subject);
+        let (marks, ahead) = self.producers.touch_mark(slot, input.sequence, self.record);
+        Ok(if marks.take(producer, input.sequence, ahead) { Fresh::All } else { Fresh::Nothing })
+    }
+}
+
+impl Touched<'_> {
+    fn fold(&mut self, lines: &Lines<'_>, fresh: &Fresh, body: &[u8], balance: &mut Balance) {
+        let mut groups = Groups::default();
+        let mut head = Head::None;
+        for (at, line) in cut::lines(body) {
+            let too_long = line.len() > LINE_BYTES_MAX || is_cut(&lines.header.edits, at, line.len());
+            let continues = groups.continues(line, too_long);
+            if let Fresh::Some(ranges) = fresh
+                && !is_fresh(ranges, lines.header, at)
+            {
+                balance.duplicate += 1;
+                head = Head::None;
+                continue;
+            }
+            match head {
+                Head::Folded(slot, service, start) if continues => {
+                    self.cells(lines, slot, service, start, Cell::add_continuation);
+                    balance.folded += 1;
+                }
+                Head::Skipped(reason) if continues => balance.skip(reason, 1, line),
+                _ => {
+                    head = if too_long { Head::Skipped("too_long") } else { self.fold_line(lines, line) };
+                    match head {
+                        Head::Skipped(reason) => balance.skip(reason, 1, line),
+                        _ => balance.folded += 1,
+                    }
+                }
+            }
+        }
+    }
+
+    #[inline]
+    fn fold_line(&mut self, lines: &Lines<'_>, bytes: &[u8]) -> Head {
+        let line = match self.parser.parse(bytes, lines.plain) {
+            Ok(line) => line,
+            Err(skip) => return Head::Skipped(skip.as_str()),
+        };
+        let time_ms = line.time_ms.unwrap_or(lines.header.read_at_ms);
+        if time_ms > lines.latest_ms {
+            return Head::Skipped("future");
+        }
+        let start = time_ms.div_euclid(60_000) * 60;
+        let service = match self.services.find(lines.tenant, line.service.unwrap_or(lines.declared)) {
+            Some(service) => service,
+            None => match meet(self.services, self.seen, self.generation, lines, &line) {
+                Some(service) => service,
+                None => return Head::Skipped("too_many_services"),
+            },
+        };
+        let slot = match self.services.recent(service, start) {
+            Some(slot) => slot,
+            None => {
+                let slot = self.windows.open(&WindowKey { service, start_secs: start, page: 0 });
+                self.services.remember(service, start, slot);
+                slot
+            }
+        };
+        if let Some(cell) = self.windows.touch(slot, lines.sequence, lines.record) {
+            cell.add_line(&line);
+        }
+        if lines.watching
+            && let Some(cell) = self.alarms.watched(self.services, service, start)
+        {
+            cell.add_line(&line);
+        }
+        Head::Folded(slot, service, start)
+    }
+
+    /// Does the same to a row and to what alarms watch of it.
+    fn cells(&mut self, lines: &Lines<'_>, slot: Slot, service: ServiceId, start: i64, change: impl Fn(&mut Cell)) {
+        if let Some(cell) = self.windows.touch(slot, lines.sequence, lines.record) {
+            change(cell);
+        }
+        if lines.watching
+            && let Some(cell) = self.alarms.watched(self.services, service, start)
+        {
+            change(cell);
+        }
+    }
+}
+
+/// A service that this process has not met: checks its name (a line may claim anything), and lists it.
+#[cold]
+fn meet(
+    services: &mut Services,
+    seen: &mut OpenRows<Subject, Seen>,
+    generation: crate::store::Generation,
+    lines: &Lines<'_>,
+    line: &Line<'_>,
+) -> Option<ServiceId> {
+    let name = line.service.filter(|name| identity::check_service(name).is_ok()).unwrap_or(lines.declared);
+    if let Some(service) = services.find(lines.tenant, name) {
+        return Some(service);
+    }
+    let tenant = &lines.header.tenant;
+    let service = services.add(lines.tenant, tenant, name)?;
+    let subject = Subject { tenant: tenant.clone(), generation, kind: Kind::Service, name: name.to_owned() };
+    let slot = seen.open(&subject);
+    seen.touch(slot, lines.sequence, lines.record);
+    Some(service)
+}
+
+/// Physical lines; the last may lack its newline.
+pub(super) fn count_lines(body: &[u8]) -> u64 {
+    let ended = body.last().is_none_or(|last| *last == b'\n');
+    memchr_iter(b'\n', body).count() as u64 + u64::from(!ended)
+}
+
+/// True if ingest kept only the head of the line.
+fn is_cut(edits: &[Edit], at: usize, len: usize) -> bool {
+    let reached = |edit: &Edit| (at..=at + len).contains(&(edit.body_offset as usize));
+    !edits.is_empty() && edits.iter().any(|edit| edit.reason == Removed::TooLong && reached(edit))
+}
+
+/// True if the line's first byte in the origin is in one of the ranges.
+fn is_fresh(ranges: &[Range<u64>], header: &Header, at: usize) -> bool {
+    let Some(extent) = &header.extent else { return true };
+    let removed: u64 =
+        header.edits.iter().take_while(|edit| (edit.body_offset as usize) < at).map(|edit| edit.removed_bytes).sum();
+    let offset = extent.from + at as u64 + removed;
+    ranges.iter().any(|range| range.contains(&offset))
+}

@@ -1,0 +1,189 @@
+//! Rows that are open in memory: which exist, which must be read first, which changed. Knows nothing of what they mean.
+//!
+//! A row that is first touched by record r begins empty and *unmet*: what the store holds of it is read once r is folded, and then
+//!
+//! | the stored row | what becomes of ours |
+//! | --- | --- |
+//! | none | stands |
+//! | through less than r | takes the stored one in |
+//! | through r or more | is thrown away: the stored one already holds what r said |
+//!
+//! Invariants:
+//! - A record never adds to a row that is already through it.
+//! - A row leaves memory only when it is stored through what it holds.
+
+use std::{collections::HashMap, hash::Hash};
+
+use bytes::Bytes;
+use events::position::SequenceNumber;
+use rustc_hash::FxBuildHasher;
+
+use crate::{canonical::DecodeError, store::Row};
+
+/// What a kind of row holds.
+pub trait Body: Default {
+    /// The bytes of the row.
+    fn encode(&self) -> Vec<u8>;
+    /// Reads them.
+    fn decode(bytes: &[u8]) -> Result<Self, DecodeError>;
+    /// Takes in what older records said.
+    fn take_in(&mut self, older: Self);
+}
+
+/// A row in memory.
+#[derive(Debug)]
+pub struct Open<B> {
+    /// What it holds.
+    pub body: B,
+    /// First record that it holds something of.
+    pub applied_from: SequenceNumber,
+    /// Last record that touched it.
+    pub applied_through: SequenceNumber,
+    /// Number of the record that touched it last in this process.
+    touched_in: u64,
+    /// It was through the record that touches it now before that record came.
+    ahead: bool,
+    changed: bool,
+}
+
+/// Where an open row lies, until the next `let_go`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Slot(u32);
+
+/// The open rows of one kind.
+#[derive(Debug)]
+pub struct OpenRows<K, B> {
+    index: HashMap<K, Slot, FxBuildHasher>,
+    rows: Vec<(K, Open<B>)>,
+    unmet: Vec<Slot>,
+    changed: usize,
+}
+
+impl<K, B> Default for OpenRows<K, B> {
+    fn default() -> Self {
+        Self { index: HashMap::default(), rows: Vec::new(), unmet: Vec::new(), changed: 0 }
+    }
+}
+
+impl<K: Hash + Eq + Clone, B: Body> OpenRows<K, B> {
+    /// How many are open.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// How many changed since they were last stored.
+    pub fn changed(&self) -> usize {
+        self.changed
+    }
+
+    /// The row's place, if it is open.
+    pub fn find(&self, key: &K) -> Option<Slot> {
+        self.index.get(key).copied()
+    }
+
+    /// The row's place; opens it, unmet, if it is not.
+    pub fn open(&mut self, key: &K) -> Slot {
+        if let Some(slot) = self.find(key) {
+            return slot;
+        }
+        let slot = self.insert(key.clone(), B::default(), SequenceNumber::ZERO, SequenceNumber::ZERO);
+        self.unmet.push(slot);
+        slot
+    }
+
+    fn insert(&mut self, key: K, body: B, applied_from: SequenceNumber, applied_through: SequenceNumber) -> Slot {
+        let slot = Slot(u32::try_from(self.rows.len()).expect("open rows are bounded far below 2^32"));
+        let open = Open { body, applied_from, applied_through, touched_in: 0, ahead: false, changed: false };
+        self.rows.push((key.clone(), open));
+        self.index.insert(key, slot);
+        slot
+    }
+
+    /// Opens a row with what was read of it, before any record touches it: for rows that a record's folding depends on.
+    pub fn admit(&mut self, key: &K, stored: Option<&Row>) -> Result<(), DecodeError> {
+        if self.find(key).is_none() {
+            match stored {
+                Some(row) => self.insert(key.clone(), B::decode(&row.body)?, row.applied_from, row.applied_through),
+                None => self.insert(key.clone(), B::default(), SequenceNumber::ZERO, SequenceNumber::ZERO),
+            };
+        }
+        Ok(())
+    }
+
+    /// The row's body for the record `sequence`, the `record`th of this process; `None` if the row is already through it.
+    #[inline]
+    pub fn touch(&mut self, slot: Slot, sequence: SequenceNumber, record: u64) -> Option<&mut B> {
+        let open = &mut self.rows[slot.0 as usize].1;
+        if open.touched_in != record {
+            open.touched_in = record;
+            open.ahead = open.applied_through >= sequence;
+            if !open.ahead {
+                if open.applied_from == SequenceNumber::ZERO {
+                    open.applied_from = sequence;
+                }
+                open.applied_through = sequence;
+                self.changed += usize::from(!open.changed);
+                open.changed = true;
+            }
+        }
+        if open.ahead { None } else { Some(&mut open.body) }
+    }
+
+    /// As `touch`, for rows of marks, which answer for records that they are already through; true: it is through this one.
+    pub fn touch_mark(&mut self, slot: Slot, sequence: SequenceNumber, record: u64) -> (&mut B, bool) {
+        let ahead = self.touch(slot, sequence, record).is_none();
+        (&mut self.rows[slot.0 as usize].1.body, ahead)
+    }
+
+    /// The row itself, whatever its position: for decisions that the rows of marks make themselves.
+    pub fn get(&self, slot: Slot) -> &Open<B> {
+        &self.rows[slot.0 as usize].1
+    }
+
+    /// Rows that were opened and must now be met.
+    pub fn unmet(&self) -> impl Iterator<Item = &K> {
+        self.unmet.iter().map(|slot| &self.rows[slot.0 as usize].0)
+    }
+
+    /// Meets the unmet rows, in the order in which `unmet` named them.
+    pub fn meet(&mut self, stored: impl IntoIterator<Item = Option<Row>>) -> Result<(), DecodeError> {
+        for (slot, stored) in std::mem::take(&mut self.unmet).into_iter().zip(stored) {
+            let Some(stored) = stored else { continue };
+            let older = B::decode(&stored.body)?;
+            let open = &mut self.rows[slot.0 as usize].1;
+            open.applied_from = stored.applied_from;
+            if stored.applied_through >= open.applied_through {
+                open.applied_through = stored.applied_through;
+                open.body = older;
+                self.changed -= usize::from(open.changed);
+                open.changed = false;
+            } else {
+                open.body.take_in(older);
+            }
+        }
+        Ok(())
+    }
+
+    /// The rows that changed, to be written.
+    pub fn to_write(&self) -> impl Iterator<Item = (&K, &Open<B>, Bytes)> {
+        self.rows.iter().filter(|(_, open)| open.changed).map(|(key, open)| (key, open, open.body.encode().into()))
+    }
+
+    /// All changed rows are stored: rows that no record touched since the `since`th leave memory, and every `Slot` ends.
+    pub fn let_go(&mut self, since: u64, mut tidy: impl FnMut(&mut B)) {
+        debug_assert!(self.unmet.is_empty(), "a row was let go before it was met");
+        self.changed = 0;
+        self.rows.retain(|(_, open)| open.touched_in >= since);
+        self.index.clear();
+        for (i, (key, open)) in self.rows.iter_mut().enumerate() {
+            open.changed = false;
+            tidy(&mut open.body);
+            self.index.insert(key.clone(), Slot(i as u32));
+        }
+    }
+
+    /// Every open row.
+    pub fn iter(&self) -> impl Iterator<Item = (&K, &Open<B>)> {
+        self.rows.iter().map(|(key, open)| (key, open))
+    }
+}

@@ -1,0 +1,277 @@
+//! Decides what is kept of a window's values for quantiles: a count for each bucket; must never depend on their order.
+//!
+//! - A bucket is 1/64 of an octave: the exponent of the value and six bits after its leading one. Its middle is within
+//!   1/128 (0.79 %) of every value in it; the stated error is [`RELATIVE_ERROR`]. Zero has its own bucket, each sign has
+//!   its own buckets, and subnormals have octaves like all others.
+//! - Keys number the buckets in the order of their values. What is kept is (key, count) and nothing else, so a merge is an
+//!   addition, and any order, batching or sharding of the same values gives the same bytes.
+//! - In memory keys stand in a list as they come, since most windows have few, and from [`LISTED_MAX`] on in a table.
+//! - The bytes: varint(number of keys), then for each, ascending, varint(2 × (key − the key before − 1) + (count > 1)) and,
+//!   where count > 1, varint(count − 2). The key before the first is −`KEY_MAX` − 1. So a value that is alone in its
+//!   bucket takes a byte, or two when the next is an octave off.
+
+mod table;
+
+use self::table::Table;
+use crate::canonical::{DecodeError, put_varint, take_varint};
+use crate::sum::VALUE_ABS_MAX;
+
+/// A quantile is within this share of the exact nearest-rank one.
+pub const RELATIVE_ERROR: f64 = 0.01;
+
+/// Values of a window that are listed one by one, 4 bytes each; more go to a table.
+pub const LISTED_MAX: usize = 128;
+
+/// Most bytes of an encoded sketch: 11 for each of the 2 × `KEY_MAX` + 1 keys, some 2 MB. A window of latencies has
+/// about a byte for each of its first values and stops growing at some 500.
+pub const ENCODED_BYTES_MAX: usize = 3 + 11 * (2 * KEY_MAX as usize + 1);
+
+/// The key of 2^360: 1434 octaves above 2^-1074, whose key is 1.
+const KEY_MAX: i32 = 1434 * BUCKETS_PER_OCTAVE + 1;
+
+const BUCKETS_PER_OCTAVE: i32 = 64;
+
+/// Bits of an f64 below the exponent and the six that choose a bucket.
+const BITS_BELOW_BUCKET: u32 = 46;
+
+/// Counts of values by bucket. Counts, and their total, stop at 2^64 − 1.
+#[derive(Clone, Default)]
+pub struct Sketch {
+    /// Empty once there is a table.
+    listed: Vec<i32>,
+    table: Option<Box<Table>>,
+}
+
+impl Sketch {
+    /// Counts a value, which must be finite and within ±2^360.
+    #[inline]
+    pub fn add(&mut self, v: f64) {
+        debug_assert!(v.abs() <= VALUE_ABS_MAX, "{v} is not a finite number within ±2^360");
+        let key = key_of(v);
+        match &mut self.table {
+            Some(table) => table.add(key, 1),
+            None if self.listed.len() < self.listed.capacity() => self.listed.push(key),
+            None => self.add_key(key, 1),
+        }
+    }
+
+    /// Counts a value `n` times.
+    pub fn add_times(&mut self, v: f64, n: u64) {
+        debug_assert!(v.abs() <= VALUE_ABS_MAX, "{v} is not a finite number within ±2^360");
+        if n > 0 {
+            self.add_key(key_of(v), n);
+        }
+    }
+
+    /// Counts all that `other` has counted.
+    pub fn merge(&mut self, other: &Sketch) {
+        match &other.table {
+            Some(table) => table.counts().for_each(|(key, n)| self.add_key(key, n)),
+            None => other.listed.iter().for_each(|&key| self.add_key(key, 1)),
+        }
+    }
+
+    /// Values counted.
+    pub fn count(&self) -> u64 {
+        match &self.table {
+            Some(table) => table.counts().fold(0, |sum, (_, n)| sum.saturating_add(n)),
+            None => self.listed.len() as u64,
+        }
+    }
+
+    /// Whether nothing was counted.
+    pub fn is_empty(&self) -> bool {
+        self.table.is_none() && self.listed.is_empty()
+    }
+
+    /// The value at [`rank`] in ascending order, within [`RELATIVE_ERROR`]; `None` if there is no value or `q` is not in 0..=1.
+    pub fn quantile(&self, q: f64) -> Option<f64> {
+        let counts = self.counts();
+        let rank = rank(q, total(&counts))?;
+        estimate_at(&counts, rank)
+    }
+
+    /// Appends the canonical bytes: 1 to [`ENCODED_BYTES_MAX`].
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let counts = self.counts();
+        put_varint(out, counts.len() as u64);
+        let mut before = -KEY_MAX - 1;
+        for (key, n) in counts {
+            put_varint(out, (key - before - 1) as u64 * 2 + u64::from(n > 1));
+            if n > 1 {
+                put_varint(out, n - 2);
+            }
+            before = key;
+        }
+    }
+
+    /// Takes the sketch that [`Sketch::encode`] wrote off the front of `input`, and refuses any other bytes. Memory stays
+    /// in proportion to the bytes.
+    pub fn decode(input: &mut &[u8]) -> Result<Sketch, DecodeError> {
+        let what = "sketch";
+        let mut sketch = Sketch::default();
+        let mut before = -KEY_MAX - 1;
+        for _ in 0..take_varint(input, what)? {
+            let head = take_varint(input, what)?;
+            let key = i64::try_from(head >> 1).expect("63 bits").saturating_add(i64::from(before) + 1);
+            let key = i32::try_from(key).ok().filter(|&key| is_key(key)).ok_or(DecodeError::OutOfRange { what })?;
+            let n = match head & 1 {
+                0 => 1,
+                _ => take_varint(input, what)?.checked_add(2).ok_or(DecodeError::OutOfRange { what })?,
+            };
+            sketch.add_key(key, n);
+            before = key;
+        }
+        Ok(sketch)
+    }
+
+    /// The least and the greatest key.
+    pub(crate) fn ends(&self) -> Option<(i32, i32)> {
+        let ends = |keys: &mut dyn Iterator<Item = i32>| {
+            let first = keys.next()?;
+            Some(keys.fold((first, first), |(min, max), key| (min.min(key), max.max(key))))
+        };
+        match &self.table {
+            Some(table) => ends(&mut table.counts().map(|(key, _)| key)),
+            None => ends(&mut self.listed.iter().copied()),
+        }
+    }
+
+    /// (key, count), ascending, each key once.
+    pub(crate) fn counts(&self) -> Vec<(i32, u64)> {
+        let mut counts: Vec<(i32, u64)> = match &self.table {
+            Some(table) => table.counts().collect(),
+            None => self.listed.iter().map(|&key| (key, 1)).collect(),
+        };
+        counts.sort_unstable_by_key(|&(key, _)| key);
+        counts.dedup_by(|(key, n), (kept_key, kept)| {
+            let same = key == kept_key;
+            if same {
+                *kept = kept.saturating_add(*n);
+            }
+            same
+        });
+        counts
+    }
+
+    #[cold]
+    fn add_key(&mut self, key: i32, n: u64) {
+        if self.table.is_none() {
+            let len = self.listed.len();
+            match usize::try_from(n) {
+                Ok(n) if n <= LISTED_MAX - len => {
+                    if len + n > self.listed.capacity() {
+                        let capacity = (len + n).next_power_of_two().clamp(16, LISTED_MAX);
+                        self.listed.reserve_exact(capacity - len);
+                    }
+                    self.listed.extend(std::iter::repeat_n(key, n));
+                    return;
+                }
+                _ => self.tabulate(),
+            }
+        }
+        self.table.get_or_insert_default().add(key, n);
+    }
+
+    fn tabulate(&mut self) {
+        let mut listed = std::mem::take(&mut self.listed);
+        let mut table = Box::<Table>::default();
+        // The table settles around its first key, which therefore should not be a stray one.
+        if !listed.is_empty() {
+            let middle = listed.len() / 2;
+            listed.select_nth_unstable(middle);
+            listed.swap(0, middle);
+        }
+        listed.iter().for_each(|&key| table.add(key, 1));
+        self.table = Some(table);
+    }
+}
+
+impl PartialEq for Sketch {
+    fn eq(&self, other: &Sketch) -> bool {
+        self.counts() == other.counts()
+    }
+}
+
+impl Eq for Sketch {}
+
+impl std::fmt::Debug for Sketch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_map().entries(self.counts().into_iter().map(|(key, n)| (middle(key), n))).finish()
+    }
+}
+
+/// The nearest rank of `q` among `n` values: max(1, ceil(q × n)), where `q` is the decimal that was meant and not the
+/// f64 beside it (0.07 of 100 is the 7th, though their product is a little more than 7). `None` if `n` is 0 or `q` is
+/// not in 0..=1.
+pub fn rank(q: f64, n: u64) -> Option<u64> {
+    if n == 0 || !(0.0..=1.0).contains(&q) {
+        return None;
+    }
+    let exact = q * n as f64;
+    let nearest = exact.round();
+    let rank = if (exact - nearest).abs() <= nearest * f64::EPSILON { nearest } else { exact.ceil() };
+    Some((rank as u64).clamp(1, n))
+}
+
+/// The estimate for the value at `rank`, from 1, among ascending counts.
+pub(crate) fn estimate_at(counts: &[(i32, u64)], rank: u64) -> Option<f64> {
+    let mut up_to = 0u64;
+    let at = counts.iter().find(|&&(_, n)| {
+        up_to = up_to.saturating_add(n);
+        up_to >= rank
+    });
+    at.map(|&(key, _)| middle(key))
+}
+
+fn total(counts: &[(i32, u64)]) -> u64 {
+    counts.iter().fold(0, |sum, &(_, n)| sum.saturating_add(n))
+}
+
+/// The bucket of a value within ±2^360: ascending with the value, 0 for zero, negated for negatives.
+#[inline]
+pub(crate) fn key_of(v: f64) -> i32 {
+    let bits = v.to_bits();
+    let size = bits & !(1 << 63);
+    let coarse = (size >> BITS_BELOW_BUCKET) as i32;
+    let key = match coarse < BUCKETS_PER_OCTAVE {
+        true => subnormal_key(size),
+        // From the octave of biased exponent 1, 2^-1022, to the count from 2^-1074; and key 1 is the first.
+        false => coarse + 51 * BUCKETS_PER_OCTAVE + 1,
+    };
+    if bits >> 63 == 1 { -key } else { key }
+}
+
+/// The key of `units` × 2^-1074.
+#[cold]
+fn subnormal_key(units: u64) -> i32 {
+    match units.checked_ilog2() {
+        None => 0,
+        Some(octave) => octave as i32 * BUCKETS_PER_OCTAVE + ((units << 6 >> octave) as i32 - BUCKETS_PER_OCTAVE) + 1,
+    }
+}
+
+/// The middle of a bucket; its lower edge where no f64 lies between.
+fn middle(key: i32) -> f64 {
+    if key == 0 {
+        return 0.0;
+    }
+    let (octave, bucket) = ((key.abs() - 1) / BUCKETS_PER_OCTAVE, (key.abs() - 1) % BUCKETS_PER_OCTAVE);
+    let bits = match octave {
+        // Subnormal: bits count units. Below 2^-1067 a bucket holds one f64 or none.
+        0..6 => (64 + bucket as u64) >> (6 - octave),
+        6 => 64 + bucket as u64,
+        7..52 => (129 + 2 * bucket as u64) << (octave - 7),
+        _ => (octave as u64 - 51) << 52 | (2 * bucket as u64 + 1) << (BITS_BELOW_BUCKET - 1),
+    };
+    let size = f64::from_bits(bits);
+    if key < 0 { -size } else { size }
+}
+
+/// Whether some value has this key; near 2^-1074 there are more keys than values.
+fn is_key(key: i32) -> bool {
+    (-KEY_MAX..=KEY_MAX).contains(&key) && key_of(middle(key)) == key
+}
+
+#[cfg(test)]
+mod tests;
