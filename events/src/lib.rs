@@ -1,6 +1,8 @@
 //! What happened: event types, the wire format, the Stream port and its adapters. Nothing here concludes anything.
 
 pub mod cut;
+#[cfg(feature = "embedded")]
+pub mod embedded;
 pub mod event;
 pub mod identity;
 pub mod pack;

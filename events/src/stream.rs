@@ -5,7 +5,7 @@
 //! - Sequence numbers of a shard grow strictly; a position is never used for two records, not even after a crash.
 //! - Arrival stamps of a shard never go back in the embedded adapter; Kinesis makes no such promise, so the fold takes the highest.
 
-#[cfg(feature = "law")]
+#[cfg(any(test, feature = "law"))]
 pub mod law;
 
 use std::{future::Future, num::NonZeroUsize, time::Duration};
@@ -30,6 +30,24 @@ pub struct Put {
     pub hash_key: Option<HashKey>,
     /// One of the payloads of `wire`.
     pub data: Bytes,
+}
+
+impl Put {
+    /// Refuses what no stream takes.
+    pub fn check(&self) -> Result<(), Refused> {
+        let invalid = |what: String| Err(Refused::Invalid(what));
+        let bytes = self.partition_key.len() + self.data.len();
+        match self.partition_key.chars().count() {
+            0 => invalid("the partition key is empty".to_owned()),
+            chars if chars > PARTITION_KEY_CHARS_MAX => invalid(format!(
+                "the partition key has {chars} characters, at most {PARTITION_KEY_CHARS_MAX} are taken"
+            )),
+            _ if bytes > RECORD_BYTES_MAX => {
+                invalid(format!("payload and partition key have {bytes} bytes, at most {RECORD_BYTES_MAX} are taken"))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Where a record was put: it is durable.

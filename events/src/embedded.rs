@@ -1,0 +1,475 @@
+//! The stream on local files: one folder, one process. Decides when a record is durable and only then lets anybody see it; it never changes or
+//! moves a record afterwards. `design.md` beside these files has the format, the reasons and the figures.
+//!
+//! Invariants:
+//! - A reader sees a record only after the sync that covers it; what it saw is there after any crash, in the same place, byte for byte.
+//! - Each opening raises the epoch durably before it appends; (epoch, offset) is the sequence number, so no position is used twice.
+//! - Arrival stamps never go back, unless a person confirmed that the clock did.
+//! - After a failed sync nothing is known about the disk: every later call fails, and the process is to end.
+
+// `ReadError` is as large as two sequence numbers; it is rare, and nothing copies it around.
+#![allow(clippy::result_large_err)]
+
+mod committer;
+pub mod disk;
+mod frame;
+mod metadata;
+mod reader;
+mod recover;
+mod segment;
+mod shard_log;
+mod tail;
+#[cfg(test)]
+mod tests;
+mod time;
+
+use std::{
+    io,
+    num::NonZeroU16,
+    sync::{Arc, Mutex, PoisonError},
+    thread::JoinHandle,
+};
+
+use disk::Disk;
+use metadata::{Confirmed, Metadata, Unreadable};
+use recover::Expected;
+use segment::{Before, Header};
+use shard_log::{Failure, ShardLog};
+use time::Time;
+
+use crate::{
+    position::{HashKey, SequenceNumber, ShardId},
+    stream::{APPEND_RECORDS_MAX, AppendError, Appended, Limits, Page, Put, ReadError, Refused, Shard, Start, Stream},
+};
+
+/// Longest a host clock may lag behind the newest stamp before a person is asked.
+pub const CLOCK_BEHIND_MS_MAX: i64 = 60_000;
+
+const LOCK_PATH: &str = "lock";
+
+/// The host's clock.
+pub trait Clock: Send + Sync + 'static {
+    /// Unix milliseconds.
+    fn now_ms(&self) -> i64;
+}
+
+impl<F: Fn() -> i64 + Send + Sync + 'static> Clock for F {
+    fn now_ms(&self) -> i64 {
+        self()
+    }
+}
+
+/// Who writes and syncs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Commit {
+    /// A thread for each shard: what many callers append meanwhile shares one sync.
+    #[default]
+    Thread,
+    /// The caller, within `append`, which is ready at once. Reads do not wait. For simulations.
+    Inline,
+}
+
+/// How a stream is made and opened.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// How many shards a new stream gets; an existing one keeps its own.
+    pub shards: NonZeroU16,
+    /// Room taken for one segment. Retention removes whole segments.
+    pub segment_bytes: u64,
+    /// Who writes and syncs.
+    pub commit: Commit,
+    /// A person says that the host's clock is right although it is behind the newest stamp.
+    pub confirm_clock: bool,
+    /// Which law is broken on purpose.
+    #[cfg(any(test, feature = "law"))]
+    pub sabotage: Option<Sabotage>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            shards: NonZeroU16::MIN,
+            segment_bytes: 64 << 20,
+            commit: Commit::Thread,
+            confirm_clock: false,
+            #[cfg(any(test, feature = "law"))]
+            sabotage: None,
+        }
+    }
+}
+
+/// Laws that test builds can break, to show that the tests find it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sabotage {
+    /// Readers see a record before its sync.
+    PublishedBeforeSync,
+    /// A new segment's name is not synced.
+    FolderNotSynced,
+    /// A frame's checksum does not know its place.
+    UnseededChecksum,
+    /// An opening keeps the epoch of the one before.
+    EpochKept,
+    /// What stands behind the end, after a crash or a failed write, is not cleared.
+    StaleTailKept,
+    /// What an opening finds is read without being made durable.
+    TailNotSyncedAtOpen,
+}
+
+/// The sabotage in force: none in a build for users.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Switches(Option<Sabotage>);
+
+impl Switches {
+    fn breaks(self, sabotage: Sabotage) -> bool {
+        self.0 == Some(sabotage)
+    }
+}
+
+impl Options {
+    fn switches(&self) -> Switches {
+        #[cfg(any(test, feature = "law"))]
+        return Switches(self.sabotage);
+        #[cfg(not(any(test, feature = "law")))]
+        Switches(None)
+    }
+}
+
+/// The stream cannot be opened. Nothing was appended; what was there is still there.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it.
+    #[error("{folder} is in use by another process: stop that one, go through it, or choose another folder")]
+    InUse {
+        /// The folder.
+        folder: String,
+    },
+    /// What is stored is not what was written.
+    #[error("{file} is damaged at byte {offset}: {what}; {next_step}")]
+    Damaged {
+        /// The file.
+        file: String,
+        /// Where in it.
+        offset: u64,
+        /// What is wrong.
+        what: String,
+        /// What a person can do.
+        next_step: String,
+    },
+    /// A newer program wrote it.
+    #[error("{file} has format version {version}, this program knows 1: use the newer program")]
+    Version {
+        /// The file.
+        file: String,
+        /// Its version.
+        version: u32,
+    },
+    /// The host's clock went back, or the stamps were written by one that was ahead.
+    #[error(
+        "the host's clock says {} but the newest record was stamped {}: set the clock, or confirm that it is right",
+        time::rfc3339(*clock_ms), time::rfc3339(*newest_ms)
+    )]
+    ClockBehind {
+        /// What the clock says, Unix milliseconds.
+        clock_ms: i64,
+        /// The newest stamp, Unix milliseconds.
+        newest_ms: i64,
+    },
+    /// A file could not be read or written.
+    #[error("{file} could not be {what}")]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// The file or folder.
+        file: String,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// Segments could not be removed; those that were stay removed.
+#[derive(Debug, thiserror::Error)]
+pub enum TrimError {
+    /// There is no such shard.
+    #[error("the stream has no shard {0}")]
+    NoSuchShard(ShardId),
+    /// The stream has ended.
+    #[error("the stream has ended: {0}")]
+    Ended(String),
+    /// A file could not be removed.
+    #[error("{file} could not be removed")]
+    Io {
+        /// The file.
+        file: String,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// A person confirmed that the clock is right although it is behind: the caller is to append the event that says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TimeReset {
+    /// The newest stamp so far, Unix milliseconds.
+    pub from_ms: i64,
+    /// What the clock said when it was confirmed, Unix milliseconds.
+    pub to_ms: i64,
+}
+
+/// The stream on a disk. Clones are handles of the same stream; the last one that goes closes it.
+#[derive(Debug)]
+pub struct Embedded<D: Disk>(Arc<Opened<D>>);
+
+impl<D: Disk> Clone for Embedded<D> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+#[derive(Debug)]
+struct Opened<D: Disk> {
+    disk: D,
+    shards: Vec<Arc<ShardLog<D>>>,
+    metadata: Mutex<Metadata>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    lock: Mutex<Option<D::Lock>>,
+    inline: bool,
+}
+
+impl<D: Disk> Embedded<D> {
+    /// Opens the stream, or makes it if the folder has none. Takes as long as it takes to read the last segment of each shard.
+    pub fn open(disk: D, clock: impl Clock, options: Options) -> Result<Self, OpenError> {
+        let failed = |what, path: &str| {
+            let file = disk.describe(path);
+            move |source| OpenError::Io { what, file, source }
+        };
+        let lock = disk.lock(LOCK_PATH).map_err(failed("locked", LOCK_PATH))?;
+        let Some(lock) = lock else {
+            return Err(OpenError::InUse { folder: disk.describe("") });
+        };
+        let mut metadata = load_or_make(&disk, &options)?;
+        let switches = options.switches();
+        let mut recovered = Vec::with_capacity(metadata.shards.len());
+        for entry in &metadata.shards {
+            let expected = Expected {
+                disk: &disk,
+                shard: &entry.id(),
+                number: entry.number,
+                log_id: metadata.log_id,
+                epoch: metadata.epoch,
+                segment_bytes: options.segment_bytes,
+                sabotage: switches,
+            };
+            recovered.push((entry.shard(), expected.recover()?));
+        }
+        let epoch = metadata.epoch + u64::from(!switches.breaks(Sabotage::EpochKept));
+        let newest_ms = newest_stamp(&metadata, recovered.iter().map(|(_, shard)| (shard.tip, shard.tip_stamp_ms)));
+        let now_ms = clock.now_ms();
+        let mut base_ms = newest_ms;
+        if let Some(newest_ms) = newest_ms.filter(|newest| *newest > now_ms.saturating_add(CLOCK_BEHIND_MS_MAX)) {
+            if !options.confirm_clock {
+                return Err(OpenError::ClockBehind { clock_ms: now_ms, newest_ms });
+            }
+            metadata.confirmed = Some(Confirmed { epoch, from_ms: newest_ms, to_ms: now_ms, told: false });
+            base_ms = Some(now_ms);
+        }
+        metadata.epoch = epoch;
+        metadata.store(&disk).map_err(failed("written", metadata::PATH))?;
+
+        let time = Arc::new(Time::new(clock, base_ms));
+        let shards: Vec<Arc<ShardLog<D>>> = recovered
+            .into_iter()
+            .map(|(shard, found)| {
+                Arc::new(ShardLog::new(&disk, shard, found, epoch, metadata.log_id, &options, time.clone()))
+            })
+            .collect();
+        let inline = options.commit == Commit::Inline;
+        let mut threads = Vec::new();
+        for shard in shards.iter().filter(|_| !inline) {
+            threads.push(committer::start(shard.clone()).map_err(failed("given a thread", shard.shard.id.as_str()))?);
+        }
+        Ok(Self(Arc::new(Opened {
+            disk,
+            shards,
+            metadata: metadata.into(),
+            threads: threads.into(),
+            lock: Some(lock).into(),
+            inline,
+        })))
+    }
+
+    /// The newest record of a shard that is durable: `ZERO` if it never had one.
+    pub fn tip(&self, shard: &ShardId) -> Result<SequenceNumber, ReadError> {
+        Ok(self.shard(shard)?.tip())
+    }
+
+    /// Removes the oldest segments of a shard whose records all arrived before `older_than_ms` and stand before `keep_from`; returns how many.
+    /// The segment that is being written stays.
+    pub fn trim(&self, shard: &ShardId, older_than_ms: i64, keep_from: SequenceNumber) -> Result<usize, TrimError> {
+        let log = self.shard(shard).map_err(|_| TrimError::NoSuchShard(shard.clone()))?;
+        log.trim(older_than_ms, keep_from)
+    }
+
+    /// The clock's setback that a person confirmed, now or at an earlier opening, until `time_reset_appended`.
+    pub fn time_reset(&self) -> Option<TimeReset> {
+        let metadata = self.0.metadata.lock().unwrap_or_else(PoisonError::into_inner);
+        let confirmed = metadata.confirmed.filter(|confirmed| !confirmed.told)?;
+        Some(TimeReset { from_ms: confirmed.from_ms, to_ms: confirmed.to_ms })
+    }
+
+    /// The event that tells of `time_reset` is durable: it need not be appended again. Called twice: nothing more happens.
+    pub fn time_reset_appended(&self) -> io::Result<()> {
+        let mut metadata = self.0.metadata.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = metadata.clone();
+        match &mut told.confirmed {
+            Some(confirmed) if !confirmed.told => confirmed.told = true,
+            _ => return Ok(()),
+        }
+        told.store(&self.0.disk)?;
+        *metadata = told;
+        Ok(())
+    }
+
+    /// Ends the stream for all handles, after what was appended is durable or refused. Later calls fail. Called twice: nothing more happens.
+    pub fn close(&self) {
+        self.0.close();
+    }
+
+    fn shard(&self, id: &ShardId) -> Result<&Arc<ShardLog<D>>, ReadError> {
+        self.0.shards.iter().find(|log| log.shard.id == *id).ok_or_else(|| ReadError::NoSuchShard(id.clone()))
+    }
+
+    fn owner(&self, key: HashKey) -> usize {
+        // Ranges of the open shards cover the ring, in order, so the owner always exists.
+        self.0.shards.partition_point(|log| log.shard.range.through < key)
+    }
+}
+
+impl<D: Disk> Opened<D> {
+    fn close(&self) {
+        for shard in &self.shards {
+            shard.close();
+        }
+        for thread in self.threads.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            // One that panicked has said so, and has ended its shard.
+            let _ = thread.join();
+        }
+        for shard in &self.shards {
+            shard.end("it was closed");
+        }
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+}
+
+impl<D: Disk> Drop for Opened<D> {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl<D: Disk> Stream for Embedded<D> {
+    async fn append(&self, puts: Vec<Put>) -> Result<Vec<Result<Appended, Refused>>, AppendError> {
+        if puts.len() > APPEND_RECORDS_MAX {
+            let what = format!("{} records in one append, at most {APPEND_RECORDS_MAX} are taken", puts.len());
+            return Err(AppendError::NotAppended(what));
+        }
+        let mut answers: Vec<Option<Result<Appended, Refused>>> = vec![None; puts.len()];
+        // By shard: which of the puts, and the puts.
+        let mut parts: Vec<(usize, Vec<usize>, Vec<Put>)> = Vec::new();
+        for (i, put) in puts.into_iter().enumerate() {
+            if let Err(why) = put.check() {
+                answers[i] = Some(Err(why));
+                continue;
+            }
+            let owner = self.owner(put.hash_key.unwrap_or_else(|| HashKey::of(&put.partition_key)));
+            let part = match parts.iter().position(|(shard, ..)| *shard == owner) {
+                Some(at) => &mut parts[at],
+                None => {
+                    parts.push((owner, Vec::new(), Vec::new()));
+                    parts.last_mut().expect("just pushed")
+                }
+            };
+            part.1.push(i);
+            part.2.push(put);
+        }
+        let mut waiting = Vec::with_capacity(parts.len());
+        for (owner, places, puts) in parts {
+            let log = &self.0.shards[owner];
+            waiting.push((places, if self.0.inline { log.append_here(puts) } else { log.enqueue(puts).await }));
+        }
+        let mut failure = None;
+        for (places, answer) in waiting {
+            match answer.wait().await {
+                Ok(done) => places.into_iter().zip(done).for_each(|(place, answer)| answers[place] = Some(answer)),
+                Err(Failure::Unknown(why)) => return Err(AppendError::Unknown(why)),
+                Err(Failure::Nothing(why)) => failure = Some(why),
+            }
+        }
+        match failure {
+            Some(why) if answers.iter().all(|answer| !matches!(answer, Some(Ok(_)))) => {
+                Err(AppendError::NotAppended(why))
+            }
+            _ => Ok(answers.into_iter().map(|answer| answer.unwrap_or(Err(Refused::Failed))).collect()),
+        }
+    }
+
+    async fn shards(&self) -> Result<Vec<Shard>, ReadError> {
+        Ok(self.0.shards.iter().map(|log| log.shard.clone()).collect())
+    }
+
+    async fn read(&self, shard: &ShardId, from: Start, limits: Limits) -> Result<Page, ReadError> {
+        self.shard(shard)?.read(from, limits, self.0.inline).await
+    }
+}
+
+fn load_or_make<D: Disk>(disk: &D, options: &Options) -> Result<Metadata, OpenError> {
+    let failed = |source| OpenError::Io { what: "read or written", file: disk.describe(metadata::PATH), source };
+    let damaged = |what: &str| OpenError::Damaged {
+        file: disk.describe(metadata::PATH),
+        offset: 0,
+        what: what.to_owned(),
+        next_step: "put it back from a backup, or move the whole folder away and ingest again".to_owned(),
+    };
+    let mut metadata = match Metadata::load(disk) {
+        Ok(Some(metadata)) => metadata,
+        Ok(None) => {
+            let names = disk.list("").map_err(failed)?;
+            if names.iter().any(|name| name.starts_with("shardId-")) {
+                return Err(damaged("it is missing, and there are shards"));
+            }
+            let metadata = Metadata::new(disk.fresh_id(), options.shards);
+            metadata.store(disk).map_err(failed)?;
+            metadata
+        }
+        Err(Unreadable::Io(source)) => return Err(failed(source)),
+        Err(Unreadable::Damaged(what)) => return Err(damaged(what)),
+        Err(Unreadable::Version(version)) => {
+            return Err(OpenError::Version { file: disk.describe(metadata::PATH), version });
+        }
+    };
+    if metadata.epoch == 0 {
+        for entry in &metadata.shards {
+            make_shard(disk, &metadata, entry.number, options).map_err(failed)?;
+        }
+        // Durable with the next store, which raises it again, before anything is appended.
+        metadata.epoch = 1;
+    }
+    Ok(metadata)
+}
+
+/// The shard's folder and first segment; what an interrupted making left is made again.
+fn make_shard<D: Disk>(disk: &D, metadata: &Metadata, number: u64, options: &Options) -> io::Result<()> {
+    let shard = ShardId::numbered(number);
+    disk.create_folder(shard.as_str())?;
+    disk.sync_folder("")?;
+    let header = Header { log_id: metadata.log_id, shard: number, first: 0, epoch: 1, before: Before::NOTHING };
+    let unseeded = options.switches().breaks(Sabotage::UnseededChecksum);
+    let place = frame::Place { log_id: metadata.log_id, shard: number, segment: 0, unseeded };
+    segment::create(disk, &shard, header, place, options.segment_bytes, true).map(|_| ())
+}
+
+/// The newest stamp that the clock must not lag behind: those of before a confirmed setback do not count.
+fn newest_stamp(metadata: &Metadata, tips: impl Iterator<Item = (SequenceNumber, i64)>) -> Option<i64> {
+    let confirmed = metadata.confirmed;
+    let since = confirmed.map_or(0, |confirmed| confirmed.epoch);
+    let stamps = tips.filter(|(tip, _)| tip.parts().is_some_and(|(epoch, _)| epoch >= since && epoch > 0));
+    stamps.map(|(_, stamp)| stamp).chain(confirmed.map(|confirmed| confirmed.to_ms)).max()
+}

@@ -1,0 +1,468 @@
+//! A disk in memory that forgets what was not synced. Decides, by a seed, what a power loss leaves; never loses what `Disk` promises to keep.
+//!
+//! What it does to those who do not sync:
+//! - `power_loss`: of each 512-byte sector written since the file's last sync, any of the versions that it went through stays, or the old
+//!   one; a sector that never held durable bytes may show another file's. A length may be any that it went through. Names come and go likewise.
+//! - A failed sync makes some of the sectors durable and forgets that the others need it: they are still read, and gone at a power loss.
+//! - `kill` (the death of the process) loses nothing.
+//!
+//! Both end all handles: they answer with an error from then on, as do all calls of a disk whose power has failed and not yet returned.
+
+mod image;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::{self, IoSlice},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use image::Image;
+
+/// What a disk writes whole or not at all.
+pub const SECTOR_BYTES: usize = 512;
+
+/// A seeded stream of numbers (splitmix64).
+#[derive(Debug, Clone)]
+pub struct Seeded(u64);
+
+impl Seeded {
+    /// The same seed, the same numbers.
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// Any number.
+    pub fn number(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// A number below `bound` (0 if that is 0).
+    pub fn below(&mut self, bound: u64) -> u64 {
+        ((u128::from(self.number()) * u128::from(bound)) >> 64) as u64
+    }
+
+    /// True once in `count` calls; never if that is 0.
+    pub fn one_in(&mut self, count: u64) -> bool {
+        count > 0 && self.below(count) == 0
+    }
+}
+
+/// How often calls fail by chance, each once in so many calls; 0: never.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Faults {
+    /// A write writes a part and fails.
+    pub write: u64,
+    /// A sync fails.
+    pub sync: u64,
+    /// Making, removing or renaming a file fails and does nothing.
+    pub name: u64,
+}
+
+#[derive(Debug)]
+enum Renaming {
+    Set(String, u64),
+    Remove(String),
+    Move(String, String),
+}
+
+#[derive(Debug, Default)]
+struct Names {
+    durable: BTreeMap<String, u64>,
+    now: BTreeMap<String, u64>,
+    pending: Vec<Renaming>,
+}
+
+impl Names {
+    fn apply(to: &mut BTreeMap<String, u64>, change: &Renaming) {
+        match change {
+            Renaming::Set(name, file) => {
+                to.insert(name.clone(), *file);
+            }
+            Renaming::Remove(name) => {
+                to.remove(name);
+            }
+            Renaming::Move(from, name) => {
+                if let Some(file) = to.remove(from) {
+                    to.insert(name.clone(), file);
+                }
+            }
+        }
+    }
+
+    fn change(&mut self, change: Renaming) {
+        Self::apply(&mut self.now, &change);
+        self.pending.push(change);
+    }
+}
+
+/// A folder is a file without content.
+const FOLDER: u64 = 0;
+
+#[derive(Debug)]
+struct State {
+    folders: BTreeMap<String, Names>,
+    files: BTreeMap<u64, Image>,
+    locks: BTreeSet<String>,
+    next_file: u64,
+    /// Handles of an earlier life are dead.
+    life: u64,
+    chance: Seeded,
+    faults: Faults,
+    capacity: Option<u64>,
+    fails_after: Option<u64>,
+    down: bool,
+    steps: u64,
+}
+
+/// The disk; clones are the same disk.
+#[derive(Debug, Clone)]
+pub struct SimulatedDisk(Arc<Mutex<State>>);
+
+/// An open file of it.
+#[derive(Debug)]
+pub struct SimulatedFile {
+    disk: SimulatedDisk,
+    id: u64,
+    life: u64,
+}
+
+/// The lock of a folder of it.
+#[derive(Debug)]
+pub struct SimulatedLock {
+    disk: SimulatedDisk,
+    path: String,
+    life: u64,
+}
+
+impl SimulatedDisk {
+    /// An empty disk without faults; the seed decides their chance once they are set, and what `fresh_id` gives.
+    pub fn new(seed: u64) -> Self {
+        Self(Arc::new(Mutex::new(State {
+            folders: BTreeMap::from([(String::new(), Names::default())]),
+            files: BTreeMap::new(),
+            locks: BTreeSet::new(),
+            next_file: FOLDER + 1,
+            life: 0,
+            chance: Seeded::new(seed),
+            faults: Faults::default(),
+            capacity: None,
+            fails_after: None,
+            down: false,
+            steps: 0,
+        })))
+    }
+
+    /// From now on, calls fail this often.
+    pub fn set_faults(&self, faults: Faults) {
+        self.state().faults = faults;
+    }
+
+    /// The disk is full at so many bytes; `None`: never.
+    pub fn set_capacity(&self, bytes: Option<u64>) {
+        self.state().capacity = bytes;
+    }
+
+    /// The power fails during the call that changes something after so many others; `power_loss` brings it back.
+    pub fn fail_after(&self, steps: u64) {
+        self.state().fails_after = Some(steps);
+    }
+
+    /// How many calls have changed something so far.
+    pub fn steps(&self) -> u64 {
+        self.state().steps
+    }
+
+    /// The power fails and comes back: what was not synced is kept, lost, torn or exchanged as the seed says.
+    pub fn power_loss(&self, seed: u64) {
+        let mut chance = Seeded::new(seed);
+        let mut state = self.state();
+        for names in state.folders.values_mut() {
+            let keep = chance.below(3);
+            for change in std::mem::take(&mut names.pending) {
+                // All, none, or each on its own.
+                if keep == 1 || (keep == 2 && chance.one_in(2)) {
+                    Names::apply(&mut names.durable, &change);
+                }
+            }
+            names.now = names.durable.clone();
+        }
+        let folders: Vec<String> = state.folders.keys().filter(|name| !name.is_empty()).cloned().collect();
+        for folder in folders {
+            let (above, name) = split(&folder);
+            if state.folders.get(above).is_none_or(|names| !names.now.contains_key(name)) {
+                state.folders.remove(&folder);
+            }
+        }
+        let stale: Vec<[u8; SECTOR_BYTES]> =
+            state.files.values().filter_map(|image| image.any_sector(&mut chance)).collect();
+        for image in state.files.values_mut() {
+            image.lose(&mut chance, &stale);
+        }
+        state.forget_unnamed();
+        state.end_life();
+    }
+
+    /// The process dies: its handles and locks are gone, the files are as it left them.
+    pub fn kill(&self) {
+        self.state().end_life();
+    }
+
+    /// The bytes of a file as a reader would see them, for tests that harm it; `None` if it is not there.
+    pub fn contents(&self, path: &str) -> Option<Vec<u8>> {
+        let state = self.state();
+        state.files.get(&state.file(path).ok()?).map(Image::bytes)
+    }
+
+    /// Overwrites a part of a file, durably, behind everyone's back.
+    pub fn harm(&self, path: &str, offset: u64, bytes: &[u8]) {
+        let mut state = self.state();
+        if let Ok(id) = state.file(path)
+            && let Some(image) = state.files.get_mut(&id)
+        {
+            image.write(offset, bytes);
+            image.sync();
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a call that changes something; it happens in part if this is where the power fails.
+    fn step(&self) -> io::Result<MutexGuard<'_, State>> {
+        let mut state = self.alive()?;
+        state.steps += 1;
+        match &mut state.fails_after {
+            Some(0) => state.down = true,
+            Some(steps) => *steps -= 1,
+            None => {}
+        }
+        Ok(state)
+    }
+
+    fn alive(&self) -> io::Result<MutexGuard<'_, State>> {
+        let state = self.state();
+        if state.down { Err(io::Error::other("the power has failed")) } else { Ok(state) }
+    }
+
+    fn change(&self, folder: &str, change: Renaming) -> io::Result<()> {
+        let mut state = self.step()?;
+        let chance = state.faults.name;
+        if !state.down && state.chance.one_in(chance) {
+            return Err(io::Error::other("a fault by chance"));
+        }
+        let down = state.down;
+        state.folders.get_mut(folder).ok_or(io::ErrorKind::NotFound)?.change(change);
+        if down { Err(io::Error::other("the power failed")) } else { Ok(()) }
+    }
+}
+
+impl State {
+    fn file(&self, path: &str) -> io::Result<u64> {
+        let (folder, name) = split(path);
+        let id = self.folders.get(folder).and_then(|names| names.now.get(name)).copied();
+        id.filter(|id| *id != FOLDER).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn used(&self) -> u64 {
+        let named = self.folders.values().flat_map(|names| names.now.values());
+        named.filter_map(|id| self.files.get(id)).map(Image::len).sum()
+    }
+
+    /// Refuses to let a file grow past what the disk holds.
+    fn grow(&self, id: u64, bytes: u64) -> io::Result<()> {
+        let more = bytes.saturating_sub(self.files.get(&id).map_or(0, Image::len));
+        match self.capacity {
+            Some(capacity) if more > 0 && self.used() + more > capacity => Err(io::ErrorKind::StorageFull.into()),
+            _ => Ok(()),
+        }
+    }
+
+    fn forget_unnamed(&mut self) {
+        let named: BTreeSet<u64> = self.folders.values().flat_map(|names| names.now.values().copied()).collect();
+        self.files.retain(|id, _| named.contains(id));
+    }
+
+    fn end_life(&mut self) {
+        self.life += 1;
+        self.locks.clear();
+        self.down = false;
+        self.fails_after = None;
+    }
+}
+
+fn split(path: &str) -> (&str, &str) {
+    path.rsplit_once('/').unwrap_or(("", path))
+}
+
+impl super::Disk for SimulatedDisk {
+    type File = SimulatedFile;
+    type Lock = SimulatedLock;
+
+    fn describe(&self, path: &str) -> String {
+        format!("simulated:{path}")
+    }
+
+    fn list(&self, folder: &str) -> io::Result<Vec<String>> {
+        let state = self.alive()?;
+        Ok(state.folders.get(folder).ok_or(io::ErrorKind::NotFound)?.now.keys().cloned().collect())
+    }
+
+    fn create_folder(&self, folder: &str) -> io::Result<()> {
+        if self.alive()?.folders.contains_key(folder) {
+            return Ok(());
+        }
+        let (above, name) = split(folder);
+        self.change(above, Renaming::Set(name.to_owned(), FOLDER))?;
+        self.alive()?.folders.insert(folder.to_owned(), Names::default());
+        Ok(())
+    }
+
+    fn create(&self, path: &str) -> io::Result<SimulatedFile> {
+        let existing = self.alive()?.file(path);
+        if let Ok(id) = existing {
+            let life = self.alive()?.life;
+            let file = SimulatedFile { disk: self.clone(), id, life };
+            super::File::set_len(&file, 0)?;
+            return Ok(file);
+        }
+        let (folder, name) = split(path);
+        let (id, life) = {
+            let mut state = self.alive()?;
+            let id = state.next_file;
+            state.next_file += 1;
+            state.files.insert(id, Image::default());
+            (id, state.life)
+        };
+        self.change(folder, Renaming::Set(name.to_owned(), id))?;
+        Ok(SimulatedFile { disk: self.clone(), id, life })
+    }
+
+    fn open(&self, path: &str) -> io::Result<SimulatedFile> {
+        let state = self.alive()?;
+        Ok(SimulatedFile { disk: self.clone(), id: state.file(path)?, life: state.life })
+    }
+
+    fn remove(&self, path: &str) -> io::Result<()> {
+        self.alive()?.file(path)?;
+        let (folder, name) = split(path);
+        self.change(folder, Renaming::Remove(name.to_owned()))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.alive()?.file(from)?;
+        let ((folder, from), (_, to)) = (split(from), split(to));
+        self.change(folder, Renaming::Move(from.to_owned(), to.to_owned()))
+    }
+
+    fn sync_folder(&self, folder: &str) -> io::Result<()> {
+        let mut state = self.step()?;
+        let chance = state.faults.sync;
+        if state.down || state.chance.one_in(chance) {
+            return Err(io::Error::other("the sync failed"));
+        }
+        let names = state.folders.get_mut(folder).ok_or(io::ErrorKind::NotFound)?;
+        names.pending.clear();
+        names.durable = names.now.clone();
+        Ok(())
+    }
+
+    fn lock(&self, path: &str) -> io::Result<Option<SimulatedLock>> {
+        let mut state = self.alive()?;
+        let life = state.life;
+        let free = state.locks.insert(path.to_owned());
+        Ok(free.then(|| SimulatedLock { disk: self.clone(), path: path.to_owned(), life }))
+    }
+
+    fn fresh_id(&self) -> u64 {
+        self.state().chance.number()
+    }
+}
+
+impl Drop for SimulatedLock {
+    fn drop(&mut self) {
+        let mut state = self.disk.state();
+        if state.life == self.life {
+            state.locks.remove(&self.path);
+        }
+    }
+}
+
+impl SimulatedFile {
+    fn of_this_life<'a>(&self, state: MutexGuard<'a, State>) -> io::Result<MutexGuard<'a, State>> {
+        if state.life == self.life { Ok(state) } else { Err(io::Error::other("the handle is of a process that died")) }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Image, &mut Seeded, bool) -> io::Result<()>) -> io::Result<()> {
+        let mut state = self.of_this_life(self.disk.step()?)?;
+        let State { files, chance, down, .. } = &mut *state;
+        change(files.get_mut(&self.id).ok_or(io::ErrorKind::NotFound)?, chance, *down)
+    }
+}
+
+impl super::File for SimulatedFile {
+    fn len(&self) -> io::Result<u64> {
+        let state = self.of_this_life(self.disk.alive()?)?;
+        Ok(state.files.get(&self.id).ok_or(io::ErrorKind::NotFound)?.len())
+    }
+
+    fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<usize> {
+        let state = self.of_this_life(self.disk.alive()?)?;
+        Ok(state.files.get(&self.id).ok_or(io::ErrorKind::NotFound)?.read(into, offset))
+    }
+
+    fn write_at(&self, parts: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
+        let bytes: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
+        let faults = self.disk.state().faults.write;
+        let room = self.disk.state().grow(self.id, offset + bytes.len() as u64);
+        self.change(|image, chance, down| {
+            if down || room.is_err() || chance.one_in(faults) {
+                let written = chance.below(bytes.len() as u64 + 1) as usize;
+                // A full disk takes what lies within the file.
+                let fits = if room.is_err() { image.len().saturating_sub(offset) as usize } else { bytes.len() };
+                image.write(offset, &bytes[..written.min(fits)]);
+                return room.and(Err(io::Error::other("the write failed")));
+            }
+            image.write(offset, &bytes);
+            Ok(())
+        })
+    }
+
+    fn allocate(&self, bytes: u64) -> io::Result<()> {
+        self.disk.state().grow(self.id, bytes)?;
+        self.change(|image, _, down| {
+            if image.len() < bytes {
+                image.set_len(bytes);
+            }
+            if down { Err(io::Error::other("the power failed")) } else { Ok(()) }
+        })
+    }
+
+    fn set_len(&self, bytes: u64) -> io::Result<()> {
+        self.disk.state().grow(self.id, bytes)?;
+        self.change(|image, _, down| {
+            image.set_len(bytes);
+            if down { Err(io::Error::other("the power failed")) } else { Ok(()) }
+        })
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let faults = self.disk.state().faults.sync;
+        self.change(|image, chance, down| {
+            if down {
+                // What was on its way stays as unsure as before.
+                return Err(io::Error::other("the power failed"));
+            }
+            if chance.one_in(faults) {
+                image.fail_sync(chance);
+                return Err(io::Error::other("the sync failed"));
+            }
+            image.sync();
+            Ok(())
+        })
+    }
+}
