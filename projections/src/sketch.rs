@@ -22,6 +22,9 @@ pub const RELATIVE_ERROR: f64 = 0.01;
 /// Values of a window that are listed one by one, 4 bytes each; more go to a table.
 pub const LISTED_MAX: usize = 128;
 
+/// Capacities of the list: most windows pass one or two of them.
+const LISTED_STEPS: [usize; 3] = [16, 64, LISTED_MAX];
+
 /// Most bytes of an encoded sketch: 11 for each of the 2 × `KEY_MAX` + 1 keys, some 2 MB. A window of latencies has
 /// about a byte for each of its first values and stops growing at some 500.
 pub const ENCODED_BYTES_MAX: usize = 3 + 11 * (2 * KEY_MAX as usize + 1);
@@ -91,15 +94,12 @@ impl Sketch {
 
     /// Appends the canonical bytes: 1 to [`ENCODED_BYTES_MAX`].
     pub fn encode(&self, out: &mut Vec<u8>) {
-        let counts = self.ascending().counts();
-        put_varint(out, counts.len() as u64);
-        let mut before = -KEY_MAX - 1;
-        for (key, n) in counts {
-            put_varint(out, (key - before - 1) as u64 * 2 + u64::from(n > 1));
-            if n > 1 {
-                put_varint(out, n - 2);
+        match self.ascending() {
+            Ascending::Listed(keys) => {
+                let runs = || keys.chunk_by(|a, b| a == b);
+                put_counts(out, runs().count(), runs().map(|run| (run[0], run.len() as u64)));
             }
-            before = key;
+            Ascending::Counted(counts) => put_counts(out, counts.len(), counts.into_iter()),
         }
     }
 
@@ -109,7 +109,9 @@ impl Sketch {
         let what = "sketch";
         let mut sketch = Sketch::default();
         let mut before = -KEY_MAX - 1;
-        for _ in 0..take_varint(input, what)? {
+        let len = take_varint(input, what)?;
+        sketch.listed.reserve_exact(LISTED_MAX.min(input.len()).min(usize::try_from(len).unwrap_or(LISTED_MAX)));
+        for _ in 0..len {
             let head = take_varint(input, what)?;
             let key = i64::try_from(head >> 1).expect("63 bits").saturating_add(i64::from(before) + 1);
             let key = i32::try_from(key).ok().filter(|&key| is_key(key)).ok_or(DecodeError::OutOfRange { what })?;
@@ -160,9 +162,9 @@ impl Sketch {
         if self.table.is_none() {
             let len = self.listed.len();
             match usize::try_from(n) {
-                Ok(n) if n <= LISTED_MAX - len => {
+                Ok(n) if n <= LISTED_MAX.saturating_sub(len) => {
                     if len + n > self.listed.capacity() {
-                        let capacity = (len + n).next_power_of_two().clamp(16, LISTED_MAX);
+                        let capacity = LISTED_STEPS.into_iter().find(|&step| len + n <= step).unwrap_or(LISTED_MAX);
                         self.listed.reserve_exact(capacity - len);
                     }
                     self.listed.extend(std::iter::repeat_n(key, n));
@@ -235,6 +237,18 @@ impl Ascending {
             Ascending::Listed(keys) => joined(keys.into_iter().map(|key| (key, 1)).collect()),
             Ascending::Counted(counts) => counts,
         }
+    }
+}
+
+fn put_counts(out: &mut Vec<u8>, len: usize, counts: impl Iterator<Item = (i32, u64)>) {
+    put_varint(out, len as u64);
+    let mut before = -KEY_MAX - 1;
+    for (key, n) in counts {
+        put_varint(out, (key - before - 1) as u64 * 2 + u64::from(n > 1));
+        if n > 1 {
+            put_varint(out, n - 2);
+        }
+        before = key;
     }
 }
 
