@@ -70,7 +70,7 @@ impl Sum {
             return;
         }
         match position.checked_sub(NEAR_POSITION) {
-            Some(shift) if shift + 1 < product.leading_zeros() => {
+            Some(shift) if shift < product.leading_zeros() => {
                 let magnitude = (product << shift) as i128;
                 self.add_near(if v < 0.0 { -magnitude } else { magnitude });
             }

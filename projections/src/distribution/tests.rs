@@ -168,6 +168,32 @@ fn bytes_that_contradict_themselves_are_refused() {
 }
 
 #[test]
+fn equal_values_spelled_as_if_they_varied_are_refused() {
+    for (min, max) in [(1.0, 1.0), (1.001, 1.0)] {
+        let values = [min, max];
+        let (mut sum, mut sketch) = (Sum::default(), Sketch::default());
+        values.iter().for_each(|&v| sum.add(v));
+        values.iter().for_each(|&v| sketch.add(v));
+        let mut bytes = vec![2];
+        put_value(&mut bytes, min);
+        put_value(&mut bytes, max);
+        sum.encode(&mut bytes);
+        sketch.encode(&mut bytes);
+        let refused = DecodeError::OutOfRange { what: "range of a distribution" };
+        assert_eq!(Distribution::decode(&mut &bytes[..]), Err(refused));
+    }
+}
+
+#[test]
+fn an_average_of_equal_values_is_their_value_in_spite_of_rounding() {
+    for n in 1..2000 {
+        let mut distribution = Distribution::default();
+        distribution.add_times(0.1, n);
+        assert_eq!(distribution.average(), Some(0.1), "{n}");
+    }
+}
+
+#[test]
 fn a_distribution_is_small_while_its_values_are_equal() {
     assert!(size_of::<Distribution>() <= 32);
     assert!(size_of::<Varied>() <= 64);

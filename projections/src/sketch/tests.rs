@@ -50,7 +50,7 @@ fn assert_close(name: &str, values: &[f64]) {
         let rank = (per_mille * values.len()).div_ceil(1000).max(1);
         let exact = sorted[rank - 1];
         let estimate = sketch.quantile(per_mille as f64 / 1000.0).unwrap();
-        // Halved, as a difference at the end of the range must not overflow, nor its share underflow near its least.
+        // A little over the 1/128 of the design, well under the stated error.
         let within = (estimate - exact).abs() <= exact.abs() / 127.0;
         assert!(within, "{name}, n {}, q {per_mille}/1000: {estimate:e} for {exact:e}", values.len());
     }
@@ -58,7 +58,7 @@ fn assert_close(name: &str, values: &[f64]) {
 
 #[test]
 fn quantiles_are_within_the_stated_error_for_every_shape_and_size() {
-    for n in [1, 2, 3, 7, 55, 127, 128, 129, 1000, 20_000] {
+    for n in [1, 2, 3, 7, 55, 127, 128, 129, 1000, 5000] {
         let normals: Vec<f64> = normal().take(n).collect();
         let uniforms: Vec<f64> = uniform().take(n).collect();
         let map = |values: &[f64], f: &dyn Fn(f64) -> f64| values.iter().map(|&v| f(v)).collect::<Vec<_>>();

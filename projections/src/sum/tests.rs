@@ -210,6 +210,24 @@ fn a_sum_that_outgrows_128_bits_goes_on_exactly() {
 }
 
 #[test]
+fn sums_about_the_end_of_128_bits_are_read_back() {
+    for size in [54f64, 55.0, 56.0].map(f64::exp2) {
+        for v in [size, size.next_down(), size.next_up(), -size, -size.next_down(), -size.next_up()] {
+            for n in [1, 2, 3] {
+                let mut at_once = Sum::default();
+                at_once.add_times(v, n);
+                let mut singly = sum_of(&[v / 4096.0]);
+                (1..4096 * n).for_each(|_| singly.add(v / 4096.0));
+                assert_eq!(singly, at_once);
+                assert_eq!(from_bytes(&bytes_of(&singly)).unwrap(), at_once);
+                assert_eq!(singly.to_f64(), at_once.to_f64());
+                assert_eq!(singly.to_f64(), v * n as f64);
+            }
+        }
+    }
+}
+
+#[test]
 #[should_panic(expected = "not a finite number within")]
 fn a_value_out_of_range_is_never_summed() {
     Sum::default().add(f64::NAN);
