@@ -21,14 +21,14 @@ fn bytes_of(distribution: &Distribution) -> Vec<u8> {
 /// Few distinct values, so that parts of equal values are common, or many.
 fn values() -> impl Strategy<Value = Vec<f64>> {
     let few = prop::sample::select(vec![0.0, -0.0, 1.0, 200.0, -3.5]);
-    prop_oneof![prop::collection::vec(few, 0..12), prop::collection::vec(value(), 0..300)]
+    prop_oneof![prop::collection::vec(few, 0..12), prop::collection::vec(value(), 0..180)]
 }
 
 proptest! {
     #[test]
     fn order_batches_and_shards_leave_no_trace(
         (values, shuffled) in values().prop_flat_map(|v| (Just(v.clone()), Just(v).prop_shuffle())),
-        mut cuts in prop::collection::vec(0usize..300, 0..5),
+        mut cuts in prop::collection::vec(0usize..180, 0..5),
         through_bytes: bool,
     ) {
         let whole = distribution_of(&values);
@@ -74,7 +74,7 @@ proptest! {
     }
 
     #[test]
-    fn adding_n_times_is_n_additions(runs in prop::collection::vec((value(), 0u64..300), 0..5)) {
+    fn adding_n_times_is_n_additions(runs in prop::collection::vec((value(), 0u64..200), 0..5)) {
         let mut at_once = Distribution::default();
         runs.iter().for_each(|&(v, n)| at_once.add_times(v, n));
         let mut singly = Distribution::default();
