@@ -71,8 +71,12 @@ impl Distribution {
         match &mut self.varied {
             Some(varied) => {
                 self.count = self.count.saturating_add(1);
-                self.min = Bound(self.min.0.min(v));
-                self.max = Bound(self.max.0.max(v));
+                if v < self.min.0 {
+                    self.min = Bound(v);
+                }
+                if v > self.max.0 {
+                    self.max = Bound(v);
+                }
                 varied.sum.add(v);
                 varied.sketch.add(v);
             }
@@ -170,15 +174,13 @@ impl Distribution {
 
     /// Several quantiles for little more than the price of one, each as [`Distribution::quantile`] has it; `None` if one is.
     pub fn quantiles<const N: usize>(&self, qs: [f64; N]) -> Option<[f64; N]> {
-        let counts = self.varied.as_ref().map(|varied| varied.sketch.counts());
+        let ascending = self.varied.as_ref().map(|varied| varied.sketch.ascending());
         let mut values = [0.0; N];
         for (value, q) in values.iter_mut().zip(qs) {
-            let rank = sketch::rank(q, self.count)?;
-            *value = match &counts {
-                _ if rank == 1 => self.min.0,
-                _ if rank == self.count => self.max.0,
-                None => self.min.0,
-                Some(counts) => sketch::estimate_at(counts, rank)?.clamp(self.min.0, self.max.0),
+            *value = match (sketch::rank(q, self.count)?, &ascending) {
+                (1, _) | (_, None) => self.min.0,
+                (rank, _) if rank == self.count => self.max.0,
+                (rank, Some(ascending)) => ascending.at(rank).clamp(self.min.0, self.max.0),
             };
         }
         Some(values)

@@ -22,6 +22,9 @@ pub const RELATIVE_ERROR: f64 = 0.01;
 /// Values of a window that are listed one by one, 4 bytes each; more go to a table.
 pub const LISTED_MAX: usize = 128;
 
+/// Capacities of the list: most windows pass one or two of them.
+const LISTED_STEPS: [usize; 3] = [16, 64, LISTED_MAX];
+
 /// Most bytes of an encoded sketch: 11 for each of the 2 × `KEY_MAX` + 1 keys, some 2 MB. A window of latencies has
 /// about a byte for each of its first values and stops growing at some 500.
 pub const ENCODED_BYTES_MAX: usize = 3 + 11 * (2 * KEY_MAX as usize + 1);
@@ -86,22 +89,17 @@ impl Sketch {
 
     /// The value at [`rank`] in ascending order, within [`RELATIVE_ERROR`]; `None` if there is no value or `q` is not in 0..=1.
     pub fn quantile(&self, q: f64) -> Option<f64> {
-        let counts = self.counts();
-        let rank = rank(q, total(&counts))?;
-        estimate_at(&counts, rank)
+        Some(self.ascending().at(rank(q, self.count())?))
     }
 
     /// Appends the canonical bytes: 1 to [`ENCODED_BYTES_MAX`].
     pub fn encode(&self, out: &mut Vec<u8>) {
-        let counts = self.counts();
-        put_varint(out, counts.len() as u64);
-        let mut before = -KEY_MAX - 1;
-        for (key, n) in counts {
-            put_varint(out, (key - before - 1) as u64 * 2 + u64::from(n > 1));
-            if n > 1 {
-                put_varint(out, n - 2);
+        match self.ascending() {
+            Ascending::Listed(keys) => {
+                let runs = || keys.chunk_by(|a, b| a == b);
+                put_counts(out, runs().count(), runs().map(|run| (run[0], run.len() as u64)));
             }
-            before = key;
+            Ascending::Counted(counts) => put_counts(out, counts.len(), counts.into_iter()),
         }
     }
 
@@ -111,7 +109,9 @@ impl Sketch {
         let what = "sketch";
         let mut sketch = Sketch::default();
         let mut before = -KEY_MAX - 1;
-        for _ in 0..take_varint(input, what)? {
+        let len = take_varint(input, what)?;
+        sketch.listed.reserve_exact(LISTED_MAX.min(input.len()).min(usize::try_from(len).unwrap_or(LISTED_MAX)));
+        for _ in 0..len {
             let head = take_varint(input, what)?;
             let key = i64::try_from(head >> 1).expect("63 bits").saturating_add(i64::from(before) + 1);
             let key = i32::try_from(key).ok().filter(|&key| is_key(key)).ok_or(DecodeError::OutOfRange { what })?;
@@ -119,7 +119,11 @@ impl Sketch {
                 0 => 1,
                 _ => take_varint(input, what)?.checked_add(2).ok_or(DecodeError::OutOfRange { what })?,
             };
-            sketch.add_key(key, n);
+            if n == 1 && sketch.table.is_none() && sketch.listed.len() < sketch.listed.capacity() {
+                sketch.listed.push(key);
+            } else {
+                sketch.add_key(key, n);
+            }
             before = key;
         }
         Ok(sketch)
@@ -137,21 +141,20 @@ impl Sketch {
         }
     }
 
-    /// (key, count), ascending, each key once.
-    pub(crate) fn counts(&self) -> Vec<(i32, u64)> {
-        let mut counts: Vec<(i32, u64)> = match &self.table {
-            Some(table) => table.counts().collect(),
-            None => self.listed.iter().map(|&key| (key, 1)).collect(),
-        };
-        counts.sort_unstable_by_key(|&(key, _)| key);
-        counts.dedup_by(|(key, n), (kept_key, kept)| {
-            let same = key == kept_key;
-            if same {
-                *kept = kept.saturating_add(*n);
+    /// What was counted, in the order of values.
+    pub(crate) fn ascending(&self) -> Ascending {
+        match &self.table {
+            None => {
+                let mut keys = self.listed.clone();
+                keys.sort_unstable();
+                Ascending::Listed(keys)
             }
-            same
-        });
-        counts
+            Some(table) => {
+                let mut counts: Vec<(i32, u64)> = table.counts().collect();
+                counts.sort_unstable_by_key(|&(key, _)| key);
+                Ascending::Counted(joined(counts))
+            }
+        }
     }
 
     #[cold]
@@ -159,9 +162,9 @@ impl Sketch {
         if self.table.is_none() {
             let len = self.listed.len();
             match usize::try_from(n) {
-                Ok(n) if n <= LISTED_MAX - len => {
+                Ok(n) if n <= LISTED_MAX.saturating_sub(len) => {
                     if len + n > self.listed.capacity() {
-                        let capacity = (len + n).next_power_of_two().clamp(16, LISTED_MAX);
+                        let capacity = LISTED_STEPS.into_iter().find(|&step| len + n <= step).unwrap_or(LISTED_MAX);
                         self.listed.reserve_exact(capacity - len);
                     }
                     self.listed.extend(std::iter::repeat_n(key, n));
@@ -174,22 +177,13 @@ impl Sketch {
     }
 
     fn tabulate(&mut self) {
-        let mut listed = std::mem::take(&mut self.listed);
-        let mut table = Box::<Table>::default();
-        // The table settles around its first key, which therefore should not be a stray one.
-        if !listed.is_empty() {
-            let middle = listed.len() / 2;
-            listed.select_nth_unstable(middle);
-            listed.swap(0, middle);
-        }
-        listed.iter().for_each(|&key| table.add(key, 1));
-        self.table = Some(table);
+        self.table = Some(Box::new(Table::of(std::mem::take(&mut self.listed))));
     }
 }
 
 impl PartialEq for Sketch {
     fn eq(&self, other: &Sketch) -> bool {
-        self.counts() == other.counts()
+        self.ascending().counts() == other.ascending().counts()
     }
 }
 
@@ -197,7 +191,7 @@ impl Eq for Sketch {}
 
 impl std::fmt::Debug for Sketch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_map().entries(self.counts().into_iter().map(|(key, n)| (middle(key), n))).finish()
+        f.debug_map().entries(self.ascending().counts().into_iter().map(|(key, n)| (middle(key), n))).finish()
     }
 }
 
@@ -214,18 +208,60 @@ pub fn rank(q: f64, n: u64) -> Option<u64> {
     Some((rank as u64).clamp(1, n))
 }
 
-/// The estimate for the value at `rank`, from 1, among ascending counts.
-pub(crate) fn estimate_at(counts: &[(i32, u64)], rank: u64) -> Option<f64> {
-    let mut up_to = 0u64;
-    let at = counts.iter().find(|&&(_, n)| {
-        up_to = up_to.saturating_add(n);
-        up_to >= rank
-    });
-    at.map(|&(key, _)| middle(key))
+/// A sketch in the order of its values.
+pub(crate) enum Ascending {
+    Listed(Vec<i32>),
+    /// Each key once.
+    Counted(Vec<(i32, u64)>),
 }
 
-fn total(counts: &[(i32, u64)]) -> u64 {
-    counts.iter().fold(0, |sum, &(_, n)| sum.saturating_add(n))
+impl Ascending {
+    /// The estimate for the value at `rank`, from 1 to the count.
+    pub(crate) fn at(&self, rank: u64) -> f64 {
+        match self {
+            Ascending::Listed(keys) => middle(keys[rank as usize - 1]),
+            Ascending::Counted(counts) => {
+                let mut up_to = 0u64;
+                let at = counts.iter().find(|&&(_, n)| {
+                    up_to = up_to.saturating_add(n);
+                    up_to >= rank
+                });
+                middle(at.expect("a rank is at most the count").0)
+            }
+        }
+    }
+
+    /// Each key once, with its count.
+    fn counts(self) -> Vec<(i32, u64)> {
+        match self {
+            Ascending::Listed(keys) => joined(keys.into_iter().map(|key| (key, 1)).collect()),
+            Ascending::Counted(counts) => counts,
+        }
+    }
+}
+
+fn put_counts(out: &mut Vec<u8>, len: usize, counts: impl Iterator<Item = (i32, u64)>) {
+    put_varint(out, len as u64);
+    let mut before = -KEY_MAX - 1;
+    for (key, n) in counts {
+        put_varint(out, (key - before - 1) as u64 * 2 + u64::from(n > 1));
+        if n > 1 {
+            put_varint(out, n - 2);
+        }
+        before = key;
+    }
+}
+
+/// One count for each of the keys, which ascend.
+fn joined(mut counts: Vec<(i32, u64)>) -> Vec<(i32, u64)> {
+    counts.dedup_by(|(key, n), (kept_key, kept)| {
+        let same = key == kept_key;
+        if same {
+            *kept = kept.saturating_add(*n);
+        }
+        same
+    });
+    counts
 }
 
 /// The bucket of a value within ±2^360: ascending with the value, 0 for zero, negated for negatives.
@@ -270,7 +306,7 @@ fn middle(key: i32) -> f64 {
 
 /// Whether some value has this key; near 2^-1074 there are more keys than values.
 fn is_key(key: i32) -> bool {
-    (-KEY_MAX..=KEY_MAX).contains(&key) && key_of(middle(key)) == key
+    (-KEY_MAX..=KEY_MAX).contains(&key) && (key.abs() > 6 * BUCKETS_PER_OCTAVE || key_of(middle(key)) == key)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Decides what a sum of values is: the exact one; must never round before it is read, nor depend on the order of addends.
 //!
 //! - Values are finite and within ±2^360, down to the least subnormal. Each is a whole number of 2^-1074.
-//! - Ordinary values (whose last bit is worth 2^-72 or more, below 2^47) go to an `i128` in units of 2^-72. That reaches
+//! - Ordinary values (whose last bit is worth 2^-72 or more, below 2^44) go to an `i128` in units of 2^-72. That reaches
 //!   2^55; a sum that would not fit is moved, exactly, into a wide number that covers the whole range, and so are values
 //!   that the 128 bits cannot hold. An `i128` alone is not enough: 2^360 and 2^-1074 lie 1434 bits apart.
 //! - The bytes say the sum and nothing else: equal sums have equal bytes, whatever path their addends took. Zero is one
@@ -25,8 +25,9 @@ const SUM_BITS_MAX: u32 = 424 + 1074;
 /// Where the unit of `near`, 2^-72, stands among units of 2^-1074.
 const NEAR_POSITION: u32 = 1074 - 72;
 
-/// A value goes near with a shift of at most this, so below 2^119: some hundred of them fit at worst.
-const NEAR_SHIFT_MAX: u32 = 66;
+/// A value goes near with a shift of at most this (one multiplication by 2^shift); it is below 2^116 then, so that two
+/// thousand of them fit at worst.
+const NEAR_SHIFT_MAX: u32 = 63;
 
 const SIGNIFICAND_BITS: u32 = 52;
 
@@ -52,7 +53,8 @@ impl Sum {
         if shift > NEAR_SHIFT_MAX {
             return self.add_times(v, 1);
         }
-        let magnitude = i128::from(bits & ((1 << SIGNIFICAND_BITS) - 1) | 1 << SIGNIFICAND_BITS) << shift;
+        let significand = bits & ((1 << SIGNIFICAND_BITS) - 1) | 1 << SIGNIFICAND_BITS;
+        let magnitude = (u128::from(significand) * u128::from(1u64 << shift)) as i128;
         self.add_near(if v < 0.0 { -magnitude } else { magnitude });
     }
 
@@ -68,7 +70,7 @@ impl Sum {
             return;
         }
         match position.checked_sub(NEAR_POSITION) {
-            Some(shift) if shift + 1 < product.leading_zeros() => {
+            Some(shift) if shift < product.leading_zeros() => {
                 let magnitude = (product << shift) as i128;
                 self.add_near(if v < 0.0 { -magnitude } else { magnitude });
             }
@@ -97,13 +99,20 @@ impl Sum {
 
     /// Appends the canonical bytes: 1 to [`ENCODED_BYTES_MAX`].
     pub fn encode(&self, out: &mut Vec<u8>) {
+        if self.wide.is_none() {
+            let (position, odd) = match self.near.unsigned_abs() {
+                0 => return out.push(0),
+                magnitude => (magnitude.trailing_zeros(), magnitude >> magnitude.trailing_zeros()),
+            };
+            put_head(out, self.near < 0, NEAR_POSITION + position, odd.ilog2() + 1);
+            return out.extend_from_slice(&odd.to_le_bytes()[..odd.ilog2() as usize / 8 + 1]);
+        }
         let magnitude = self.total().magnitude();
         let Some(position) = magnitude.trailing_zeros() else {
             return out.push(0);
         };
         let bits = magnitude.bit_len() - position;
-        put_varint(out, u64::from(2 * position + u32::from(magnitude.negative) + 1));
-        out.push(bits.div_ceil(8) as u8);
+        put_head(out, magnitude.negative, position, bits);
         for chunk in (0..bits).step_by(64) {
             let len = (bits - chunk).div_ceil(8).min(8) as usize;
             out.extend_from_slice(&magnitude.bits_from(position + chunk).to_le_bytes()[..len]);
@@ -194,6 +203,12 @@ fn units(v: f64) -> (u64, u32) {
         0 => (fraction, 0),
         exponent => (fraction | 1 << SIGNIFICAND_BITS, exponent - 1),
     }
+}
+
+/// What goes before an odd number of so many bits.
+fn put_head(out: &mut Vec<u8>, negative: bool, position: u32, bits: u32) {
+    put_varint(out, u64::from(2 * position + u32::from(negative) + 1));
+    out.push(bits.div_ceil(8) as u8);
 }
 
 /// At most 16 bytes as a number.

@@ -20,6 +20,19 @@ pub(super) struct Table {
 }
 
 impl Table {
+    pub(super) fn of(mut keys: Vec<i32>) -> Table {
+        let mut table = Table::default();
+        let spanned = table.positive.span(keys.iter().copied()) && table.negative.span(keys.iter().map(|key| -key));
+        if !spanned {
+            // An array settles around its first key, which should not be a stray one.
+            let middle = keys.len() / 2;
+            keys.select_nth_unstable(middle);
+            keys.swap(0, middle);
+        }
+        keys.iter().for_each(|&key| table.add(key, 1));
+        table
+    }
+
     #[inline]
     pub(super) fn add(&mut self, key: i32, n: u64) {
         match key {
@@ -56,6 +69,22 @@ impl Side {
             return;
         }
         self.add_uncovered(key, n);
+    }
+
+    /// Makes the array reach all of `keys` that are positive, at once; false if it may not.
+    fn span(&mut self, keys: impl Iterator<Item = i32>) -> bool {
+        let (least, greatest) = keys
+            .filter(|&key| key > 0)
+            .fold((u32::MAX, 0), |(least, greatest), key| (least.min(key as u32), greatest.max(key as u32)));
+        if greatest == 0 {
+            return true;
+        }
+        let (first, end) = (least - least % OCTAVE, greatest - greatest % OCTAVE + OCTAVE);
+        let fits = end - first <= ARRAY_KEYS_MAX;
+        if fits {
+            (self.first, self.near) = (first, vec![0; (end - first) as usize]);
+        }
+        fits
     }
 
     /// Keys that the array does not reach yet, and counts too large for it.

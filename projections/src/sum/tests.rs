@@ -199,14 +199,32 @@ fn the_greatest_sum_is_finite_and_written_and_read() {
 
 #[test]
 fn a_sum_that_outgrows_128_bits_goes_on_exactly() {
-    let v = 46f64.exp2() + 1.0 / 64.0;
+    let v = 43f64.exp2() + 1.0 / 64.0;
     let mut sum = Sum::default();
     (0..100_000).for_each(|_| sum.add(v));
     let mut at_once = Sum::default();
     at_once.add_times(v, 100_000);
     assert!(sum.wide.is_some());
     assert_eq!(bytes_of(&sum), bytes_of(&at_once));
-    assert_eq!(sum.to_f64(), 100_000.0 * 46f64.exp2() + 100_000.0 / 64.0);
+    assert_eq!(sum.to_f64(), 100_000.0 * 43f64.exp2() + 100_000.0 / 64.0);
+}
+
+#[test]
+fn sums_about_the_end_of_128_bits_are_read_back() {
+    for size in [54f64, 55.0, 56.0].map(f64::exp2) {
+        for v in [size, size.next_down(), size.next_up(), -size, -size.next_down(), -size.next_up()] {
+            for n in [1, 2, 3] {
+                let mut at_once = Sum::default();
+                at_once.add_times(v, n);
+                let mut singly = sum_of(&[v / 4096.0]);
+                (1..4096 * n).for_each(|_| singly.add(v / 4096.0));
+                assert_eq!(singly, at_once);
+                assert_eq!(from_bytes(&bytes_of(&singly)).unwrap(), at_once);
+                assert_eq!(singly.to_f64(), at_once.to_f64());
+                assert_eq!(singly.to_f64(), v * n as f64);
+            }
+        }
+    }
 }
 
 #[test]
