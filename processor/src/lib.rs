@@ -1,1 +1,4 @@
 //! Ingest, consume and replay: the shell that carries out what the fold decides.
+
+pub mod consume;
+pub mod drive;

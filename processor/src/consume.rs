@@ -1,0 +1,328 @@
+//! A worker: one shard of the stream, folded into the store from its resume point on. Decides when rows are written, which has no meaning.
+//!
+//! | when | what |
+//! | --- | --- |
+//! | `CHANGED_ROWS_MAX` rows changed | commit at once: memory is bounded |
+//! | the oldest record that is not committed is `COMMIT_EVERY` old | commit |
+//! | caught up, and somebody waits | commit at once |
+//! | caught up | commit once that record is `COMMIT_IDLE` old |
+//!
+//! Effects are carried out before the resume point passes the record that decided them.
+
+use std::{
+    num::NonZeroUsize,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use events::{
+    event::Event,
+    identity::LOCAL_TENANT,
+    position::{HashKey, SequenceNumber, ShardId},
+    stream::{AppendError, Limits, Put, ReadError, Refused, Start, Stream},
+    wire::{self, Codec, Content, Header},
+};
+use projections::{
+    fold::{CHANGED_ROWS_MAX, Effect, FOLD_REVISION, Input, Place, Shard, balance::Balance, snapshot::BadSnapshot},
+    store::{self, Store, WriteError},
+};
+
+use crate::drive::{self, DriveError};
+
+/// Longest that a folded record waits for its commit while there is work.
+pub const COMMIT_EVERY: Duration = Duration::from_secs(10);
+/// Longest that it waits once the worker has caught up.
+pub const COMMIT_IDLE: Duration = Duration::from_millis(500);
+/// How much one read of the stream may bring.
+const PAGE_BYTES: usize = 8 << 20;
+const PAGE_RECORDS: NonZeroUsize = NonZeroUsize::new(1_000).unwrap();
+/// An append of effects, or a commit, is tried so often before the worker gives up; it then starts again from its resume point.
+const TRIES_MAX: u32 = 5;
+
+/// A worker cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ConsumeError {
+    /// The fold or its reads.
+    #[error("{shard}: {source}")]
+    Drive {
+        /// The shard.
+        shard: ShardId,
+        /// The cause.
+        source: DriveError,
+    },
+    /// The stream could not be read.
+    #[error("{shard}: {source}")]
+    Stream {
+        /// The shard.
+        shard: ShardId,
+        /// The cause.
+        source: ReadError,
+    },
+    /// The resume point could not be read.
+    #[error("{shard}: the resume point could not be read: {source}")]
+    Checkpoint {
+        /// The shard.
+        shard: ShardId,
+        /// The cause.
+        source: store::ReadError,
+    },
+    /// The snapshot of the resume point could not be read.
+    #[error("{shard}: {source}")]
+    Snapshot {
+        /// The shard.
+        shard: ShardId,
+        /// The cause.
+        source: BadSnapshot,
+    },
+    /// The rows were made by another revision of the fold.
+    #[error(
+        "{shard}: its rows were made by fold revision {stored}; this program has {FOLD_REVISION}. Use the program that made them, or a new data \
+         folder and ingest again"
+    )]
+    Revision {
+        /// The shard.
+        shard: ShardId,
+        /// What made the rows.
+        stored: u32,
+    },
+    /// The stream ends before the resume point: it was replaced or cut.
+    #[error(
+        "{shard}: the rows hold records up to {resume_point:?}, but the stream ends at {tip:?}. The two do not belong together: restore \
+         both from one backup"
+    )]
+    StreamShorter {
+        /// The shard.
+        shard: ShardId,
+        /// Where the rows are.
+        resume_point: SequenceNumber,
+        /// Where the stream ends.
+        tip: SequenceNumber,
+    },
+    /// Rows or the resume point could not be written.
+    #[error("{shard}: {source}")]
+    Write {
+        /// The shard.
+        shard: ShardId,
+        /// The cause.
+        source: WriteError,
+    },
+    /// An effect could not be carried out.
+    #[error("{shard}: an event of this shard could not be appended: {why}")]
+    Effect {
+        /// The shard.
+        shard: ShardId,
+        /// The cause.
+        why: String,
+    },
+    /// Another worker has moved the resume point past ours.
+    #[error("{shard}: another worker has gone on to {position:?}; this one stops")]
+    Overtaken {
+        /// The shard.
+        shard: ShardId,
+        /// Its resume point.
+        position: SequenceNumber,
+    },
+}
+
+/// Carries out what the fold decided. Replay has one whose type holds nothing that could append.
+pub trait Sink: Send {
+    /// Returns once every effect is durable. Called again with the same effects after a crash.
+    fn carry_out(&mut self, shard: &ShardId, effects: Vec<Effect>) -> impl Future<Output = Result<(), String>> + Send;
+
+    /// What the fold is to see of a recorded input; `None`: it must wait.
+    fn admit(&mut self, input: Input) -> Option<Input>;
+}
+
+/// The live sink: effects go to the stream.
+#[derive(Debug, Clone)]
+pub struct Live<S>(pub Arc<S>);
+
+impl<S: Stream> Sink for Live<S> {
+    async fn carry_out(&mut self, _: &ShardId, effects: Vec<Effect>) -> Result<(), String> {
+        let puts: Vec<Put> =
+            effects.into_iter().map(|Effect::Append { hash_key, event }| system_event(hash_key, event)).collect();
+        append_all(&*self.0, puts).await
+    }
+
+    fn admit(&mut self, input: Input) -> Option<Input> {
+        Some(input)
+    }
+}
+
+/// A record for an event that the system itself says, addressed to the shard that owns the key.
+pub fn system_event(hash_key: HashKey, event: Event) -> Put {
+    let header = Header {
+        tenant: LOCAL_TENANT.into(),
+        content: Content::Events,
+        codec: Codec::None,
+        raw_len: 0,
+        read_at_ms: 0,
+        service: None,
+        extent: None,
+        edits: vec![],
+        producer: None,
+        data_key_id: None,
+        definitions: None,
+    };
+    Put { partition_key: "weir/system".into(), hash_key: Some(hash_key), data: wire::encode_events(header, &[event]) }
+}
+
+/// Appends records, again those that were refused, until all are durable. Records must bear being appended twice.
+pub async fn append_all<S: Stream>(stream: &S, mut puts: Vec<Put>) -> Result<(), String> {
+    for attempt in 0..TRIES_MAX {
+        if puts.is_empty() {
+            return Ok(());
+        }
+        if attempt > 0 {
+            tokio::time::sleep(Duration::from_millis(50 << attempt)).await;
+        }
+        match stream.append(puts.clone()).await {
+            Ok(answers) => {
+                let refused = puts.into_iter().zip(answers).filter_map(|(put, answer)| answer.is_err().then_some(put));
+                puts = refused.collect();
+            }
+            Err(AppendError::NotAppended(why)) if attempt + 1 == TRIES_MAX => return Err(why),
+            Err(AppendError::Unknown(why)) if attempt + 1 == TRIES_MAX => return Err(why),
+            Err(_) => {}
+        }
+    }
+    if puts.is_empty() { Ok(()) } else { Err(Refused::Throttled.to_string()) }
+}
+
+/// What one step did.
+#[derive(Debug, Default)]
+pub struct Step {
+    /// Each folded record with what became of its lines.
+    pub folded: Vec<(SequenceNumber, Balance)>,
+    /// Nothing more was readable.
+    pub caught_up: bool,
+    /// How far behind the shard's newest record the fold is.
+    pub behind_ms: u64,
+    /// The sink holds the next record back.
+    pub held_back: bool,
+}
+
+/// See the module.
+pub struct Worker<S, T, K> {
+    stream: Arc<S>,
+    store: Arc<T>,
+    sink: K,
+    place: Place,
+    shard: Shard,
+    committed: SequenceNumber,
+    /// Since when there are records that are folded and not committed.
+    waiting_since: Option<Instant>,
+}
+
+impl<S: Stream, T: Store, K: Sink> Worker<S, T, K> {
+    /// A worker at the shard's resume point.
+    pub async fn open(stream: Arc<S>, store: Arc<T>, sink: K, place: Place) -> Result<Self, ConsumeError> {
+        let shard_id = place.shard.clone();
+        let stored = store
+            .checkpoint(place.generation, &place.shard)
+            .await
+            .map_err(|source| ConsumeError::Checkpoint { shard: shard_id.clone(), source })?;
+        let shard = match stored {
+            None => Shard::new(place.clone()),
+            Some((checkpoint, _)) if checkpoint.fold_revision != FOLD_REVISION => {
+                return Err(ConsumeError::Revision { shard: shard_id, stored: checkpoint.fold_revision });
+            }
+            Some((checkpoint, parts)) => Shard::restore(place.clone(), checkpoint.position, &parts)
+                .map_err(|source| ConsumeError::Snapshot { shard: shard_id, source })?,
+        };
+        let committed = shard.position();
+        Ok(Self { stream, store, sink, place, shard, committed, waiting_since: None })
+    }
+
+    /// The shard's fold.
+    pub fn shard(&self) -> &Shard {
+        &self.shard
+    }
+
+    /// The sink.
+    pub fn sink(&mut self) -> &mut K {
+        &mut self.sink
+    }
+
+    /// The resume point.
+    pub fn committed(&self) -> SequenceNumber {
+        self.committed
+    }
+
+    /// True if it is time to commit. `awaited`: somebody waits for what was folded.
+    pub fn is_due(&self, caught_up: bool, awaited: bool) -> bool {
+        let Some(since) = self.waiting_since else { return false };
+        let age = since.elapsed();
+        self.shard.changed_rows() >= CHANGED_ROWS_MAX
+            || age >= COMMIT_EVERY
+            || (caught_up && (awaited || age >= COMMIT_IDLE))
+    }
+
+    /// Reads a page and folds it. Waits up to `wait` for the first record.
+    pub async fn step(&mut self, wait: Duration) -> Result<Step, ConsumeError> {
+        let start = match self.shard.position() {
+            SequenceNumber::ZERO => Start::TrimHorizon,
+            position => Start::After(position),
+        };
+        let limits = Limits { records: PAGE_RECORDS, bytes: PAGE_BYTES, wait };
+        let page = self
+            .stream
+            .read(&self.place.shard, start, limits)
+            .await
+            .map_err(|source| ConsumeError::Stream { shard: self.place.shard.clone(), source })?;
+        let mut step = Step { caught_up: page.records.is_empty(), behind_ms: page.behind_ms, ..Step::default() };
+        for record in page.records {
+            let Some(input) = self.sink.admit(Input::of(&record)) else {
+                step.held_back = true;
+                break;
+            };
+            let balance = self.fold(&input).await?;
+            step.folded.push((record.sequence, balance));
+            if self.shard.changed_rows() >= CHANGED_ROWS_MAX {
+                break;
+            }
+        }
+        Ok(step)
+    }
+
+    async fn fold(&mut self, input: &Input) -> Result<Balance, ConsumeError> {
+        let shard = self.place.shard.clone();
+        let folded = drive::fold(&mut self.shard, &*self.store, self.place.generation, input)
+            .await
+            .map_err(|source| ConsumeError::Drive { shard: shard.clone(), source })?;
+        if !folded.effects.is_empty() {
+            self.sink.carry_out(&shard, folded.effects).await.map_err(|why| ConsumeError::Effect { shard, why })?;
+        }
+        self.waiting_since.get_or_insert_with(Instant::now);
+        Ok(folded.balance)
+    }
+
+    /// Writes what changed and moves the resume point; returns where it stands. Nothing folded since: nothing is written.
+    pub async fn commit(&mut self) -> Result<SequenceNumber, ConsumeError> {
+        if self.shard.position() == self.committed {
+            self.waiting_since = None;
+            return Ok(self.committed);
+        }
+        let commit = self.shard.commit();
+        let shard = self.place.shard.clone();
+        let mut attempt = 0;
+        let committed = loop {
+            attempt += 1;
+            match self.store.commit(commit.clone()).await {
+                Ok(committed) => break committed,
+                // The same commit again is harmless, whether or not it happened.
+                Err(_) if attempt < TRIES_MAX => tokio::time::sleep(Duration::from_millis(20 << attempt)).await,
+                Err(source) => return Err(ConsumeError::Write { shard, source }),
+            }
+        };
+        if let Err(position) = committed.checkpoint
+            && (attempt == 1 || position != commit.checkpoint.position)
+        {
+            return Err(ConsumeError::Overtaken { shard, position });
+        }
+        self.shard.committed();
+        self.committed = commit.checkpoint.position;
+        self.waiting_since = None;
+        Ok(self.committed)
+    }
+}

@@ -1,0 +1,79 @@
+//! One record through the fold: reads what it names, folds, reads what it opened. Decides nothing; the only place where fold and store meet.
+
+use events::{position::SequenceNumber, stream::Record};
+use projections::{
+    definitions::Definition,
+    fold::{Folded, Input, Shard, Stop},
+    store::{Generation, Kind, ReadError, Row, RowKey, Span, Store},
+};
+
+/// Rows of one page of a scan.
+pub(crate) const SCAN_ROWS: std::num::NonZeroUsize = std::num::NonZeroUsize::new(1_000).unwrap();
+
+/// A record could not be folded; the state is as it was, or must be thrown away where it says so.
+#[derive(Debug, thiserror::Error)]
+pub enum DriveError {
+    /// The fold stops here.
+    #[error(transparent)]
+    Stop(#[from] Stop),
+    /// What the fold needs could not be read: the same record may be tried again.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// A stored definition cannot be read.
+    #[error("the definition in row {0} cannot be decoded")]
+    BadDefinition(String),
+}
+
+/// Reads the definitions that a tenant-wide scan finds, in the order of their revisions.
+pub async fn definitions<T: Store>(store: &T, generation: Generation) -> Result<Vec<Definition>, DriveError> {
+    let span = Span::All { tenant: None, generation, kind: Kind::Definition };
+    let mut found = vec![];
+    let mut after: Option<RowKey> = None;
+    loop {
+        let page = store.scan(&span, after.as_ref(), SCAN_ROWS).await?;
+        for row in page.rows {
+            let definition =
+                Definition::decode(&row.body).map_err(|_| DriveError::BadDefinition(row.key.subject.name.clone()))?;
+            found.push(definition);
+        }
+        match page.next_after {
+            Some(key) => after = Some(key),
+            None => break,
+        }
+    }
+    found.sort_by_key(|definition| definition.revision);
+    Ok(found)
+}
+
+/// The highest revision that can be read back: what a tick, an API write or a batch may name.
+pub async fn newest_revision<T: Store>(store: &T, generation: Generation) -> Result<SequenceNumber, DriveError> {
+    let newest = definitions(store, generation).await?.last().map(|definition| definition.revision);
+    Ok(newest.unwrap_or(SequenceNumber::ZERO))
+}
+
+async fn read<T: Store>(store: &T, keys: Vec<RowKey>) -> Result<Vec<Option<Row>>, ReadError> {
+    if keys.is_empty() { Ok(vec![]) } else { store.read(&keys).await }
+}
+
+/// Folds a record that was decoded.
+pub async fn fold<T: Store>(
+    shard: &mut Shard,
+    store: &T,
+    generation: Generation,
+    input: &Input,
+) -> Result<Folded, DriveError> {
+    if let Some(revision) = shard.wants_definitions(input) {
+        let all = definitions(store, generation).await?;
+        shard.define(revision, &all);
+    }
+    let marks = read(store, shard.wants(input)).await?;
+    let folded = shard.fold(input, marks)?;
+    let stored = read(store, shard.unmet()).await?;
+    shard.meet(stored)?;
+    Ok(folded)
+}
+
+/// Decodes a record for the fold.
+pub fn decode(record: &Record) -> Input {
+    Input::of(record)
+}
