@@ -193,3 +193,37 @@ pub trait Stream: Send + Sync {
         limits: Limits,
     ) -> impl Future<Output = Result<Page, ReadError>> + Send;
 }
+
+/// A stream whose type cannot append: what replay, backtest and verify are given.
+#[derive(Debug)]
+pub struct ReadOnly<S>(std::sync::Arc<S>);
+
+impl<S> Clone for ReadOnly<S> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<S: Stream> ReadOnly<S> {
+    /// Takes the right to append away.
+    pub fn new(stream: std::sync::Arc<S>) -> Self {
+        Self(stream)
+    }
+
+    /// As [`Stream::shards`].
+    pub async fn shards(&self) -> Result<Vec<Shard>, ReadError> {
+        self.0.shards().await
+    }
+
+    /// As [`Stream::read`].
+    pub async fn read(&self, shard: &ShardId, from: Start, limits: Limits) -> Result<Page, ReadError> {
+        self.0.read(shard, from, limits).await
+    }
+
+    /// The oldest record that is still kept.
+    pub async fn oldest(&self, shard: &ShardId) -> Result<Option<SequenceNumber>, ReadError> {
+        let limits = Limits { records: NonZeroUsize::MIN, bytes: 1, wait: Duration::ZERO };
+        let page = self.read(shard, Start::TrimHorizon, limits).await?;
+        Ok(page.records.first().map(|record| record.sequence))
+    }
+}

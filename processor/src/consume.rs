@@ -19,7 +19,7 @@ use events::{
     event::Event,
     identity::LOCAL_TENANT,
     position::{HashKey, SequenceNumber, ShardId},
-    stream::{AppendError, Limits, Put, ReadError, Refused, Start, Stream},
+    stream::{AppendError, Limits, Put, ReadError, ReadOnly, Refused, Start, Stream},
     wire::{self, Codec, Content, Header},
 };
 use projections::{
@@ -204,7 +204,7 @@ pub struct Step {
 
 /// See the module.
 pub struct Worker<S, T, K> {
-    stream: Arc<S>,
+    stream: ReadOnly<S>,
     store: Arc<T>,
     sink: K,
     place: Place,
@@ -216,7 +216,7 @@ pub struct Worker<S, T, K> {
 
 impl<S: Stream, T: Store, K: Sink> Worker<S, T, K> {
     /// A worker at the shard's resume point.
-    pub async fn open(stream: Arc<S>, store: Arc<T>, sink: K, place: Place) -> Result<Self, ConsumeError> {
+    pub async fn open(stream: ReadOnly<S>, store: Arc<T>, sink: K, place: Place) -> Result<Self, ConsumeError> {
         let shard_id = place.shard.clone();
         let stored = store
             .checkpoint(place.generation, &place.shard)
@@ -260,6 +260,11 @@ impl<S: Stream, T: Store, K: Sink> Worker<S, T, K> {
 
     /// Reads a page and folds it. Waits up to `wait` for the first record.
     pub async fn step(&mut self, wait: Duration) -> Result<Step, ConsumeError> {
+        self.step_until(wait, SequenceNumber::MAX).await
+    }
+
+    /// As `step`, but folds no record past `until`.
+    pub async fn step_until(&mut self, wait: Duration, until: SequenceNumber) -> Result<Step, ConsumeError> {
         let start = match self.shard.position() {
             SequenceNumber::ZERO => Start::TrimHorizon,
             position => Start::After(position),
@@ -272,6 +277,9 @@ impl<S: Stream, T: Store, K: Sink> Worker<S, T, K> {
             .map_err(|source| ConsumeError::Stream { shard: self.place.shard.clone(), source })?;
         let mut step = Step { caught_up: page.records.is_empty(), behind_ms: page.behind_ms, ..Step::default() };
         for record in page.records {
+            if record.sequence > until {
+                break;
+            }
             let Some(input) = self.sink.admit(Input::of(&record)) else {
                 step.held_back = true;
                 break;

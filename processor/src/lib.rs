@@ -2,3 +2,6 @@
 
 pub mod consume;
 pub mod drive;
+pub mod ledger;
+pub mod tick;
+pub mod verify;

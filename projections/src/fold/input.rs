@@ -1,7 +1,7 @@
 //! A record, decoded once. Decides only whether it can be understood.
 
 use events::{
-    event::Event,
+    event::{Event, RolledUp},
     identity::LOCAL_TENANT,
     position::SequenceNumber,
     stream::Record,
@@ -59,6 +59,18 @@ impl Input {
             Body::Events(_, events) => events,
             _ => &[],
         }
+    }
+
+    /// The input with its rolled-up records replaced by what a replay has computed; `None`: one of them is not computed yet.
+    pub fn map_rolled_up(mut self, mut replace: impl FnMut(&RolledUp) -> Option<RolledUp>) -> Option<Self> {
+        if let Body::Events(_, events) = &mut self.body {
+            for event in events {
+                if let Event::RolledUp(rolled_up) = event {
+                    *rolled_up = replace(rolled_up)?;
+                }
+            }
+        }
+        Some(self)
     }
 
     fn batch(&self) -> Option<&Batch> {
