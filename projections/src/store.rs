@@ -5,6 +5,7 @@
 //! - A resume point only moves forward, and once it stands, every row and part of its commit stands too.
 //! - `read` and `scan` see every write that was acknowledged before they began.
 
+pub mod key;
 #[cfg(feature = "law")]
 pub mod law;
 

@@ -1,0 +1,141 @@
+//! Reads from one snapshot of the database: they wait for no writer and change nothing.
+
+use std::ops::Bound;
+
+use bytes::Bytes;
+use events::position::ShardId;
+use redb::{Database, ReadOnlyTable, ReadableDatabase};
+
+use super::{
+    SCAN_BYTES_MAX,
+    file::{CHECKPOINTS, PARTS, ROWS},
+    format, transaction,
+};
+use crate::store::{Checkpoint, Generation, Row, RowKey, Rows, Span, key};
+
+/// Why a read has no answer.
+pub(super) enum Trouble {
+    /// The database or the disk.
+    Database(redb::Error),
+    /// What stands there is not what was written.
+    Damaged(String),
+}
+
+impl<E: Into<redb::Error>> From<E> for Trouble {
+    fn from(error: E) -> Self {
+        Self::Database(error.into())
+    }
+}
+
+type Table = ReadOnlyTable<&'static [u8], &'static [u8]>;
+
+pub(super) fn rows(database: &Database, keys: &[RowKey]) -> Result<Vec<Option<Row>>, Trouble> {
+    let table = database.begin_read()?.open_table(ROWS)?;
+    keys.iter()
+        .map(|key| {
+            // Nothing was ever written under a name that no key can hold.
+            let Ok(bytes) = key::encode(key) else { return Ok(None) };
+            let value = table.get(bytes.as_slice())?;
+            value.map(|value| row(key.clone(), &bytes, value.value())).transpose()
+        })
+        .collect()
+}
+
+fn row(key: RowKey, bytes: &[u8], value: &[u8]) -> Result<Row, Trouble> {
+    let Some((header, body)) = format::read_row(bytes, value) else {
+        return Err(Trouble::Damaged(format!("the row {key:?} is damaged")));
+    };
+    let format::Header { applied_through, applied_from, fold_revision } = header;
+    Ok(Row { key, applied_from, applied_through, fold_revision, body: Bytes::copy_from_slice(body) })
+}
+
+pub(super) fn checkpoint(
+    database: &Database,
+    generation: Generation,
+    shard: &ShardId,
+) -> Result<Option<(Checkpoint, Vec<Bytes>)>, Trouble> {
+    let snapshot = database.begin_read()?;
+    let at = transaction::checkpoint_key(generation, shard);
+    let Some(value) = snapshot.open_table(CHECKPOINTS)?.get(at.as_slice())? else { return Ok(None) };
+    let damaged =
+        |what: String| Trouble::Damaged(format!("{what} of {shard} in generation {} is damaged", generation.0));
+    let point = format::read_checkpoint(&at, value.value()).ok_or_else(|| damaged("the resume point".to_owned()))?;
+    let table = snapshot.open_table(PARTS)?;
+    let mut bodies = Vec::with_capacity(point.parts.len());
+    for name in &point.parts {
+        let key = transaction::part_key(&at, name);
+        let value = table.get(key.as_slice())?;
+        let body = value.and_then(|value| format::read_part(&key, value.value()));
+        bodies.push(body.ok_or_else(|| damaged(format!("part {:?} of the resume point", name.0)))?);
+    }
+    let format::ResumePoint { position, fold_revision, parts } = point;
+    Ok(Some((Checkpoint { generation, shard: shard.clone(), position, fold_revision, parts }, bodies)))
+}
+
+/// A page of a span: at most `limit` rows, and no more once their bodies have `SCAN_BYTES_MAX` bytes.
+pub(super) fn scan(database: &Database, span: &Span, after: Option<&RowKey>, limit: usize) -> Result<Rows, Trouble> {
+    let table = database.begin_read()?.open_table(ROWS)?;
+    let mut page = Page { rows: Vec::new(), limit, bytes: 0 };
+    let nothing = Rows { rows: Vec::new(), next_after: None };
+    let Ok(range) = key::range(span) else { return Ok(nothing) };
+    let Ok(after) = after.map(key::encode).transpose() else { return Ok(nothing) };
+    match (range, span) {
+        (Some(range), _) => {
+            page.take(&table, range, after.as_deref())?;
+        }
+        (None, Span::All { generation, kind, .. }) => {
+            let mut from = after.clone().unwrap_or_default();
+            while let Some(found) = table.range(from.as_slice()..)?.next() {
+                let (found, _) = found?;
+                let Some(tenant) = key::tenant(found.value()) else { return Err(bad_key(found.value())) };
+                let Ok(start) = key::kind(tenant, *generation, *kind) else { return Err(bad_key(found.value())) };
+                let range = key::Range { to: key::after_all(&start), from: start };
+                if page.take(&table, range, after.as_deref())? {
+                    break;
+                }
+                from = key::after_all(&[tenant.as_bytes(), &[0]].concat());
+            }
+        }
+        (None, Span::Of { .. }) => {}
+    }
+    let next_after = if page.is_full() { page.rows.last().map(|row| row.key.clone()) } else { None };
+    Ok(Rows { rows: page.rows, next_after })
+}
+
+struct Page {
+    rows: Vec<Row>,
+    limit: usize,
+    bytes: usize,
+}
+
+impl Page {
+    fn is_full(&self) -> bool {
+        self.rows.len() >= self.limit || self.bytes >= SCAN_BYTES_MAX
+    }
+
+    /// Takes rows of a range, behind `after`, until the page is full; true if it is.
+    fn take(&mut self, table: &Table, range: key::Range, after: Option<&[u8]>) -> Result<bool, Trouble> {
+        let from = match after {
+            Some(after) if after >= range.from.as_slice() => Bound::Excluded(after),
+            _ => Bound::Included(range.from.as_slice()),
+        };
+        if after.is_some_and(|after| after >= range.to.as_slice()) || range.from >= range.to {
+            return Ok(self.is_full());
+        }
+        for entry in table.range::<&[u8]>((from, Bound::Excluded(range.to.as_slice())))? {
+            if self.is_full() {
+                break;
+            }
+            let (bytes, value) = entry?;
+            let key = key::decode(bytes.value()).ok_or_else(|| bad_key(bytes.value()))?;
+            let row = row(key, bytes.value(), value.value())?;
+            self.bytes += row.body.len();
+            self.rows.push(row);
+        }
+        Ok(self.is_full())
+    }
+}
+
+fn bad_key(bytes: &[u8]) -> Trouble {
+    Trouble::Damaged(format!("a row's key is damaged: {bytes:x?}"))
+}

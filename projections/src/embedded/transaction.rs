@@ -1,0 +1,176 @@
+//! What happens inside a write transaction: rows by their condition, then a resume point by its own. It commits nothing.
+
+use std::{collections::HashSet, ops::Bound};
+
+use bytes::Bytes;
+use events::position::{SequenceNumber, ShardId};
+use redb::{ReadableTable, Table, WriteTransaction};
+
+use super::{
+    file::{CHECKPOINTS, PARTS, ROWS},
+    format,
+    writer::Trouble,
+};
+use crate::store::{Checkpoint, Generation, Kind, PartName, Row, Written, key};
+
+type Rows<'t> = Table<'t, &'static [u8], &'static [u8]>;
+
+/// A row, its key's bytes, and its place among the rows that were offered.
+pub(super) struct Offered {
+    pub(super) key: Vec<u8>,
+    pub(super) place: usize,
+    pub(super) row: Row,
+}
+
+/// Writes rows that are sorted by key. New ones that are neighbours go in through one descent of the tree.
+pub(super) fn put_rows(transaction: &WriteTransaction, offered: &[Offered]) -> Result<Vec<Written>, Trouble> {
+    let mut table = transaction.open_table(ROWS)?;
+    let mut written = vec![Written::Stored; offered.len()];
+    let mut value = Vec::new();
+    let mut next = 0;
+    while let Some(first) = offered.get(next) {
+        let standing = match table.get(first.key.as_slice())? {
+            Some(value) => Some(position(&first.row, &first.key, value.value())?),
+            None => None,
+        };
+        match standing {
+            Some(standing) if standing >= first.row.applied_through => {
+                written[first.place] = Written::Lost(standing);
+                next += 1;
+            }
+            Some(_) => {
+                format::row(&mut value, &first.key, &first.row);
+                table.insert(first.key.as_slice(), value.as_slice())?;
+                next += 1;
+            }
+            None => next += insert_neighbours(&mut table, &offered[next..], &mut value)?,
+        }
+    }
+    Ok(written)
+}
+
+/// Inserts the first row and those after it that come before the next row that stands; returns how many.
+fn insert_neighbours(table: &mut Rows<'_>, offered: &[Offered], value: &mut Vec<u8>) -> Result<usize, Trouble> {
+    let Some(first) = offered.first() else { return Ok(0) };
+    let mut cursor = table.lower_bound_mut(Bound::Included(first.key.as_slice()))?;
+    let end = cursor.peek_next()?.map(|(key, _)| key.value().to_vec());
+    let mut count = 0;
+    while let Some(next) = offered.get(count)
+        && end.as_ref().is_none_or(|end| next.key < *end)
+        // The same row twice: the second meets the first as one that stands.
+        && (count == 0 || offered[count - 1].key < next.key)
+    {
+        format::row(value, &next.key, &next.row);
+        cursor.insert_before(next.key.as_slice(), value.as_slice())?;
+        count += 1;
+    }
+    cursor.close()?;
+    Ok(count)
+}
+
+fn position(row: &Row, key: &[u8], value: &[u8]) -> Result<SequenceNumber, Trouble> {
+    match format::read_row(key, value) {
+        Some((header, _)) => Ok(header.applied_through),
+        None => Err(Trouble::Refused(format!("what stands in place of the row {:?} is damaged", row.key))),
+    }
+}
+
+/// Moves a resume point, with its parts; `Err`: the position of the one that stands instead.
+pub(super) fn move_checkpoint(
+    transaction: &WriteTransaction,
+    checkpoint: &Checkpoint,
+    new_parts: &[(PartName, Bytes)],
+) -> Result<Result<(), SequenceNumber>, Trouble> {
+    let at = checkpoint_key(checkpoint.generation, &checkpoint.shard);
+    let mut checkpoints = transaction.open_table(CHECKPOINTS)?;
+    let standing = match checkpoints.get(at.as_slice())? {
+        Some(value) => Some(format::read_checkpoint(&at, value.value()).ok_or_else(|| {
+            Trouble::Refused(format!(
+                "the resume point of {} in {:?} is damaged",
+                checkpoint.shard, checkpoint.generation
+            ))
+        })?),
+        None => None,
+    };
+    if let Some(standing) = &standing
+        && standing.position >= checkpoint.position
+    {
+        return Ok(Err(standing.position));
+    }
+    let mut known: HashSet<&PartName> = standing.iter().flat_map(|standing| &standing.parts).collect();
+    known.extend(new_parts.iter().map(|(name, _)| name));
+    // Another worker's resume point has dropped what this one only refers to.
+    if !checkpoint.parts.iter().all(|name| known.contains(name)) {
+        return Ok(Err(standing.map_or(SequenceNumber::ZERO, |standing| standing.position)));
+    }
+    let named: HashSet<&PartName> = checkpoint.parts.iter().collect();
+    let mut parts = transaction.open_table(PARTS)?;
+    for name in standing.iter().flat_map(|standing| &standing.parts).filter(|name| !named.contains(name)) {
+        parts.remove(part_key(&at, name).as_slice())?;
+    }
+    for (name, body) in new_parts.iter().filter(|(name, _)| named.contains(name)) {
+        let key = part_key(&at, name);
+        parts.insert(key.as_slice(), format::part(&key, body).as_slice())?;
+    }
+    checkpoints.insert(at.as_slice(), format::checkpoint(&at, checkpoint).as_slice())?;
+    Ok(Ok(()))
+}
+
+pub(super) fn checkpoint_key(generation: Generation, shard: &ShardId) -> Vec<u8> {
+    [generation.0.to_be_bytes().as_slice(), shard.as_str().as_bytes(), &[0]].concat()
+}
+
+pub(super) fn part_key(checkpoint: &[u8], PartName(name): &PartName) -> Vec<u8> {
+    [checkpoint, name.as_bytes()].concat()
+}
+
+/// Removes rows of a kind that lie before a time, at most `rows_max`, of keys from `from` on. Returns how many, and where to go on.
+pub(super) fn expire(
+    transaction: &WriteTransaction,
+    (generation, kind, before): (Generation, Kind, i64),
+    from: &[u8],
+    rows_max: u64,
+) -> Result<(u64, Option<Vec<u8>>), Trouble> {
+    let mut table = transaction.open_table(ROWS)?;
+    let mut removed = 0;
+    let mut from = from.to_vec();
+    while let Some(subject) = next_subject(&table, (generation, kind), &from)? {
+        if removed == rows_max {
+            return Ok((removed, Some(subject)));
+        }
+        let end = [subject.as_slice(), &key::at(before)].concat();
+        let left = usize::try_from(rows_max - removed).unwrap_or(usize::MAX);
+        let mut gone = 0;
+        for row in table.extract_from_if(subject.as_slice()..end.as_slice(), |_, _| true)?.take(left) {
+            row?;
+            gone += 1;
+        }
+        removed += gone as u64;
+        from = if gone == left { subject } else { key::after_all(&subject) };
+    }
+    Ok((removed, None))
+}
+
+/// The beginning of the keys of the first subject of a kind, of any tenant, that has rows at or after `from`.
+fn next_subject(
+    table: &impl ReadableTable<&'static [u8], &'static [u8]>,
+    (generation, kind): (Generation, Kind),
+    from: &[u8],
+) -> Result<Option<Vec<u8>>, Trouble> {
+    let mut from = from.to_vec();
+    loop {
+        let Some(found) = table.range(from.as_slice()..)?.next() else { return Ok(None) };
+        let (found, _) = found?;
+        let damaged = || Trouble::Refused(format!("a row's key is damaged: {:x?}", found.value()));
+        let tenant = key::tenant(found.value()).ok_or_else(damaged)?;
+        let of_kind = key::kind(tenant, generation, kind).map_err(|_| damaged())?;
+        if found.value().starts_with(&of_kind) {
+            return key::subject_of(found.value()).map(|subject| Some(subject.to_vec())).ok_or_else(damaged);
+        }
+        from = if found.value() < of_kind.as_slice() {
+            of_kind
+        } else {
+            key::after_all(&[tenant.as_bytes(), &[0]].concat())
+        };
+    }
+}
