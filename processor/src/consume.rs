@@ -249,6 +249,11 @@ impl<S: Stream, T: Store, K: Sink> Worker<S, T, K> {
         self.committed
     }
 
+    /// True if something is folded and not committed.
+    pub fn is_waiting(&self) -> bool {
+        self.waiting_since.is_some()
+    }
+
     /// True if it is time to commit. `awaited`: somebody waits for what was folded.
     pub fn is_due(&self, caught_up: bool, awaited: bool) -> bool {
         let Some(since) = self.waiting_since else { return false };
