@@ -1,0 +1,179 @@
+//! What one log line says. It decides which format a line has and reads time, service, level, status, latency and size
+//! from it; it knows no metric, no window and no clock, and a line is read without a look at any other.
+//!
+//! A line's answer depends on its bytes and the default zone alone. What a [`Parser`] remembers of earlier lines (where
+//! the keys of a JSON line stood, the last minute) makes it faster and is checked again in each line; the tests compare a
+//! parser that has read much with a new one, and both with serde_json.
+//!
+//! How a line is told apart, after a `\r` at its end and a byte order mark at its start are cut off:
+//! 1. a NUL byte anywhere: skipped, [`Skip::Binary`];
+//! 2. nothing but whitespace: skipped, [`Skip::Blank`];
+//! 3. `{` first (behind spaces and tabs): JSON (module `json`, keys in `names`), else [`Skip::MalformedJson`];
+//! 4. the shape of an access log: module `combined`;
+//! 5. plain text: module `text`.
+
+mod block;
+mod combined;
+mod json;
+mod names;
+mod number;
+mod text;
+mod time;
+mod values;
+
+use values::{Found, Named, Tools};
+
+/// Longest name of a service; a longer one counts as absent.
+pub const SERVICE_BYTES_MAX: usize = 255;
+
+/// What one line says, in the units of the built-in metrics.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Line<'a> {
+    /// Unix milliseconds; `None`: undated, the batch's `read_at` counts.
+    pub time_ms: Option<i64>,
+    /// The service that the line itself names: 1 ..= [`SERVICE_BYTES_MAX`] bytes.
+    pub service: Option<&'a str>,
+    /// How bad it is.
+    pub level: Option<Level>,
+    /// HTTP's status, in 100 ..= 599.
+    pub status: Option<u16>,
+    /// Milliseconds taken: finite, within ±2^360.
+    pub latency_ms: Option<f64>,
+    /// Bytes sent: 0 ..= 2^360.
+    pub bytes: Option<f64>,
+}
+
+/// How bad a line says it is, the worst last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Level {
+    /// Finest detail.
+    Trace,
+    /// For developers.
+    Debug,
+    /// As it should be; syslog's notice as well.
+    Info,
+    /// May become an error.
+    Warn,
+    /// Something failed.
+    Error,
+    /// The program or more than it failed: critical, alert, panic, emergency.
+    Fatal,
+}
+
+impl Level {
+    /// The level in lower case, as names of metrics have it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Level::Trace => "trace",
+            Level::Debug => "debug",
+            Level::Info => "info",
+            Level::Warn => "warn",
+            Level::Error => "error",
+            Level::Fatal => "fatal",
+        }
+    }
+}
+
+/// Why a line says nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Skip {
+    /// Nothing but whitespace.
+    Blank,
+    /// It begins as a JSON object and is not a valid one.
+    MalformedJson,
+    /// There is a NUL byte in it.
+    Binary,
+}
+
+impl Skip {
+    /// The word that counters use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Skip::Blank => "blank",
+            Skip::MalformedJson => "malformed_json",
+            Skip::Binary => "binary",
+        }
+    }
+}
+
+/// Reads lines, one after the other. Make one for each thread and keep it.
+#[derive(Debug)]
+pub struct Parser {
+    json: json::Reader,
+    tools: Tools,
+}
+
+impl Parser {
+    /// A parser that takes timestamps without a zone to be so many seconds east of UTC.
+    pub fn new(default_zone_offset_secs: i32) -> Self {
+        Parser { json: json::Reader::default(), tools: Tools::new(time::Clock::new(default_zone_offset_secs)) }
+    }
+
+    /// What `line` says, given without its `\n`. `plain` may be true when [`is_plain`] holds for bytes that the line is
+    /// a whole part of, and spares a second look at each byte; where it is false the line itself is checked.
+    #[inline]
+    pub fn parse<'a>(&'a mut self, line: &'a [u8], plain: bool) -> Result<Line<'a>, Skip> {
+        let found = match line {
+            [b'{', .., b'}'] if plain => self.json.read(line, true, &mut self.tools).ok_or(Skip::MalformedJson)?,
+            _ => return self.parse_other(line, plain),
+        };
+        Ok(self.line(line, found))
+    }
+
+    #[inline(never)]
+    fn parse_other<'a>(&'a mut self, line: &'a [u8], plain: bool) -> Result<Line<'a>, Skip> {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let plain = plain || is_plain(line);
+        if !plain && memchr::memchr(0, line).is_some() {
+            return Err(Skip::Binary);
+        }
+        let line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line);
+        let Some(first) = line.iter().position(|byte| !is_space(*byte)) else { return Err(Skip::Blank) };
+        let line = &line[first..];
+        let found = if line[0] == b'{' {
+            self.json.read(line, plain, &mut self.tools).ok_or(Skip::MalformedJson)?
+        } else {
+            match combined::read(line, &mut self.tools.clock) {
+                Some(found) => found,
+                None => text::read(line, &mut self.tools),
+            }
+        };
+        Ok(self.line(line, found))
+    }
+
+    #[inline(always)]
+    fn line<'a>(&'a self, line: &'a [u8], found: Found) -> Line<'a> {
+        let service = match found.service {
+            Named::Nowhere => None,
+            Named::Line(from, to) => str::from_utf8(&line[from..to]).ok(),
+            Named::Tools => Some(self.tools.service.as_str()),
+        };
+        let Found { time_ms, level, status, latency_ms, bytes, .. } = found;
+        Line { time_ms, service, level, status, latency_ms, bytes }
+    }
+}
+
+fn is_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\r' | b'\x0b' | b'\x0c')
+}
+
+/// Whether these bytes are UTF-8 without a control byte below 0x20 other than `\n`: the check to make once for a batch.
+pub fn is_plain(batch: &[u8]) -> bool {
+    // Both loops have no branch inside, so the compiler makes vectors of them.
+    const CHUNK_BYTES: usize = 4096;
+    let mut ascii = true;
+    for chunk in batch.chunks(CHUNK_BYTES) {
+        // As signed bytes, all that is not ASCII is below 0x20 as well.
+        let odd = chunk.iter().fold(false, |odd, byte| odd | (((*byte as i8) < 0x20) & (*byte != b'\n')));
+        if odd {
+            if chunk.iter().fold(false, |control, byte| control | ((*byte < 0x20) & (*byte != b'\n'))) {
+                return false;
+            }
+            ascii = false;
+        }
+    }
+    ascii || str::from_utf8(batch).is_ok()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,171 @@
+//! Reads a JSON line on the bet that its keys stand as in an earlier line. It decides nothing: when any byte between the
+//! scalars differs, or a scalar is not one, it says so and the validating reader reads the line.
+//!
+//! Why that is enough: a valid line is its scalars and the bytes between them. If those bytes are the same and each
+//! scalar is a whole scalar again, then the line is valid again, with the same keys in the same places; so what was
+//! concluded from the keys (which field a scalar is, which of two equal keys is the last) holds again.
+
+use super::super::block;
+use super::super::names::{Field, Role, role};
+use super::super::values::{Found, Tools};
+use super::scalar;
+use super::validating::Reading;
+
+/// How many layouts are remembered: producers that take turns on one stream.
+const LAYOUTS_MAX: usize = 4;
+/// A layout with more bytes between its scalars is not learned.
+const BETWEEN_BYTES_MAX: usize = 8192;
+/// When layouts are learned in vain, at most so many lines are read without learning before the next is tried.
+const PAUSE_LINES_MAX: u32 = 255;
+
+/// The layouts seen last.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Layouts {
+    /// The one that held last stands first.
+    known: Vec<Layout>,
+    /// Lines yet to be read before a layout is learned again.
+    pause: u32,
+    /// How long the next pause is: grows with each layout that is dropped without ever having held.
+    next_pause: u32,
+}
+
+/// The bytes around the scalars of a line.
+#[derive(Debug, Default, Clone)]
+struct Layout {
+    slots: Vec<Slot>,
+    between: Vec<u8>,
+    tail_from: usize,
+    held: bool,
+}
+
+/// What stands before a scalar, and what that scalar is.
+#[derive(Debug, Clone)]
+struct Slot {
+    /// The first bytes of what stands before, and a bit for each of them.
+    head: [u8; 16],
+    head_mask: u32,
+    from: usize,
+    to: usize,
+    field: Option<(Field, Role)>,
+}
+
+impl Layouts {
+    /// What the line says, if its layout is known.
+    #[inline]
+    pub(super) fn read(&mut self, line: &[u8], tools: &mut Tools) -> Option<Found> {
+        let first = self.known.first_mut()?;
+        let found = first.read(line, tools);
+        first.held |= found.is_some();
+        if found.is_some() { found } else { self.read_by_another(line, tools) }
+    }
+
+    #[inline(never)]
+    fn read_by_another(&mut self, line: &[u8], tools: &mut Tools) -> Option<Found> {
+        let (found, index) = (1..self.known.len()).find_map(|n| Some((self.known[n].read(line, tools)?, n)))?;
+        self.known[index].held = true;
+        self.known[..=index].rotate_right(1);
+        Some(found)
+    }
+
+    /// Remembers the layout of a line that none of the known ones fits, unless learning has not paid of late.
+    pub(super) fn learn(&mut self, line: &[u8], reading: &Reading) {
+        if self.pause > 0 {
+            self.pause -= 1;
+            return;
+        }
+        let Some(scalars) = reading.scalars() else { return };
+        let mut layout = if self.known.len() < LAYOUTS_MAX { Layout::default() } else { self.drop_last() };
+        if layout.learn(line, scalars).is_some() {
+            self.known.insert(0, layout);
+        }
+    }
+
+    fn drop_last(&mut self) -> Layout {
+        let dropped = self.known.pop().unwrap_or_default();
+        self.next_pause =
+            if dropped.held { self.next_pause / 2 } else { (self.next_pause * 2 + 1).min(PAUSE_LINES_MAX) };
+        self.pause = self.next_pause;
+        dropped
+    }
+}
+
+impl Layout {
+    fn learn(&mut self, line: &[u8], scalars: impl Iterator<Item = (usize, usize, Option<Field>)>) -> Option<()> {
+        self.slots.clear();
+        self.between.clear();
+        self.held = false;
+        let mut at = 0;
+        for (from, to, field) in scalars {
+            let before = &line[at..from];
+            if self.between.len() + before.len() > BETWEEN_BYTES_MAX {
+                return None;
+            }
+            let mut head = [0; 16];
+            let head_length = before.len().min(16);
+            head[..head_length].copy_from_slice(&before[..head_length]);
+            let start = self.between.len();
+            self.between.extend_from_slice(before);
+            self.slots.push(Slot {
+                head,
+                head_mask: (1 << head_length) - 1,
+                from: start,
+                to: self.between.len(),
+                field: field.map(|field| (field, role(field))),
+            });
+            at = to;
+        }
+        self.tail_from = self.between.len();
+        let tail = &line[at..];
+        self.between.extend_from_slice(tail);
+        (self.between.len() <= BETWEEN_BYTES_MAX).then_some(())
+    }
+
+    /// What the line says if it has this layout.
+    #[inline]
+    fn read(&self, line: &[u8], tools: &mut Tools) -> Option<Found> {
+        let mut found = Found::new();
+        let mut at = 0;
+        for slot in &self.slots {
+            at = self.before(slot, line, at)?;
+            at = match slot.field {
+                None => scalar::<false>(line, at)?.1,
+                Some((field, Role::Time)) => read_time(&mut found, field, line, at, tools)?,
+                Some((field, _)) => {
+                    let (value, end) = scalar::<false>(line, at)?;
+                    found.take(field, line, value, tools);
+                    end
+                }
+            };
+        }
+        (line.get(at..)? == &self.between[self.tail_from..]).then_some(found)
+    }
+
+    /// Where the slot's scalar begins, if before it stands what stood there.
+    #[inline(always)]
+    fn before(&self, slot: &Slot, line: &[u8], at: usize) -> Option<usize> {
+        let length = slot.to - slot.from;
+        let holds = match block::equal_at(line, at, &slot.head) {
+            Some(equal) if length <= 16 => equal & slot.head_mask == slot.head_mask,
+            Some(equal) if equal != 0xffff => false,
+            _ => line.get(at..at + length)? == &self.between[slot.from..slot.to],
+        };
+        holds.then_some(at + length)
+    }
+}
+
+/// A timestamp is mostly the common form: then it need not be looked at for its closing quote first.
+#[inline(always)]
+fn read_time(found: &mut Found, field: Field, line: &[u8], at: usize, tools: &mut Tools) -> Option<usize> {
+    if line.get(at) == Some(&b'"')
+        && let Some((time_ms, length)) = tools.clock.rfc3339(&line[at + 1..])
+        && line.get(at + 1 + length) == Some(&b'"')
+    {
+        if found.wants(field, Role::Time) {
+            found.take_time(field, time_ms);
+        }
+        return Some(at + length + 2);
+    }
+    let (value, end) = scalar::<false>(line, at)?;
+    found.take(field, line, value, tools);
+    Some(end)
+}
