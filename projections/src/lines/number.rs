@@ -32,7 +32,7 @@ fn digit(bytes: &[u8], at: usize) -> Option<u64> {
 }
 
 /// The number at `from` in JSON's grammar, and where it ends. Whether a number may end there is the caller's question.
-#[inline]
+#[inline(always)]
 pub(super) fn json(bytes: &[u8], from: usize) -> Option<(Decimal<'_>, usize)> {
     let digits = from + usize::from(bytes.get(from) == Some(&b'-'));
     if bytes.get(digits) == Some(&b'0') && digit(bytes, digits + 1).is_some() {
@@ -42,7 +42,7 @@ pub(super) fn json(bytes: &[u8], from: usize) -> Option<(Decimal<'_>, usize)> {
 }
 
 /// The number at `from`, as in JSON but with any number of leading zeros, and where it ends.
-#[inline]
+#[inline(always)]
 pub(super) fn decimal(bytes: &[u8], from: usize) -> Option<(Decimal<'_>, usize)> {
     let negative = bytes.get(from) == Some(&b'-');
     let first = from + usize::from(negative);
@@ -126,6 +126,12 @@ impl Decimal<'_> {
             format!("{digits}e{}", power + i64::from(shift)).parse()
         };
         parsed.expect("a decimal is a number")
+    }
+
+    /// Whether it is written with a point.
+    #[inline(always)]
+    pub(super) fn has_point(self) -> bool {
+        self.text.contains(&b'.')
     }
 
     /// The value when it is a whole number below 2^16 without a sign.

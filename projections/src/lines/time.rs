@@ -79,6 +79,9 @@ impl Clock {
         let minute: &[u8; 17] = text.first_chunk()?;
         let minute_ms = if *minute == self.clf.0 { self.clf.1 } else { self.clf_minute(minute)? };
         let (second_ms, end) = second(text, 17)?;
+        if text.get(end..).and_then(<[u8]>::first_chunk) == Some(b" +0000") {
+            return in_range(minute_ms + second_ms, end + 6);
+        }
         self.zoned(text, minute_ms + second_ms, end)
     }
 

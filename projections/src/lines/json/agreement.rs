@@ -209,14 +209,14 @@ fn a_second_line_of_a_layout_is_read_by_prediction() {
     let mut tools = Tools::new(Clock::new(0));
     let line =
         |n: u32, name: &str| format!(r#"{{"status":{n},"http":{{"a":[{n},null]}},"service":"{name}","x":{{}}}}"#);
-    assert!(reader.read(line(200, "a").as_bytes(), true, &mut tools).is_some());
+    assert!(reader.read(line(200, "a").as_bytes(), true, &mut Found::new(), &mut tools).is_some());
     for other in [line(404, "b"), line(500, r#"a\"\u0041"#), line(1, "")] {
-        assert!(reader.layouts.read(other.as_bytes(), &mut tools).is_some(), "{other}");
+        assert!(reader.layouts.read(other.as_bytes(), &mut Found::new(), &mut tools).is_some(), "{other}");
     }
     for other in
         [line(404, "b").replace("null", "[]"), line(404, "b") + " ", line(200, "\\x"), line(404, "b").replace("x", "y")]
     {
-        assert!(reader.layouts.read(other.as_bytes(), &mut tools).is_none(), "{other}");
+        assert!(reader.layouts.read(other.as_bytes(), &mut Found::new(), &mut tools).is_none(), "{other}");
     }
 }
 
@@ -227,9 +227,9 @@ fn producers_that_take_turns_are_all_predicted() {
     for round in 0..3 {
         for producer in ["a", "b", "c", "d"] {
             let line = format!(r#"{{"{producer}":{round}}}"#);
-            let predicted = reader.layouts.read(line.as_bytes(), &mut tools).is_some();
+            let predicted = reader.layouts.read(line.as_bytes(), &mut Found::new(), &mut tools).is_some();
             assert_eq!(predicted, round > 0, "{line}");
-            assert!(reader.read(line.as_bytes(), true, &mut tools).is_some());
+            assert!(reader.read(line.as_bytes(), true, &mut Found::new(), &mut tools).is_some());
         }
     }
 }
@@ -240,9 +240,9 @@ fn a_producer_without_a_layout_is_seldom_learned_from() {
     let mut tools = Tools::new(Clock::new(0));
     let learned = (0..10_000).filter(|n| {
         let line = format!(r#"{{"key{n}":1}}"#);
-        assert!(reader.read(line.as_bytes(), true, &mut tools).is_some());
+        assert!(reader.read(line.as_bytes(), true, &mut Found::new(), &mut tools).is_some());
         // Asked of a copy, so that the layout does not count as one that held.
-        reader.layouts.clone().read(line.as_bytes(), &mut tools).is_some()
+        reader.layouts.clone().read(line.as_bytes(), &mut Found::new(), &mut tools).is_some()
     });
     assert!(learned.count() < 100);
 }
