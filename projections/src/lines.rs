@@ -121,6 +121,28 @@ impl Parser {
         Ok(self.line(line, &found))
     }
 
+    /// What the line at `*at` of a batch says; `at` goes behind its `\n`. `None`: the batch ends there. The answers are those
+    /// of [`Parser::parse`] for each line, only sooner: a line that reads as an earlier one is not searched for its end.
+    #[inline]
+    pub fn next<'a>(&'a mut self, batch: &'a [u8], at: &mut usize, plain: bool) -> Option<Result<Line<'a>, Skip>> {
+        let from = *at;
+        let first = batch.get(from)?;
+        let mut found = Found::new();
+        let json = plain && *first == b'{';
+        if json && let Some(end) = self.json.read_predicted(batch, from, &mut found, &mut self.tools) {
+            *at = end + 1;
+            return Some(Ok(self.line(batch, &found)));
+        }
+        let length = memchr::memchr(b'\n', &batch[from..]).unwrap_or(batch.len() - from);
+        let line = &batch[from..from + length];
+        *at = from + length + 1;
+        if json && line.ends_with(b"}") {
+            let read = self.json.read_anew(line, &mut found, &mut self.tools);
+            return Some(read.map(|()| self.line(line, &found)).ok_or(Skip::MalformedJson));
+        }
+        Some(self.parse(line, plain))
+    }
+
     #[inline(never)]
     fn parse_other<'a>(&'a mut self, line: &'a [u8], plain: bool) -> Result<Line<'a>, Skip> {
         let line = line.strip_suffix(b"\r").unwrap_or(line);

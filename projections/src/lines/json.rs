@@ -27,14 +27,28 @@ impl Reader {
         if !plain {
             return self.read_odd(line, found, tools);
         }
-        match self.layouts.read(line, found, tools) {
-            Some(()) => Some(()),
+        match self.layouts.read(line, 0, found, tools) {
+            Some(_) => Some(()),
             None => self.read_anew(line, found, tools),
         }
     }
 
+    /// Finds what the line at `from` of a plain batch says and where it ends, if it reads as an earlier one; else what was
+    /// found means nothing.
+    #[inline]
+    pub(super) fn read_predicted(
+        &mut self,
+        batch: &[u8],
+        from: usize,
+        found: &mut Found,
+        tools: &mut Tools,
+    ) -> Option<usize> {
+        self.layouts.read(batch, from, found, tools)
+    }
+
+    /// As [`Reader::read`], for a plain line of which it is known that it does not read as an earlier one.
     #[inline(never)]
-    fn read_anew(&mut self, line: &[u8], found: &mut Found, tools: &mut Tools) -> Option<()> {
+    pub(super) fn read_anew(&mut self, line: &[u8], found: &mut Found, tools: &mut Tools) -> Option<()> {
         self.reading.validate::<false>(line)?;
         self.layouts.learn(line, &self.reading);
         *found = self.reading.found(line, tools);

@@ -203,6 +203,15 @@ mod tests {
     }
 
     #[test]
+    fn digits_beyond_a_u64_do_not_wrap_around() {
+        for text in
+            ["18446744073709551617", "0.18446744073709551617", "-184467440737095516170", "00018446744073709551617"]
+        {
+            assert_eq!(bits(text), text.parse::<f64>().unwrap().to_bits(), "{text}");
+        }
+    }
+
+    #[test]
     fn seconds_with_a_fraction_are_exact_milliseconds() {
         for (text, ms) in [("0.075", 75.0), ("0.001", 1.0), ("4.35", 4350.0), ("1.1", 1100.0)] {
             assert_eq!(whole(text.as_bytes()).unwrap().to_f64(3), ms);

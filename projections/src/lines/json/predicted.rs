@@ -51,23 +51,30 @@ struct Slot {
 }
 
 impl Layouts {
-    /// Finds what the line says, if its layout is known; else what was found means nothing.
+    /// Finds what the line at `from` says and where it ends, if its layout is known; else what was found means nothing.
+    /// What follows the line may follow in `bytes`: a string never goes over a newline, and the bytes around never had one.
     #[inline]
-    pub(super) fn read(&mut self, line: &[u8], found: &mut Found, tools: &mut Tools) -> Option<()> {
+    pub(super) fn read(&mut self, bytes: &[u8], from: usize, found: &mut Found, tools: &mut Tools) -> Option<usize> {
         let first = self.known.first_mut()?;
-        if first.read(line, found, tools).is_some() {
-            first.held = true;
-            return Some(());
+        match first.read(bytes, from, found, tools) {
+            Some(end) => {
+                first.held = true;
+                Some(end)
+            }
+            None => self.read_by_another(bytes, from, found, tools),
         }
-        self.read_by_another(line, found, tools)
     }
 
     #[inline(never)]
-    fn read_by_another(&mut self, line: &[u8], found: &mut Found, tools: &mut Tools) -> Option<()> {
-        let index = (1..self.known.len()).find(|index| self.known[*index].read(line, found, tools).is_some())?;
-        self.known[index].held = true;
+    fn read_by_another(&mut self, bytes: &[u8], from: usize, found: &mut Found, tools: &mut Tools) -> Option<usize> {
+        let others = &mut self.known.iter_mut().enumerate().skip(1);
+        let (index, end) = others.find_map(|(index, layout)| {
+            let end = layout.read(bytes, from, found, tools)?;
+            layout.held = true;
+            Some((index, end))
+        })?;
         self.known[..=index].rotate_right(1);
-        Some(())
+        Some(end)
     }
 
     /// Remembers the layout of a line that none of the known ones fits, unless learning has not paid of late.
@@ -123,19 +130,22 @@ impl Layout {
         (self.between.len() <= BETWEEN_BYTES_MAX).then_some(())
     }
 
-    /// Finds what the line says if it has this layout; else what was found means nothing.
+    /// Finds what the line at `from` says and where it ends, if it has this layout; else what was found means nothing.
     #[inline(never)]
-    fn read(&self, line: &[u8], found: &mut Found, tools: &mut Tools) -> Option<()> {
+    fn read(&self, bytes: &[u8], from: usize, found: &mut Found, tools: &mut Tools) -> Option<usize> {
         *found = Found::new();
-        let mut at = 0;
+        let mut at = from;
         for slot in &self.slots {
-            at = self.before(slot, line, at)?;
+            at = self.before(slot, bytes, at)?;
             at = match slot.field {
-                None => skip(line, at)?,
-                Some((field, role)) => value(found, field, role, line, at, tools)?,
+                None => skip(bytes, at)?,
+                Some((field, role)) => value(found, field, role, bytes, at, tools)?,
             };
         }
-        (line.get(at..)? == &self.between[self.tail_from..]).then_some(())
+        let tail = &self.between[self.tail_from..];
+        let end = at + tail.len();
+        let holds = bytes.get(at..end)? == tail && matches!(bytes.get(end), None | Some(b'\n'));
+        holds.then_some(end)
     }
 
     /// Where the slot's scalar begins, if before it stands what stood there.
