@@ -30,7 +30,9 @@ fn cpu() -> f64 {
 fn report(step: &str, bytes: usize, cpu_secs: f64, wall_secs: f64, check: u64) {
     let mb = bytes as f64 / 1e6;
     let rate = mb / cpu_secs.max(0.01);
-    println!("{step:24} {mb:9.1} MB  {rate:8.0} MB/cpu-s  cpu {cpu_secs:7.2} s  wall {wall_secs:7.2} s  check {check:016x}");
+    println!(
+        "{step:24} {mb:9.1} MB  {rate:8.0} MB/cpu-s  cpu {cpu_secs:7.2} s  wall {wall_secs:7.2} s  check {check:016x}"
+    );
 }
 
 fn timed(step: &str, bytes: usize, work: impl FnOnce() -> u64) {

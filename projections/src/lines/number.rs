@@ -32,7 +32,7 @@ fn digit(bytes: &[u8], at: usize) -> Option<u64> {
 }
 
 /// The number at `from` in JSON's grammar, and where it ends. Whether a number may end there is the caller's question.
-#[inline]
+#[inline(always)]
 pub(super) fn json(bytes: &[u8], from: usize) -> Option<(Decimal<'_>, usize)> {
     let digits = from + usize::from(bytes.get(from) == Some(&b'-'));
     if bytes.get(digits) == Some(&b'0') && digit(bytes, digits + 1).is_some() {
@@ -42,7 +42,7 @@ pub(super) fn json(bytes: &[u8], from: usize) -> Option<(Decimal<'_>, usize)> {
 }
 
 /// The number at `from`, as in JSON but with any number of leading zeros, and where it ends.
-#[inline]
+#[inline(always)]
 pub(super) fn decimal(bytes: &[u8], from: usize) -> Option<(Decimal<'_>, usize)> {
     let negative = bytes.get(from) == Some(&b'-');
     let first = from + usize::from(negative);
@@ -128,6 +128,12 @@ impl Decimal<'_> {
         parsed.expect("a decimal is a number")
     }
 
+    /// Whether it is written with a point.
+    #[inline(always)]
+    pub(super) fn has_point(self) -> bool {
+        self.text.contains(&b'.')
+    }
+
     /// The value when it is a whole number below 2^16 without a sign.
     #[inline]
     pub(super) fn to_u16(self) -> Option<u16> {
@@ -193,6 +199,15 @@ mod tests {
         fn jsons_grammar_is_serde_jsons(text in "[-+]?0{0,2}[0-9]{0,3}\\.?[0-9]{0,3}[eE]?[-+]?[0-9]{0,3}[.x]?") {
             let ours = json(text.as_bytes(), 0).is_some_and(|(_, end)| end == text.len());
             prop_assert_eq!(ours, serde_json::from_str::<serde::de::IgnoredAny>(&text).is_ok());
+        }
+    }
+
+    #[test]
+    fn digits_beyond_a_u64_do_not_wrap_around() {
+        for text in
+            ["18446744073709551617", "0.18446744073709551617", "-184467440737095516170", "00018446744073709551617"]
+        {
+            assert_eq!(bits(text), text.parse::<f64>().unwrap().to_bits(), "{text}");
         }
     }
 
