@@ -107,6 +107,9 @@ pub const LATENCY: &str = "latency";
 /// Metric name of a line's size; unit Bytes.
 pub const BYTES: &str = "bytes";
 
+/// By encoded series and window length in seconds.
+type Others = BTreeMap<(Vec<u8>, i64), Distribution>;
+
 /// One series' values in one window, and how long the window is.
 pub type Window = (Series, i64, Distribution);
 
@@ -116,8 +119,8 @@ pub struct Cell {
     counts: [u64; COUNTS],
     latency: Distribution,
     bytes: Distribution,
-    /// By encoded series and window length; boxed, because logs have none.
-    others: Option<Box<BTreeMap<(Vec<u8>, i64), Distribution>>>,
+    /// Boxed, because logs have none.
+    others: Option<Box<Others>>,
 }
 
 /// The cell holds as many series as a row may.
