@@ -13,6 +13,8 @@
 //! - Equal content has equal bytes: order of lines, batches and shards leaves no trace.
 //! - A count of lines is held as a number and read as a distribution of so many ones.
 
+pub mod visit;
+
 use std::collections::BTreeMap;
 
 use crate::{

@@ -231,6 +231,24 @@ impl Distribution {
         }
     }
 
+    /// Passes over what [`Distribution::encode`] wrote, by its lengths alone.
+    pub fn pass(input: &mut &[u8]) -> Result<(), DecodeError> {
+        match take_byte(input, "form of a distribution")? {
+            0 => Ok(()),
+            1 => {
+                take_varint(input, "count")?;
+                pass_value(input)
+            }
+            2 => {
+                pass_value(input)?;
+                pass_value(input)?;
+                Sum::pass(input)?;
+                Sketch::pass(input)
+            }
+            _ => Err(DecodeError::OutOfRange { what: "form of a distribution" }),
+        }
+    }
+
     /// Makes explicit what a count of equal values says.
     fn vary(&mut self) -> &mut Varied {
         self.varied.get_or_insert_with(|| {
@@ -265,6 +283,11 @@ fn put_value(out: &mut Vec<u8>, v: f64) {
     let len = 8 - v.to_bits().trailing_zeros() as usize / 8;
     out.push(len as u8);
     out.extend_from_slice(&v.to_bits().to_be_bytes()[..len]);
+}
+
+fn pass_value(input: &mut &[u8]) -> Result<(), DecodeError> {
+    let len = usize::from(take_byte(input, "value")?);
+    take_bytes(input, len, "value").map(|_| ())
 }
 
 fn take_value(input: &mut &[u8]) -> Result<f64, DecodeError> {

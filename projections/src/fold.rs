@@ -58,6 +58,8 @@ pub const WALK_MAX_SECS: i64 = 24 * 60 * 60;
 pub const CHANGED_ROWS_MAX: usize = 24_576;
 /// Most services of a tenant on a shard; lines of a further one are skipped and counted.
 pub const SERVICES_MAX: usize = 10_000;
+/// The page of a window that holds what lines say, and nothing else.
+pub const LINES_PAGE: u32 = 0;
 /// Rows that so many records did not touch leave memory at a commit.
 const IDLE_RECORDS: u64 = 64;
 

@@ -6,7 +6,7 @@
 //! - `read` and `scan` see every write that was acknowledged before they began.
 
 pub mod key;
-#[cfg(feature = "law")]
+#[cfg(any(test, feature = "law"))]
 pub mod law;
 
 use std::{future::Future, num::NonZeroUsize};

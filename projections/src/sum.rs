@@ -155,6 +155,16 @@ impl Sum {
         Ok(sum)
     }
 
+    /// Passes over what [`Sum::encode`] wrote, by its lengths alone.
+    pub fn pass(input: &mut &[u8]) -> Result<(), DecodeError> {
+        let what = "sum";
+        if take_varint(input, what)? == 0 {
+            return Ok(());
+        }
+        let len = take_byte(input, what)?;
+        take_bytes(input, usize::from(len), what).map(|_| ())
+    }
+
     #[inline]
     fn add_near(&mut self, addend: i128) {
         match self.near.checked_add(addend) {

@@ -7,7 +7,7 @@ use events::{
     wire::{Batch, Header},
 };
 
-use super::{AHEAD_MAX_MS, FOLD_REVISION, Folded, Input, Shard, Stop, input::Body, lines_in::Fresh};
+use super::{AHEAD_MAX_MS, FOLD_REVISION, Folded, Input, LINES_PAGE, Shard, Stop, input::Body, lines_in::Fresh};
 use crate::{
     cell::WINDOW_SECS,
     definitions::Definition,
@@ -89,7 +89,7 @@ impl Shard {
             }
         };
         let start_secs = time_ms.div_euclid(60_000) * WINDOW_SECS;
-        let page = 1 + (xxhash_rust::xxh3::xxh3_64(&series.encode()) % SERIES_PAGES) as u32;
+        let page = LINES_PAGE + 1 + (xxhash_rust::xxh3::xxh3_64(&series.encode()) % SERIES_PAGES) as u32;
         let slot = self.windows.open(&WindowKey { service, start_secs, page });
         if let Some(cell) = self.windows.touch(slot, input.sequence, self.record) {
             cell.add_value(&series, WINDOW_SECS, value).map_err(|_| "too_many_series")?;

@@ -10,7 +10,7 @@ use events::{
 use memchr::memchr_iter;
 
 use super::{
-    AHEAD_MAX_MS, Folded, Input, Shard, Stop,
+    AHEAD_MAX_MS, Folded, Input, LINES_PAGE, Shard, Stop,
     alarms::Alarms,
     balance::Balance,
     rows::{OpenRows, Slot},
@@ -173,7 +173,7 @@ impl Touched<'_> {
         let slot = match self.services.recent(service, start) {
             Some(slot) => slot,
             None => {
-                let slot = self.windows.open(&WindowKey { service, start_secs: start, page: 0 });
+                let slot = self.windows.open(&WindowKey { service, start_secs: start, page: LINES_PAGE });
                 self.services.remember(service, start, slot);
                 slot
             }

@@ -1,0 +1,163 @@
+//! Some series of a stored cell, without building the rest: what a query about one metric pays for. Decides nothing.
+//!
+//! What is not wanted is passed over by its lengths alone and not checked; rows are checked whole by the fold that meets them and by `verify`.
+
+use super::{COUNTS, Count, VERSION};
+use crate::{
+    canonical::{self, DecodeError},
+    distribution::Distribution,
+    series::Series,
+};
+
+/// Names a series of a cell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Name<'a> {
+    /// A count of lines.
+    Count(Count),
+    /// The built-in latency.
+    Latency,
+    /// The built-in size.
+    Bytes,
+    /// Encoded series, and the length of its window in seconds.
+    Other(&'a [u8], i64),
+}
+
+/// The last section of a cell that may hold something wanted, in stored order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Through {
+    /// Counts of lines.
+    Counts,
+    /// The built-in latency.
+    Latency,
+    /// The built-in size.
+    Bytes,
+    /// Series that an API named.
+    Others,
+}
+
+/// Asks `wants` about each series that has a value, in stored order, and calls `found` with what it answered and the values.
+pub fn visit<'a, K>(
+    mut body: &'a [u8],
+    through: Through,
+    mut wants: impl FnMut(Name<'a>) -> Option<K>,
+    mut found: impl FnMut(K, Distribution),
+) -> Result<(), DecodeError> {
+    let input = &mut body;
+    if canonical::take_byte(input, "version")? != VERSION {
+        return Err(DecodeError::OutOfRange { what: "version of a window row" });
+    }
+    let bitmap = canonical::take_varint(input, "counts")?;
+    if bitmap >> COUNTS != 0 {
+        return Err(DecodeError::OutOfRange { what: "counts" });
+    }
+    for count in Count::ALL.into_iter().filter(|count| bitmap & 1 << *count as u32 != 0) {
+        let lines = canonical::take_varint(input, "count")?;
+        if let Some(key) = wants(Name::Count(count)) {
+            let mut ones = Distribution::default();
+            ones.add_times(1.0, lines);
+            found(key, ones);
+        }
+    }
+    for (name, section) in [(Name::Latency, Through::Latency), (Name::Bytes, Through::Bytes)] {
+        if through < section {
+            return Ok(());
+        }
+        // An empty one is a series without a value: nobody is asked about it.
+        let is_empty = input.first() == Some(&0);
+        let key = if is_empty { None } else { wants(name) };
+        values(input, key, &mut found)?;
+    }
+    if through < Through::Others {
+        return Ok(());
+    }
+    for _ in 0..canonical::take_varint(input, "number of series")? {
+        let series = Series::pass(input)?;
+        let length = canonical::take_varint(input, "window length")?;
+        let length = i64::try_from(length).map_err(|_| DecodeError::OutOfRange { what: "window length" })?;
+        let key = wants(Name::Other(series, length));
+        values(input, key, &mut found)?;
+    }
+    Ok(())
+}
+
+fn values<K>(input: &mut &[u8], key: Option<K>, found: &mut impl FnMut(K, Distribution)) -> Result<(), DecodeError> {
+    match key {
+        Some(key) => found(key, Distribution::decode(input)?),
+        None => Distribution::pass(input)?,
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::cell::{BYTES, Cell, LATENCY};
+
+    fn named(name: Name<'_>) -> (Series, i64) {
+        match name {
+            Name::Count(count) => (Series::of_logs(count.metric(), "Count"), 60),
+            Name::Latency => (Series::of_logs(LATENCY, "Milliseconds"), 60),
+            Name::Bytes => (Series::of_logs(BYTES, "Bytes"), 60),
+            Name::Other(mut series, length) => (Series::decode(&mut series).unwrap(), length),
+        }
+    }
+
+    /// A cell with any mixture of series.
+    fn cells() -> impl Strategy<Value = Cell> {
+        let line =
+            (any::<bool>(), prop::option::of(100u16..600), prop::option::of(0.0..9e9), prop::option::of(0.0..9.0));
+        let other = ("[a-c]{1,2}", prop_oneof![Just(60i64), Just(1)], -1e30..1e30);
+        (prop::collection::vec(line, 0..200), prop::collection::vec(other, 0..9)).prop_map(|(lines, others)| {
+            let mut cell = Cell::default();
+            for (continues, status, latency_ms, bytes) in lines {
+                if continues {
+                    cell.add_continuation();
+                } else {
+                    cell.add_line(&crate::lines::Line {
+                        time_ms: None,
+                        service: None,
+                        level: None,
+                        status,
+                        latency_ms,
+                        bytes,
+                    });
+                }
+            }
+            for (metric, length, value) in others {
+                let dimensions = [("d".to_owned(), metric.clone())];
+                let series = Series::new("Custom", &metric, &dimensions, "None").unwrap();
+                cell.add_value(&series, length, value).unwrap();
+            }
+            cell
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_visit_finds_what_the_whole_cell_holds(cell in cells(), mask in any::<u64>()) {
+            let body = cell.encode();
+            let wants = |key: &(Series, i64)| mask >> (xxhash_rust::xxh3::xxh3_64(&key.0.encode()) % 64) & 1 == 1;
+            let mut found = vec![];
+            visit(&body, Through::Others, |name| Some(named(name)).filter(|key| wants(key)), |(series, length), values| {
+                found.push((series, length, values));
+            }).unwrap();
+            found.sort_by(|a, b| (&a.0, a.1).cmp(&(&b.0, b.1)));
+            let whole: Vec<_> = cell.windows().into_iter().filter(|(series, length, _)| wants(&(series.clone(), *length))).collect();
+            prop_assert_eq!(found, whole);
+        }
+
+        #[test]
+        fn a_visit_of_any_bytes_ends(body in prop::collection::vec(any::<u8>(), 0..60), cell in cells(), at in any::<prop::sample::Index>()) {
+            let mut broken = cell.encode();
+            let at = at.index(broken.len());
+            broken[at] ^= 0x55;
+            for body in [body, broken] {
+                let _ = visit(&body, Through::Others, |name| matches!(name, Name::Bytes).then_some(()), |(), _| {});
+                let _ = visit(&body, Through::Others, |_| Some(()), |(), _| {});
+            }
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! What readers ask of the rows: metrics over time, the balance, alarms, one digest of all windows. Pure over the Store port: it asks no clock
+//! and writes nothing.
+//!
+//! Partials of a window (shards, pages) stand next to each other in key order, so that everything here is one pass over a range.
+//!
+//! Invariants:
+//! - Items come in order of (service, window start, series), whatever wrote the rows, and each window is whole: it holds all rows of its period.
+//! - Memory is bounded by the page that was asked for, never by the range: of one window only as many series are kept as the page still takes.
+
+pub mod alarms;
+mod cursor;
+mod digest;
+mod item;
+mod names;
+pub mod tally;
+
+use std::{num::NonZeroUsize, sync::Arc};
+
+use crate::{
+    cell::visit,
+    distribution::Distribution,
+    series::Series,
+    store::{Generation, Kind, ReadError, Row, RowKey, Span, Store, Subject},
+};
+
+use self::names::Names;
+pub use self::{
+    alarms::alarms,
+    cursor::{BadCursor, Cursor},
+    digest::digest,
+    item::{BadStatistic, Dimensions, Item, Shown, Statistics},
+    tally::{Tally, balance},
+};
+
+/// Lengths of a window that can be asked for, in seconds.
+pub const PERIODS_SECS: [u32; 3] = [60, 300, 3600];
+/// Rows of one page of a scan.
+const SCAN_ROWS: NonZeroUsize = NonZeroUsize::new(1_000).unwrap();
+/// Fewer parts of a window than this are merged only when it is complete.
+const PARTS_MIN: usize = 256;
+/// A scan for few items reads at least so many rows.
+const SCAN_ROWS_MIN: usize = 64;
+
+/// What is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Query {
+    /// From the credential.
+    pub tenant: String,
+    /// The replay.
+    pub generation: Generation,
+    /// One service; `None`: all, one after the other.
+    pub service: Option<String>,
+    /// One namespace.
+    pub namespace: Option<String>,
+    /// One metric name.
+    pub metric: Option<String>,
+    /// First window start, Unix seconds; rounded down to the period.
+    pub from_secs: i64,
+    /// First window start that is not wanted. The last window is whole even where it ends later.
+    pub to_secs: i64,
+    /// Seconds of a window: one of `PERIODS_SECS`.
+    pub period_secs: u32,
+}
+
+/// A page of the answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Page {
+    /// At most as many as asked for.
+    pub items: Vec<Item>,
+    /// Where the next page begins; `None`: this was the last.
+    pub next: Option<Cursor>,
+}
+
+/// The items after `after`, at most `limit`. With a cursor the range is that of the first page, so that a range up to now stays where it was.
+pub async fn metrics<S: Store>(
+    store: &S,
+    query: &Query,
+    after: Option<&Cursor>,
+    limit: NonZeroUsize,
+) -> Result<Page, ReadError> {
+    let mut gather = Gather::new(query, after, limit);
+    let mut services = Services::new(query, after);
+    while let Some(service) = services.next(store).await? {
+        if gather.service(store, service).await? {
+            break;
+        }
+    }
+    Ok(gather.page())
+}
+
+/// The services to look at, one after the other.
+struct Services<'a> {
+    query: &'a Query,
+    /// Behind all rows that were looked at.
+    after: Option<RowKey>,
+    at_end: bool,
+    found: std::vec::IntoIter<Row>,
+    last: Option<String>,
+}
+
+impl<'a> Services<'a> {
+    fn new(query: &'a Query, cursor: Option<&Cursor>) -> Self {
+        // A key before all rows of the cursor's service, so that a page does not list the services of the pages before it.
+        let after = cursor.map(|cursor| RowKey {
+            subject: subject(query, Kind::Service, &cursor.service),
+            at: i64::MIN,
+            shard: events::position::ShardId::named(""),
+            page: 0,
+        });
+        Self { query, after, at_end: false, found: vec![].into_iter(), last: None }
+    }
+
+    async fn next<S: Store>(&mut self, store: &S) -> Result<Option<Arc<str>>, ReadError> {
+        if let Some(service) = &self.query.service {
+            let is_first = !std::mem::replace(&mut self.at_end, true);
+            return Ok(is_first.then(|| service.as_str().into()));
+        }
+        loop {
+            for row in self.found.by_ref() {
+                // Each shard that met the service has listed it.
+                if self.last.as_ref() != Some(&row.key.subject.name) {
+                    self.last = Some(row.key.subject.name.clone());
+                    return Ok(Some(row.key.subject.name.into()));
+                }
+            }
+            if self.at_end {
+                return Ok(None);
+            }
+            let Query { tenant, generation, .. } = self.query;
+            let span = Span::All { tenant: Some(tenant.clone()), generation: *generation, kind: Kind::Service };
+            let rows = store.scan(&span, self.after.as_ref(), SCAN_ROWS).await?;
+            self.at_end = rows.next_after.is_none();
+            self.after = rows.next_after;
+            self.found = rows.rows.into_iter();
+        }
+    }
+}
+
+fn subject(query: &Query, kind: Kind, name: &str) -> Subject {
+    Subject { tenant: query.tenant.clone(), generation: query.generation, kind, name: name.to_owned() }
+}
+
+/// The page that is being made.
+struct Gather<'a> {
+    query: &'a Query,
+    period: i64,
+    from_secs: i64,
+    /// First window start that is not wanted.
+    to_secs: i64,
+    after: Option<&'a Cursor>,
+    names: Names,
+    limit: usize,
+    /// One more than the page holds tells that there is a next one.
+    items: Vec<Item>,
+    parts: Vec<(Arc<Series>, Distribution)>,
+}
+
+impl<'a> Gather<'a> {
+    fn new(query: &'a Query, after: Option<&'a Cursor>, limit: NonZeroUsize) -> Self {
+        let period = i64::from(query.period_secs.max(1));
+        let (from_secs, to_secs) =
+            after.map_or((query.from_secs, query.to_secs), |cursor| (cursor.from_secs, cursor.to_secs));
+        Self {
+            query,
+            period,
+            from_secs: floor(from_secs, period),
+            to_secs,
+            after,
+            names: Names::new(query.namespace.as_deref(), query.metric.as_deref()),
+            limit: limit.get(),
+            items: Vec::new(),
+            parts: Vec::new(),
+        }
+    }
+
+    /// Adds the items of one service; true: the page is full.
+    async fn service<S: Store>(&mut self, store: &S, service: Arc<str>) -> Result<bool, ReadError> {
+        let resume = self.after.filter(|cursor| *cursor.service == *service);
+        let from = resume.map_or(self.from_secs, |cursor| cursor.start_secs.max(self.from_secs));
+        // The last window is whole: its rows may lie past the range.
+        let to = ceil(self.to_secs, self.period);
+        if from >= to {
+            return Ok(false);
+        }
+        let span = Span::Of { subject: subject(self.query, Kind::Window, &service), from, to };
+        let mut after_key = None;
+        let mut start: Option<i64> = None;
+        loop {
+            let rows = store.scan(&span, after_key.as_ref(), self.scan_rows()).await?;
+            for row in rows.rows {
+                let of = floor(row.key.at, self.period);
+                if let Some(before) = start.filter(|start| *start != of)
+                    && self.close(&service, before)
+                {
+                    return Ok(true);
+                }
+                start = Some(of);
+                self.add(&row, resume.filter(|cursor| cursor.start_secs == of))?;
+            }
+            match rows.next_after {
+                Some(key) => after_key = Some(key),
+                None => break,
+            }
+        }
+        Ok(start.is_some_and(|start| self.close(&service, start)))
+    }
+
+    /// Rows worth asking for at once: about those that the page still takes.
+    fn scan_rows(&self) -> NonZeroUsize {
+        let windows = self.missing().saturating_mul(self.period as usize / 60);
+        NonZeroUsize::new(windows.max(SCAN_ROWS_MIN)).unwrap_or(SCAN_ROWS).min(SCAN_ROWS)
+    }
+
+    /// Items that the page still takes.
+    fn missing(&self) -> usize {
+        self.limit.saturating_add(1) - self.items.len()
+    }
+
+    /// Adds a partial to the open window. `resume`: the page before ended in this window.
+    fn add(&mut self, row: &Row, resume: Option<&Cursor>) -> Result<(), ReadError> {
+        let Self { names, parts, .. } = self;
+        let is_new = |series: &Arc<Series>| resume.is_none_or(|cursor| cursor.series < **series);
+        let through = names.through(row.key.page);
+        let wants = |name| names.wants(name).filter(is_new);
+        visit::visit(&row.body, through, wants, |series, values| parts.push((series, values)))
+            .map_err(|error| damaged(row, &error))?;
+        // A page needs no more of a window than the first series that it still takes, however many the window has.
+        if self.parts.len() >= self.missing().saturating_mul(2).max(PARTS_MIN) {
+            self.merge();
+        }
+        Ok(())
+    }
+
+    /// Merges the parts of each series, and keeps the first series.
+    fn merge(&mut self) {
+        self.parts.sort_by(|a, b| a.0.cmp(&b.0));
+        self.parts.dedup_by(|later, kept| {
+            let same = later.0 == kept.0;
+            if same {
+                kept.1.merge(&later.1);
+            }
+            same
+        });
+        self.parts.truncate(self.missing());
+    }
+
+    /// The window is complete: its series become items. True: the page is full.
+    fn close(&mut self, service: &Arc<str>, start_secs: i64) -> bool {
+        if self.parts.len() > 1 {
+            self.merge();
+        }
+        let period = self.query.period_secs;
+        let items = self.parts.drain(..);
+        self.items.extend(
+            items.filter_map(|(series, values)| Item::of(service.clone(), series, start_secs, period, &values)),
+        );
+        self.missing() == 0
+    }
+
+    fn page(mut self) -> Page {
+        let has_more = self.items.len() > self.limit;
+        self.items.truncate(self.limit);
+        let last = self.items.last().filter(|_| has_more);
+        let next = last.map(|item| Cursor::behind(self.query, (self.from_secs, self.to_secs), item));
+        Page { items: self.items, next }
+    }
+}
+
+fn floor(secs: i64, period: i64) -> i64 {
+    secs.saturating_sub(secs.rem_euclid(period))
+}
+
+fn ceil(secs: i64, period: i64) -> i64 {
+    let past = secs.rem_euclid(period);
+    if past == 0 { secs } else { secs.saturating_add(period - past) }
+}
+
+fn damaged(row: &Row, error: &dyn std::fmt::Display) -> ReadError {
+    let RowKey { subject, at, shard, page } = &row.key;
+    ReadError::Damaged(format!(
+        "the {:?} row of `{}` at {at} (tenant {}, {shard}, page {page}) cannot be read: {error}",
+        subject.kind, subject.name, subject.tenant
+    ))
+}
+
+#[cfg(test)]
+mod tests;
