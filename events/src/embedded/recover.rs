@@ -134,37 +134,43 @@ impl<D: Disk> Expected<'_, D> {
             let mut bytes = vec![0; HEADER_BYTES as usize];
             let read = file.read_at(&mut bytes, 0).map_err(&failed)?;
             match Header::from_bytes(&bytes[..read]) {
+                Some(header) if (header.log_id, header.shard, header.first) == (self.log_id, self.number, first) => {
+                    segments.push(Segment { path, file, header, place: self.place(first) });
+                }
+                // A segment's making ends with a sync: until then anything may stand there.
+                other if i + 1 == firsts.len() && i > 0 => self.remove_unfinished(&path, file, first, other)?,
                 Some(header) if header.log_id != self.log_id => {
                     return Err(self.damaged(&path, 0, "the segment belongs to another stream"));
                 }
-                Some(header) if header.shard != self.number || header.first != first => {
-                    return Err(self.damaged(&path, 0, "the segment stands under another one's name"));
-                }
-                Some(header) => segments.push(Segment { path, file, header, place: self.place(first) }),
-                None if i + 1 == firsts.len() && i > 0 => {
-                    self.remove_unfinished(&path, file, first)?;
-                }
+                Some(_) => return Err(self.damaged(&path, 0, "the segment stands under another one's name")),
                 None => return Err(self.damaged(&path, 0, "the segment's header is not what was written")),
             }
         }
         Ok(segments)
     }
 
-    fn remove_unfinished(&self, path: &str, file: D::File, first: u64) -> Result<(), OpenError> {
+    /// Removes a last segment without a header of its own, unless a record stands in it: its own or, if it is a file that someone put there,
+    /// one that its header tells of.
+    fn remove_unfinished(&self, path: &str, file: D::File, first: u64, found: Option<Header>) -> Result<(), OpenError> {
         let failed = self.failed(path);
-        let through = (first + file.len().map_err(&failed)?).saturating_sub(HEADER_BYTES).max(first);
-        let header =
-            Header { log_id: self.log_id, shard: self.number, first, epoch: 0, before: segment::Before::NOTHING };
-        let segment = Segment { path: path.to_owned(), file, header, place: self.place(first) };
-        let mut window = Window::new(&segment, through);
-        if window.whole(first).map_err(&failed)?.is_some()
-            || self.proof(&segment, first, through).map_err(&failed)?.is_some()
-        {
-            return Err(self.damaged(
-                path,
-                0,
-                "the segment's header is not what was written, and records stand behind it",
-            ));
+        let bytes = file.len().map_err(&failed)?.saturating_sub(HEADER_BYTES);
+        let nothing = segment::Before::NOTHING;
+        let own = Header { log_id: self.log_id, shard: self.number, first, epoch: 0, before: nothing };
+        let mut segment = Segment { path: path.to_owned(), file, header: own, place: self.place(first) };
+        for header in [own].into_iter().chain(found) {
+            let (log_id, shard, first) = (header.log_id, header.shard, header.first);
+            segment.header = header;
+            segment.place = Place { log_id, shard, segment: first, ..segment.place };
+            let through = first.saturating_add(bytes);
+            if Window::new(&segment, through).whole(first).map_err(&failed)?.is_some()
+                || self.proof(&segment, first, through).map_err(&failed)?.is_some()
+            {
+                return Err(self.damaged(
+                    path,
+                    0,
+                    "the header is not that of this segment, and records stand behind it",
+                ));
+            }
         }
         self.disk.remove(path).map_err(&failed)?;
         self.disk.sync_folder(self.shard.as_str()).map_err(failed)

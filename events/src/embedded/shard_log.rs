@@ -307,7 +307,7 @@ impl<D: Disk> ShardLog<D> {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut removed = 0;
         loop {
-            let path = {
+            let oldest = {
                 let mut view = self.view();
                 if let Some(why) = &view.ended {
                     return Err(TrimError::Ended(why.clone()));
@@ -317,14 +317,21 @@ impl<D: Disk> ShardLog<D> {
                     return Ok(removed);
                 }
                 // Readers must not start here any more before the file goes; those that are here have it open.
-                view.segments.pop_front().expect("there are two").path.clone()
+                view.segments.pop_front().expect("there are two")
             };
-            let failed = |source| TrimError::Io { file: self.describe(&path), source };
-            self.disk.remove(&path).map_err(failed)?;
+            let file = self.describe(&oldest.path);
+            match self.disk.remove(&oldest.path) {
+                Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                    // Else the next call would remove the one behind it, and leave a hole.
+                    self.view().segments.push_front(oldest);
+                    return Err(TrimError::Io { file, source });
+                }
+                _ => {}
+            }
             // One at a time, oldest first: a power loss may not leave a hole.
             self.disk.sync_folder(self.shard.id.as_str()).map_err(|source| {
                 self.broken("syncing the folder of a removed segment", &source);
-                TrimError::Io { file: self.describe(&path), source }
+                TrimError::Io { file, source }
             })?;
             removed += 1;
         }

@@ -1,6 +1,8 @@
 //! The embedded stream under its law suite, crashes and harm.
 #![allow(clippy::unwrap_used)]
 
+mod crash;
+
 use std::{num::NonZeroUsize, time::Duration};
 
 use bytes::Bytes;

@@ -110,7 +110,7 @@ impl Image {
             };
             match pick.checked_sub(1) {
                 Some(version) => set(&mut self.durable, number, versions[version]),
-                None if !stale.is_empty() && !self.durable.contains_key(&number) && chance.one_in(4) => {
+                None if !stale.is_empty() && !self.durable.contains_key(&number) && chance.one_in(2) => {
                     let other = chance.below(stale.len() as u64) as usize;
                     set(&mut self.durable, number, stale[other]);
                 }
