@@ -18,6 +18,7 @@ mod reader;
 mod recover;
 mod segment;
 mod shard_log;
+mod spare;
 mod tail;
 #[cfg(test)]
 mod tests;
@@ -33,7 +34,7 @@ use std::{
 use disk::Disk;
 use metadata::{Confirmed, Metadata, Unreadable};
 use recover::Expected;
-use segment::{Before, Header};
+use segment::{Before, Header, Room};
 use shard_log::{Failure, ShardLog};
 use time::Time;
 
@@ -74,7 +75,7 @@ pub enum Commit {
 pub struct Options {
     /// How many shards a new stream gets; an existing one keeps its own.
     pub shards: NonZeroU16,
-    /// Room taken for one segment. Retention removes whole segments.
+    /// Room taken for one segment, 4096 bytes and a record at least. Retention removes whole segments.
     pub segment_bytes: u64,
     /// Who writes and syncs.
     pub commit: Commit,
@@ -353,6 +354,9 @@ impl<D: Disk> Opened<D> {
             let _ = thread.join();
         }
         for shard in &self.shards {
+            shard.spare.stop();
+        }
+        for shard in &self.shards {
             shard.end("it was closed");
         }
         self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -463,7 +467,7 @@ fn make_shard<D: Disk>(disk: &D, metadata: &Metadata, number: u64, options: &Opt
     let header = Header { log_id: metadata.log_id, shard: number, first: 0, epoch: 1, before: Before::NOTHING };
     let unseeded = options.switches().breaks(Sabotage::UnseededChecksum);
     let place = frame::Place { log_id: metadata.log_id, shard: number, segment: 0, unseeded };
-    segment::create(disk, &shard, header, place, options.segment_bytes, true).map(|_| ())
+    segment::create(disk, &shard, header, place, Room::Bytes(options.segment_bytes), true).map(|_| ())
 }
 
 /// The newest stamp that the clock must not lag behind: those of before a confirmed setback do not count.

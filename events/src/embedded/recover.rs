@@ -41,6 +41,8 @@ pub(super) struct Recovered<F> {
     pub tip_stamp_ms: i64,
     /// In the last segment.
     pub highest_stamp_ms: i64,
+    /// The last segment was most likely a spare.
+    pub filled: bool,
 }
 
 /// A moving view of a segment, so that looking at a long one takes little memory.
@@ -107,17 +109,22 @@ impl<D: Disk> Expected<'_, D> {
 
     /// Looks at all files of the shard, repairs the tail, and returns only when what it found is durable.
     pub fn recover(&self) -> Result<Recovered<D::File>, OpenError> {
-        let mut segments = self.headers()?;
+        let segments = self.headers()?;
         self.check_chain(&segments)?;
         let Some(last) = segments.last() else {
             return Err(self.damaged(self.shard.as_str(), 0, "the shard has no segment"));
         };
         let tail = self.scan(last)?;
         self.repair(last, &tail).map_err(self.failed(&last.path))?;
+        let spare = segment::spare_path(self.shard);
+        match self.disk.remove(&spare) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(self.failed(&spare)(error)),
+            _ => {}
+        }
         let before = last.header.before;
         let (tip, tip_stamp_ms) = tail.last.unwrap_or((before.last, before.last_stamp_ms));
-        segments.shrink_to_fit();
-        Ok(Recovered { segments, end: tail.end, tip, tip_stamp_ms, highest_stamp_ms: tail.highest_stamp_ms })
+        let (end, highest_stamp_ms, filled) = (tail.end, tail.highest_stamp_ms, before.first.is_some() && tail.blank);
+        Ok(Recovered { segments, end, tip, tip_stamp_ms, highest_stamp_ms, filled })
     }
 
     /// Opens the segments in order. One whose making was interrupted is removed: it can only be the last, and holds nothing.
@@ -198,8 +205,14 @@ impl<D: Disk> Expected<'_, D> {
         let failed = self.failed(&last.path);
         let bytes = last.file.len().map_err(&failed)?;
         let through = last.first() + bytes.saturating_sub(HEADER_BYTES);
-        let mut tail =
-            Tail { end: last.first(), through, group_start: last.first(), last: None, highest_stamp_ms: i64::MIN };
+        let mut tail = Tail {
+            end: last.first(),
+            through,
+            group_start: last.first(),
+            last: None,
+            highest_stamp_ms: i64::MIN,
+            blank: false,
+        };
         let mut window = Window::new(last, through);
         let mut epoch = last.header.before.last.parts().map_or(0, |(epoch, _)| epoch);
         while let Some(head) = window.whole(tail.end).map_err(&failed)? {
@@ -212,6 +225,10 @@ impl<D: Disk> Expected<'_, D> {
             tail.highest_stamp_ms = tail.highest_stamp_ms.max(head.arrived_at_ms);
             tail.group_start = head.group_start.max(last.first());
             tail.end += head.stride();
+        }
+        tail.blank = self.is_blank(last, &tail).map_err(&failed)?;
+        if tail.blank {
+            return Ok(tail);
         }
         match self.proof(last, tail.end, through).map_err(failed)? {
             None => Ok(tail),
@@ -253,7 +270,7 @@ impl<D: Disk> Expected<'_, D> {
 
     /// Clears what is behind the end and makes the rest durable.
     fn repair(&self, last: &Segment<D::File>, tail: &Tail) -> io::Result<()> {
-        if !self.sabotage.breaks(Sabotage::StaleTailKept) && !self.is_blank(last, tail)? {
+        if !self.sabotage.breaks(Sabotage::StaleTailKept) && !tail.blank {
             last.file.set_len(last.in_file(tail.end))?;
         }
         match last.file.allocate(self.segment_bytes.max(last.in_file(tail.end))) {
@@ -278,7 +295,8 @@ impl<D: Disk> Expected<'_, D> {
             if seen.is_empty() {
                 break;
             }
-            if seen.iter().any(|byte| *byte != 0) {
+            // Compared in pieces, since most often all of a preallocated segment goes through here.
+            if !seen.chunks(ZEROS.len()).all(|piece| *piece == ZEROS[..piece.len()]) {
                 return Ok(false);
             }
             offset += seen.len() as u64;
@@ -310,6 +328,10 @@ struct Tail {
     group_start: u64,
     last: Option<(SequenceNumber, i64)>,
     highest_stamp_ms: i64,
+    /// Nothing but zeros is behind the end.
+    blank: bool,
 }
+
+static ZEROS: [u8; 4096] = [0; 4096];
 
 const _: () = assert!(WINDOW_BYTES >= 2 * FRAME_BYTES_MAX);

@@ -201,6 +201,11 @@ impl SimulatedDisk {
         self.state().fails_after = Some(steps);
     }
 
+    /// The power has failed, and is not back.
+    pub fn is_down(&self) -> bool {
+        self.state().down
+    }
+
     /// How many calls have changed something so far.
     pub fn steps(&self) -> u64 {
         self.state().steps
@@ -227,8 +232,7 @@ impl SimulatedDisk {
                 state.folders.remove(&folder);
             }
         }
-        let stale: Vec<[u8; SECTOR_BYTES]> =
-            state.files.values().filter_map(|image| image.any_sector(&mut chance)).collect();
+        let stale: Vec<_> = state.files.values().flat_map(Image::sectors).collect();
         for image in state.files.values_mut() {
             image.lose(&mut chance, &stale);
         }

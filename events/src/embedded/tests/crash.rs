@@ -101,6 +101,7 @@ impl World {
         self.crashes += 1;
         self.disk.set_meanwhile(None);
         match self.chance.below(4) {
+            _ if self.disk.is_down() => self.disk.power_loss(self.chance.number()),
             0 => self.stream.iter().for_each(Embedded::close),
             1 => self.disk.kill(),
             _ => self.disk.power_loss(self.chance.number()),
@@ -274,7 +275,8 @@ impl World {
     fn any_put(&mut self) -> Put {
         self.counter += 1;
         let key = format!("{:08}", self.counter);
-        let len = match self.chance.below(8) {
+        // Half of the seeds know no other.
+        let len = match self.chance.below(8) & if self.seed % 2 == 0 { 3 } else { 7 } {
             0..4 => 512 - 48 - key.len(),
             4..6 => self.chance.below(100) as usize,
             6 => self.chance.below(3000) as usize,
