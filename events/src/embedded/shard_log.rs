@@ -210,9 +210,8 @@ impl<D: Disk> ShardLog<D> {
         let stamp_ms = self.time.stamp().map_err(|behind| Failure::Nothing(behind.to_string()))?;
         let Some(first) = rest.peek().map(frame_stride) else { return Ok(Vec::new()) };
         let mut limit = self.segment_bytes;
-        let used = segment.in_file(end);
-        let better = !filled && used >= self.spare.wanted_after(false) && self.spare.is_ready();
-        if better || used + first > limit {
+        let better = !filled && self.spare.is_better(end - segment.first());
+        if better || segment.in_file(end) + first > limit {
             if segment.first() < end {
                 segment = self.roll()?;
             }
@@ -235,7 +234,7 @@ impl<D: Disk> ShardLog<D> {
             self.publish(&group);
         }
         self.queue.wake_readers();
-        if segment.in_file(group.end) >= self.spare.wanted_after(filled) {
+        if self.spare.is_wanted(group.end - segment.first(), filled) {
             self.spare.make(&self.shard.id);
         }
         let shard = &self.shard.id;

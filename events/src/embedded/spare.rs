@@ -46,9 +46,14 @@ impl<D: Disk> Spare<D> {
         }
     }
 
-    /// How full the segment being written must be before a spare is made.
-    pub fn wanted_after(&self, filled: bool) -> u64 {
-        if filled { self.bytes / 2 } else { WORTH_BYTES.min(self.bytes / 2) }
+    /// True if it is time to make one: the segment being written has taken so many bytes, and is a former spare or not.
+    pub fn is_wanted(&self, taken: u64, filled: bool) -> bool {
+        taken >= if filled || self.inline { self.bytes / 2 } else { WORTH_BYTES.min(self.bytes / 2) }
+    }
+
+    /// True if a segment that has taken so many bytes, and was no spare, is better left for the spare now than when it is full.
+    pub fn is_better(&self, taken: u64) -> bool {
+        !self.inline && taken >= WORTH_BYTES.min(self.bytes / 2) && self.is_ready()
     }
 
     /// Starts making it, unless that was done. Errors are not told: a segment is then made without it, and says what is wrong.
@@ -67,7 +72,7 @@ impl<D: Disk> Spare<D> {
         };
     }
 
-    pub fn is_ready(&self) -> bool {
+    fn is_ready(&self) -> bool {
         let mut state = self.lock();
         self.settle(&mut state);
         matches!(*state, State::Ready(_))

@@ -2,6 +2,9 @@
 #![allow(clippy::unwrap_used)]
 
 mod crash;
+mod golden;
+mod harm;
+mod waiting;
 
 use std::{num::NonZeroUsize, time::Duration};
 

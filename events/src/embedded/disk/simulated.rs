@@ -9,6 +9,8 @@
 //! Both end all handles: they answer with an error from then on, as do all calls of a disk whose power has failed and not yet returned.
 
 mod image;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -451,7 +453,7 @@ impl super::File for SimulatedFile {
     }
 
     fn write_at(&self, parts: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
-        let bytes: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
+        let bytes = parts.iter().map(|part| &**part).collect::<Vec<_>>().concat();
         let faults = self.disk.state().faults.write;
         let room = self.disk.state().grow(self.id, offset + bytes.len() as u64);
         self.change(|image, chance, down| {

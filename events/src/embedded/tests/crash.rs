@@ -276,7 +276,7 @@ impl World {
         self.counter += 1;
         let key = format!("{:08}", self.counter);
         // Half of the seeds know no other.
-        let len = match self.chance.below(8) & if self.seed % 2 == 0 { 3 } else { 7 } {
+        let len = match self.chance.below(8) & if self.seed.is_multiple_of(2) { 3 } else { 7 } {
             0..4 => 512 - 48 - key.len(),
             4..6 => self.chance.below(100) as usize,
             6 => self.chance.below(3000) as usize,

@@ -138,6 +138,10 @@ impl Image {
     }
 
     fn put(&mut self, number: u64, sector: Sector) {
+        let stored = |sectors: &BTreeMap<u64, Sector>| sectors.get(&number).copied().unwrap_or(ZERO);
+        if stored(&self.now) == sector && stored(&self.durable) == sector && !self.pending.contains_key(&number) {
+            return;
+        }
         set(&mut self.now, number, sector);
         self.pending.entry(number).or_default().push(sector);
     }
