@@ -144,23 +144,73 @@ pub(super) fn first_of(name: &str) -> Option<u64> {
 }
 
 /// Makes a segment that outlives a power loss before it returns: its bytes, and its name unless `sync_name` is false (broken on purpose).
+/// Takes the shard's spare if there is one.
 pub(super) fn create<D: Disk>(
     disk: &D,
     shard: &ShardId,
     header: Header,
     place: Place,
-    bytes: u64,
+    room: Room<D::File>,
     sync_name: bool,
 ) -> io::Result<Segment<D::File>> {
     let path = path(shard, header.first);
-    let file = disk.create(&path)?;
-    file.allocate(bytes)?;
-    file.write_at(&[IoSlice::new(&header.to_bytes())], 0)?;
-    file.sync_data()?;
+    let file = match room {
+        Room::Spare(file) => {
+            file.write_at(&[IoSlice::new(&header.to_bytes())], 0)?;
+            file.sync_data()?;
+            disk.rename(&spare_path(shard), &path)?;
+            file
+        }
+        Room::Bytes(bytes) => {
+            let file = disk.create(&path)?;
+            file.allocate(bytes)?;
+            file.write_at(&[IoSlice::new(&header.to_bytes())], 0)?;
+            file.sync_data()?;
+            file
+        }
+    };
     if sync_name {
         disk.sync_folder(shard.as_str())?;
     }
     Ok(Segment { path, file, header, place })
+}
+
+/// What a new segment is made of.
+pub(super) enum Room<F> {
+    /// So many bytes, taken now.
+    Bytes(u64),
+    /// The file that `fill_spare` made.
+    Spare(F),
+}
+
+/// Where a shard's next segment waits, full of zeros; worth nothing after a crash.
+pub(super) fn spare_path(shard: &ShardId) -> String {
+    format!("{shard}/spare")
+}
+
+/// Writes zeros all over a file: a sync of what is written there later need not tell the file system that these blocks are in use now.
+/// `None`: told to stop.
+pub(super) fn fill_spare<D: Disk>(
+    disk: &D,
+    shard: &ShardId,
+    bytes: u64,
+    stop: impl Fn() -> bool,
+) -> io::Result<Option<D::File>> {
+    const PART_BYTES: u64 = 1 << 20;
+    let file = disk.create(&spare_path(shard))?;
+    file.allocate(bytes)?;
+    let zeros = vec![0; bytes.min(PART_BYTES) as usize];
+    let mut at = 0;
+    while at < bytes {
+        if stop() {
+            return Ok(None);
+        }
+        let part = (bytes - at).min(PART_BYTES);
+        file.write_at(&[IoSlice::new(&zeros[..part as usize])], at)?;
+        at += part;
+    }
+    file.sync_data()?;
+    Ok(Some(file))
 }
 
 #[cfg(test)]
