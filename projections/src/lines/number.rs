@@ -44,6 +44,51 @@ pub(super) fn json(bytes: &[u8], from: usize) -> Option<(Decimal<'_>, usize)> {
 /// The number at `from`, as in JSON but with any number of leading zeros, and where it ends.
 #[inline(always)]
 pub(super) fn decimal(bytes: &[u8], from: usize) -> Option<(Decimal<'_>, usize)> {
+    match short(bytes, from) {
+        Some(decimal) => Some(decimal),
+        None => decimal_of_any_length(bytes, from),
+    }
+}
+
+/// The same for a number of up to seven bytes without sign and exponent that ends before the eighth. Its length costs no
+/// branch: lengths of numbers in logs are what a processor predicts worst.
+#[inline(always)]
+fn short(bytes: &[u8], from: usize) -> Option<(Decimal<'_>, usize)> {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    let word = u64::from_le_bytes(*bytes.get(from..)?.first_chunk()?);
+    // A digit's byte becomes its value; of any other byte the highest bit is set in `others`.
+    let values = word ^ (EACH * 0x30);
+    let others = (((values & (EACH * 0x7f)) + EACH * 0x76) | values) & (EACH * 0x80);
+    let whole_bits = others.trailing_zeros() & !7;
+    if whole_bits == 0 || whole_bits == 64 {
+        return None;
+    }
+    let (mut digits, mut digits_bits, mut end_bits) = (values, whole_bits, whole_bits);
+    if (word >> whole_bits) as u8 == b'.' {
+        end_bits = (others & (others - 1)).trailing_zeros() & !7;
+        digits_bits = end_bits - 8;
+        if end_bits == 64 || digits_bits == whole_bits {
+            return None;
+        }
+        // Take the point out.
+        let whole = values & ((1 << whole_bits) - 1);
+        digits = whole | (values >> 8 >> whole_bits << whole_bits);
+    }
+    if matches!((word >> end_bits) as u8, b'e' | b'E' | b'.') {
+        return None;
+    }
+    // Zeros in front, then neighbours are joined: pairs, fours, all eight.
+    let digits = digits << (64 - digits_bits);
+    let pairs = (digits.wrapping_mul(2561) >> 8) & 0x00ff_00ff_00ff_00ff;
+    let fours = (pairs.wrapping_mul(6_553_601) >> 16) & 0x0000_ffff_0000_ffff;
+    let mantissa = fours.wrapping_mul(42_949_672_960_001) >> 32;
+    let end = from + end_bits as usize / 8;
+    let exponent = -i64::from((digits_bits - whole_bits) / 8);
+    Some((Decimal { text: &bytes[from..end], negative: false, mantissa, exponent, exact: true }, end))
+}
+
+#[inline(never)]
+fn decimal_of_any_length(bytes: &[u8], from: usize) -> Option<(Decimal<'_>, usize)> {
     let negative = bytes.get(from) == Some(&b'-');
     let first = from + usize::from(negative);
     let (mut at, mut mantissa) = (first, 0u64);
@@ -178,6 +223,14 @@ mod tests {
         #[test]
         fn a_short_decimal_has_the_bits_that_str_parse_gives(text in "-?[0-9]{1,9}(\\.[0-9]{1,9})?(e-?[0-9])?") {
             prop_assert_eq!(bits(&text), text.parse::<f64>().unwrap().to_bits());
+        }
+
+        #[test]
+        fn what_follows_a_number_changes_nothing(text in "-?[0-9]{0,9}\\.?[0-9]{0,8}e?", next in "[,}.e+ a0-9\"\\xff]{0,9}") {
+            let text = format!("{text}{next}");
+            let read = |(decimal, end): (Decimal<'_>, usize)| (decimal.to_f64(0).to_bits(), decimal.has_point(), decimal.text.len(), end);
+            let long = decimal_of_any_length(text.as_bytes(), 0).map(read);
+            prop_assert_eq!(decimal(text.as_bytes(), 0).map(read), long, "{}", text);
         }
 
         #[test]
