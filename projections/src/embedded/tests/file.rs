@@ -4,12 +4,14 @@ use std::{fs, thread};
 
 use bytes::Bytes;
 use events::position::{SequenceNumber, ShardId};
+use redb::{ReadableDatabase, ReadableTableMetadata};
 
 use super::disk::Disk;
 use crate::{
     embedded::{Embedded, OpenError},
     store::{
-        Generation, Kind, ReadError, Row, RowKey, Span, Store, Subject, WriteError, Written,
+        Checkpoint, Commit, Generation, Kind, PartName, ReadError, Row, RowKey, Span, Store, Subject, WriteError,
+        Written,
         law::{block_on, random::Random},
     },
 };
@@ -200,9 +202,24 @@ fn a_damaged_row_is_named_and_its_neighbours_are_read() {
     let Err(ReadError::Damaged(text)) = read(&store, &rows[1]) else { panic!("damage was not seen") };
     assert!(text.contains("\"b\"") && text.contains("disk"), "{text}");
     assert_eq!(read(&store, &rows[0]).unwrap().as_ref(), Some(&rows[0]));
-    let refused = write(&store, &[row("b", 0, 2)]).unwrap_err();
-    assert!(matches!(&refused, WriteError::NotWritten(why) if why.contains("damaged")), "{refused:?}");
-    assert_eq!(write(&store, &[row("c", 0, 2)]).unwrap(), [Written::Stored]);
+    // Also among writes that share a transaction: one is refused, the others are not.
+    disk.hold_syncs(true);
+    let store = &store;
+    thread::scope(|scope| {
+        let first = scope.spawn(move || write(store, &[row("a", 0, 2)]).unwrap());
+        disk.wait_for_a_held_sync();
+        let spawn = |name, at| scope.spawn(move || write(store, &[row(name, at, 2)]));
+        let (bad, good): (Vec<_>, Vec<_>) = (0..5).map(|at| (spawn("b", 0), spawn("c", at))).unzip();
+        disk.hold_syncs(false);
+        assert_eq!(first.join().unwrap(), [Written::Stored]);
+        for bad in bad {
+            let refused = bad.join().unwrap().unwrap_err();
+            assert!(matches!(&refused, WriteError::NotWritten(why) if why.contains("damaged")), "{refused:?}");
+        }
+        for good in good {
+            assert_eq!(good.join().unwrap().unwrap(), [Written::Stored]);
+        }
+    });
 }
 
 #[test]
@@ -236,6 +253,28 @@ fn any_damage_is_an_error_or_harmless_but_never_another_row() {
         }
     }
     assert!(found_damage > 20, "{found_damage}");
+}
+
+#[test]
+fn parts_that_no_resume_point_names_take_no_room() {
+    let store = Embedded::in_memory().unwrap();
+    for position in 1..=20 {
+        let names = [position - 1, position].map(|number| PartName(format!("part {number}")));
+        let new = if position == 1 { &names[..] } else { &names[1..] };
+        // One that it does not name is not even stored.
+        let unnamed = PartName(format!("unnamed {position}"));
+        let parts = new.iter().chain([&unnamed]).map(|name| (name.clone(), Bytes::from_static(b"body"))).collect();
+        let position = SequenceNumber::from_parts(1, position);
+        let (generation, shard) = (Generation(0), ShardId::numbered(0));
+        let checkpoint = Checkpoint { generation, shard, position, fold_revision: 1, parts: names.to_vec() };
+        let committed = block_on(store.commit(Commit { rows: Vec::new(), parts, checkpoint })).unwrap();
+        assert_eq!(committed.checkpoint, Ok(()));
+        let count = |database: &redb::Database| {
+            let parts = database.begin_read().unwrap().open_table(super::super::file::PARTS).unwrap();
+            parts.len().unwrap()
+        };
+        assert_eq!(store.file.with(count).unwrap(), 2);
+    }
 }
 
 #[test]

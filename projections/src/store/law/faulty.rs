@@ -277,7 +277,10 @@ mod tests {
     fn commit(number: u64) -> Commit {
         let name = format!("part {number}");
         let rows = (0..=number % 4).map(|at| row(key("web", at.cast_signed()), number)).collect();
-        Commit { rows, parts: vec![part(&name)], checkpoint: checkpoint(number, &[&name]) }
+        // The part before it is only referred to: it must have come through.
+        let before = format!("part {}", number - 1);
+        let named: &[&str] = if number == 1 { &[&name] } else { &[&before, &name] };
+        Commit { rows, parts: vec![part(&name)], checkpoint: checkpoint(number, named) }
     }
 
     type Outcome = (Vec<Row>, Option<(Checkpoint, Vec<Bytes>)>);
