@@ -10,13 +10,15 @@
 //! | `rows.redb` | rows and resume points |
 //! | `readers/` | which files were read, and how far |
 
+mod operator;
+
 use std::{
     fs::{File, OpenOptions, TryLockError},
     io,
     num::NonZeroU16,
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::JoinHandle,
@@ -31,7 +33,6 @@ use events::{
 };
 use processor::{
     consume::{ConsumeError, Live, Worker},
-    drive,
     ledger::Ledger,
     tick,
     verify::{self, Report, VerifyError},
@@ -78,7 +79,7 @@ pub enum OpenError {
     Rows(#[from] rows::OpenError),
     /// A worker.
     #[error(transparent)]
-    Worker(#[from] ConsumeError),
+    Worker(#[from] Box<ConsumeError>),
     /// The shards could not be listed.
     #[error(transparent)]
     Shards(#[from] events::stream::ReadError),
@@ -104,8 +105,8 @@ pub struct System {
     threads: Vec<JoinHandle<()>>,
     behind_ms: Arc<Vec<AtomicU64>>,
     producer_id: String,
-    producer_epoch: u64,
     counter: AtomicU64,
+    revision: Mutex<SequenceNumber>,
     _lock: File,
 }
 
@@ -159,8 +160,8 @@ impl System {
             threads: vec![],
             // Unique for this opening: the folder has one process, and its clock does not stand before the last opening's stamps.
             producer_id: format!("api-{opened_at}-{}", std::process::id()),
-            producer_epoch: 1,
             counter: AtomicU64::new(0),
+            revision: Mutex::default(),
             _lock: held,
         };
         system.start().await?;
@@ -171,7 +172,9 @@ impl System {
         for (number, place) in self.places.clone().into_iter().enumerate() {
             let sink = Live(self.stream.clone());
             let worker =
-                Worker::open(ReadOnly::new(self.stream.clone()), self.store.clone(), sink, place.clone()).await?;
+                Worker::open(ReadOnly::new(self.stream.clone()), self.store.clone(), sink, place.clone())
+                .await
+                .map_err(Box::new)?;
             self.ledger.committed(&place.shard, worker.committed());
             let (ledger, stop, behind) = (self.ledger.clone(), self.stop.clone(), self.behind_ms.clone());
             self.threads.push(spawn(format!("worker-{number}"), async move {
@@ -210,10 +213,20 @@ impl System {
         Generation::default()
     }
 
-    /// Identity of a batch that comes from nowhere: this process is its producer.
-    pub fn next_producer(&self) -> Producer {
+    /// An identity for batches that come from nowhere, handed out once: each call gives another counter.
+    pub fn producer(&self) -> Producer {
         let counter = self.counter.fetch_add(1, Ordering::Relaxed) + 1;
-        Producer { id: self.producer_id.clone(), epoch: self.producer_epoch, counter }
+        Producer { id: self.producer_id.clone(), epoch: 1, counter }
+    }
+
+    /// How many shards the stream has.
+    pub async fn shards(&self) -> Result<usize, events::stream::ReadError> {
+        self.stream.shards().await.map(|shards| shards.len())
+    }
+
+    /// The highest revision of definitions that could be read when this process last ticked.
+    pub fn revision(&self) -> SequenceNumber {
+        *self.revision.lock().expect("no code panics while it holds the revision")
     }
 
     /// Appends one record; returns once it is durable.
@@ -226,14 +239,11 @@ impl System {
         }
     }
 
-    /// The highest revision of definitions that can be read.
-    pub async fn definitions_revision(&self) -> SequenceNumber {
-        drive::newest_revision(&*self.store, self.generation()).await.unwrap_or_default()
-    }
-
     /// Ticks now, so that definitions come into force without waiting for the minute.
     pub async fn tick(&self) -> Result<(), tick::TickError> {
-        tick::tick(&*self.stream, &*self.store, self.generation()).await
+        let revision = tick::tick(&*self.stream, &*self.store, self.generation()).await?;
+        *self.revision.lock().expect("no code panics while it holds the revision") = revision;
+        Ok(())
     }
 
     /// Folds the stream again beside the rows, in a scratch file of the folder, and compares.

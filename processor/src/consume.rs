@@ -151,8 +151,13 @@ impl<S: Stream> Sink for Live<S> {
 
 /// A record for an event that the system itself says, addressed to the shard that owns the key.
 pub fn system_event(hash_key: HashKey, event: Event) -> Put {
+    system_event_of(LOCAL_TENANT, hash_key, event)
+}
+
+/// As `system_event`, on behalf of a tenant.
+pub fn system_event_of(tenant: &str, hash_key: HashKey, event: Event) -> Put {
     let header = Header {
-        tenant: LOCAL_TENANT.into(),
+        tenant: tenant.into(),
         content: Content::Events,
         codec: Codec::None,
         raw_len: 0,
