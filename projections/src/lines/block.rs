@@ -25,14 +25,14 @@ pub(super) fn equal_at(bytes: &[u8], at: usize, pattern: &[u8; 16]) -> Option<u3
 /// Where the first quote, backslash or newline stands at or after `from`; when `STRICT`, any control byte as well.
 #[inline(always)]
 pub(super) fn find_end_or_escape<const STRICT: bool>(bytes: &[u8], from: usize) -> Option<usize> {
-    let mut at = from;
-    while let Some(block) = bytes.get(at..)?.first_chunk() {
+    let (blocks, rest) = bytes.get(from..)?.as_chunks();
+    for (index, block) in blocks.iter().enumerate() {
         let marks = ends_or_escapes::<STRICT>(block);
         if marks != 0 {
-            return Some(at + marks.trailing_zeros() as usize);
+            return Some(from + index * 16 + marks.trailing_zeros() as usize);
         }
-        at += 16;
     }
+    let at = bytes.len() - rest.len();
     // Less than a block is left: look at the last whole one again, without what was seen.
     if let Some(block) = bytes.last_chunk() {
         let first = bytes.len() - 16;

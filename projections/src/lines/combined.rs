@@ -185,7 +185,10 @@ mod tests {
         assert_eq!((found.status, found.bytes, found.latency_ms), (Some(304), None, None));
         let found = read(&format!("{HEAD}- 0 \"-\" \"-\"")).unwrap();
         assert_eq!((found.status, found.bytes, found.latency_ms), (None, Some(0.0), None));
-        assert_eq!(read(&format!("{HEAD}000 0")).unwrap().status, None);
+        for none in ["0", "00", "000", "99", "600"] {
+            assert_eq!(read(&format!("{HEAD}{none} 7")).unwrap().bytes, Some(7.0), "{none}");
+            assert_eq!(read(&format!("{HEAD}{none} 7")).unwrap().status, None, "{none}");
+        }
         assert_eq!(read(&HEAD.replace("01/Jan", "31/Feb").replace("\" ", "\" 200 1")).unwrap().time_ms, None);
     }
 

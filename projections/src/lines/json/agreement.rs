@@ -313,7 +313,9 @@ fn status(value: &Value) -> Option<u16> {
     let paths: [&[&str]; 4] =
         [&["status"], &["status_code"], &["http", "status_code"], &["http", "response", "status_code"]];
     first(value, &paths, |value| {
-        let number = value.as_f64().or_else(|| value.as_str().filter(|text| !text.starts_with('+'))?.parse().ok())?;
+        // A string may have zeros in front; else it is a number as JSON has it.
+        let in_text = |text: &str| serde_json::from_str::<f64>(text.trim_start_matches('0')).ok();
+        let number = value.as_f64().or_else(|| value.as_str().filter(|text| text.trim() == *text).and_then(in_text))?;
         ((100.0..600.0).contains(&number) && number.fract() == 0.0).then_some(number as u16)
     })
 }
