@@ -2,3 +2,4 @@
 
 pub mod consume;
 pub mod drive;
+pub mod ingest;
