@@ -171,8 +171,7 @@ impl System {
     async fn start(&mut self) -> Result<(), OpenError> {
         for (number, place) in self.places.clone().into_iter().enumerate() {
             let sink = Live(self.stream.clone());
-            let worker =
-                Worker::open(ReadOnly::new(self.stream.clone()), self.store.clone(), sink, place.clone())
+            let worker = Worker::open(ReadOnly::new(self.stream.clone()), self.store.clone(), sink, place.clone())
                 .await
                 .map_err(Box::new)?;
             self.ledger.committed(&place.shard, worker.committed());

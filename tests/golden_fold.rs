@@ -89,8 +89,10 @@ fn the_golden_stream_folds_to_the_golden_rows() {
     for row in &rows {
         let hash = xxhash_rust::xxh3::xxh3_128(&row.body);
         let subject = &row.key.subject;
-        shown += &format!("{:?} {} {} page {} {:?}..{:?} {hash:032x}\n", subject.kind, subject.name, row.key.at, row.key.page,
-            row.applied_from, row.applied_through);
+        shown += &format!(
+            "{:?} {} {} page {} {:?}..{:?} {hash:032x}\n",
+            subject.kind, subject.name, row.key.at, row.key.page, row.applied_from, row.applied_through
+        );
     }
     shown += &format!("{balance:#?}\n");
     let path = format!("tests/golden/rows-{FOLD_REVISION}.txt");

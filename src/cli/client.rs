@@ -111,7 +111,8 @@ impl Client {
                 Ok((status, read(answer.into_body(), path).await?))
             }
             Self::There { url, token, pool } => {
-                let uri: Uri = format!("{url}{path}").parse().map_err(|error| Failure::new(format!("{url}{path}: {error}")))?;
+                let uri: Uri =
+                    format!("{url}{path}").parse().map_err(|error| Failure::new(format!("{url}{path}: {error}")))?;
                 let mut request = Request::builder().method(method).uri(uri);
                 if let Some(token) = token {
                     request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
@@ -172,7 +173,9 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let whole = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
-    whole.map(http_body_util::Collected::to_bytes).map_err(|error| Failure::new(format!("{path}: the answer broke off: {error}")))
+    whole
+        .map(http_body_util::Collected::to_bytes)
+        .map_err(|error| Failure::new(format!("{path}: the answer broke off: {error}")))
 }
 
 /// The `weir up` that has the folder open, if it answers.

@@ -34,7 +34,10 @@ pub async fn run(options: Demo) -> Result<Answer, Failure> {
     let folder = Folder(std::env::temp_dir().join(format!("weir-demo-{}", std::process::id())));
     let system = System::open(&folder.0, Options::default()).await.map_err(|error| Failure::new(error.to_string()))?;
     let serving = Serving::start(system, listener, api::Access::Open)?;
-    let client = Client::Here { system: serving.system().clone(), router: api::router(serving.system().clone(), api::Access::Open) };
+    let client = Client::Here {
+        system: serving.system().clone(),
+        router: api::router(serving.system().clone(), api::Access::Open),
+    };
     client.json(Method::POST, "/definitions", Bytes::from_static(ALARM.as_bytes())).await?;
     let now = weir::now_ms() / 1000;
     send(&client, now - 3600, now).await?;
@@ -69,7 +72,8 @@ pub async fn run(options: Demo) -> Result<Answer, Failure> {
 
 /// Sends the sample of these seconds.
 async fn send(client: &Client, from_secs: i64, to_secs: i64) -> Result<(), Failure> {
-    let text: String = (from_secs..to_secs).flat_map(|second| (0..LINES_A_SECOND).map(move |i| line(second, i))).collect();
+    let text: String =
+        (from_secs..to_secs).flat_map(|second| (0..LINES_A_SECOND).map(move |i| line(second, i))).collect();
     if !text.is_empty() {
         client.json(Method::POST, "/ingest?service=demo", Bytes::from(text)).await?;
     }

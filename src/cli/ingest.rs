@@ -132,7 +132,8 @@ async fn read(client: &Client, options: &Ingest) -> Result<Answer, Failure> {
         now_ms: weir::now_ms(),
         definitions: None,
     };
-    let report = ingest::ingest(options.paths.clone(), Box::new(std::io::stdin()), settings, list, &run, progress).await;
+    let report =
+        ingest::ingest(options.paths.clone(), Box::new(std::io::stdin()), settings, list, &run, progress).await;
     shown.stop();
     let balance = if report.lines_sent > 0 { run.settled().await? } else { Value::Null };
     tell(&report)?;

@@ -68,9 +68,12 @@ fn query(options: &Metrics) -> String {
         (None, Some(since)) => format!("-{}", since.trim_start_matches('-')),
         (None, None) => "1970-01-01".to_owned(),
     };
-    let end = options.end.clone().unwrap_or_else(|| if options.since.is_some() { "now".into() } else { "9999-01-01".into() });
-    let mut query = format!("/metrics?startTime={}&endTime={}&period={}", escaped(&start), escaped(&end), options.period);
-    for (name, value) in [("service", &options.service), ("metric", &options.metric), ("namespace", &options.namespace)] {
+    let end =
+        options.end.clone().unwrap_or_else(|| if options.since.is_some() { "now".into() } else { "9999-01-01".into() });
+    let mut query =
+        format!("/metrics?startTime={}&endTime={}&period={}", escaped(&start), escaped(&end), options.period);
+    for (name, value) in [("service", &options.service), ("metric", &options.metric), ("namespace", &options.namespace)]
+    {
         if let Some(value) = value {
             query.push_str(&format!("&{name}={}", escaped(value)));
         }
@@ -99,7 +102,8 @@ async fn print(client: &Client, options: &Metrics) -> Result<Answer, Failure> {
             break;
         }
     }
-    printer.end("no metrics match. `weir metrics` without options shows all there are; `weir ingest PATH` reads logs")?;
+    printer
+        .end("no metrics match. `weir metrics` without options shows all there are; `weir ingest PATH` reads logs")?;
     if cut {
         eprintln!(
             "… these are the first {printed} rows. Fewer: --service, --metric, --since, --period 3600. All of them: -o json or -o csv"

@@ -26,7 +26,9 @@ pub fn shown(value: &Value) -> String {
             Some(float) if !number.is_u64() && !number.is_i64() => trimmed(float),
             _ => number.to_string(),
         },
-        Value::Object(map) => map.iter().map(|(key, value)| format!("{key}={}", shown(value))).collect::<Vec<_>>().join(","),
+        Value::Object(map) => {
+            map.iter().map(|(key, value)| format!("{key}={}", shown(value))).collect::<Vec<_>>().join(",")
+        }
         other => other.to_string(),
     }
 }

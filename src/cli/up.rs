@@ -136,7 +136,8 @@ pub async fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
         Ok(listener) => Ok(listener),
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
             let holder = holder(address.port()).unwrap_or_else(|| "another program".into());
-            let next = free_port(address).map_or("--listen HOST:PORT with a free port".into(), |free| format!("--listen {free}"));
+            let next = free_port(address)
+                .map_or("--listen HOST:PORT with a free port".into(), |free| format!("--listen {free}"));
             Err(Failure::new(format!("{address} is taken by {holder}. Stop it, or try {next}")))
         }
         Err(error) => Err(Failure::new(format!("cannot listen on {address}: {error}"))),
@@ -166,13 +167,16 @@ fn holder(port: u16) -> Option<String> {
         }
     }
     let processes = std::fs::read_dir("/proc").ok()?.flatten();
-    processes.filter(|process| process.file_name().to_string_lossy().bytes().all(|b| b.is_ascii_digit())).find_map(|process| {
-        let holds = std::fs::read_dir(process.path().join("fd")).ok()?.flatten().any(|descriptor| {
-            std::fs::read_link(descriptor.path()).is_ok_and(|link| inodes.iter().any(|inode| link == Path::new(inode)))
-        });
-        let name = std::fs::read_to_string(process.path().join("comm")).ok()?;
-        holds.then(|| format!("`{}` (process {})", name.trim(), process.file_name().to_string_lossy()))
-    })
+    processes.filter(|process| process.file_name().to_string_lossy().bytes().all(|b| b.is_ascii_digit())).find_map(
+        |process| {
+            let holds = std::fs::read_dir(process.path().join("fd")).ok()?.flatten().any(|descriptor| {
+                std::fs::read_link(descriptor.path())
+                    .is_ok_and(|link| inodes.iter().any(|inode| link == Path::new(inode)))
+            });
+            let name = std::fs::read_to_string(process.path().join("comm")).ok()?;
+            holds.then(|| format!("`{}` (process {})", name.trim(), process.file_name().to_string_lossy()))
+        },
+    )
 }
 
 /// Who may come in: everybody on this machine, or whoever has a token of the file.
@@ -188,7 +192,8 @@ fn access(tokens: Option<&Path>, listen: SocketAddr) -> Result<api::Access, Fail
     let failed = |why: String| Failure::new(format!("{}: {why}", path.display()));
     let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
     let mut tokens = vec![];
-    for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty() && !line.starts_with('#')) {
+    for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty() && !line.starts_with('#'))
+    {
         // The line itself is never shown: it holds a secret.
         let Some((tenant, token)) = line.trim().split_once(char::is_whitespace) else {
             return Err(failed(format!("line {} is not `TENANT TOKEN`", number + 1)));

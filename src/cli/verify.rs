@@ -26,7 +26,9 @@ fn print(report: &Value, same: bool) -> Result<(), Failure> {
     say(&format!("folded {} records again and compared {} rows", number("records"), number("rows")))?;
     if number("older_than_stream") > 0 {
         let rows = number("older_than_stream");
-        say(&format!("{rows} rows hold records that the stream no longer has: they cannot be recomputed and were not compared"))?;
+        say(&format!(
+            "{rows} rows hold records that the stream no longer has: they cannot be recomputed and were not compared"
+        ))?;
         for (shard, first) in report["from"].as_object().into_iter().flatten() {
             say(&format!("  {shard} can be recomputed from {} on", first.as_str().unwrap_or("?")))?;
         }
