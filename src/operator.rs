@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use api::{AppendFailed, Check, Health, Operator, Unsettled};
+use api::operator::{AppendFailed, Check, Health, Operator, Unsettled};
 use events::{
     event::{Defined, Event},
     identity::{CONTROL_KEY, Producer},

@@ -1,1 +1,122 @@
-//! What people and programs see.
+//! What people and programs see: the HTTP routes over rows and stream. It reads rows and appends events; it never folds and never writes a row.
+//!
+//! Invariants:
+//! - The tenant comes from the credential; no parameter, path or body names another's data.
+//! - Every answer that is not what was asked for is JSON with a code and a message.
+//! - A body is unpacked as it comes and never held whole, except where a limit of a few MiB stands.
+
+pub mod access;
+mod body;
+mod guard;
+pub mod operator;
+mod parameters;
+mod producers;
+mod refusal;
+mod routes;
+mod throttle;
+mod unpack;
+
+use std::{future::Future, net::SocketAddr, num::NonZeroU32, sync::Arc, time::Duration};
+
+use axum::{
+    Router, middleware,
+    routing::{get, post},
+    serve::ListenerExt,
+};
+use tokio::{net::TcpListener, sync::Semaphore};
+
+pub use self::{access::Access, operator::Operator};
+use self::{producers::Producers, throttle::Throttle};
+
+/// What the API takes at most. A struct so that a small machine, or a test, can set less.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Bytes of an ingested body that is compressed; past it the body is refused with what is in by then.
+    pub packed_bytes_max: u64,
+    /// Bytes of an ingested body after unpacking; the same.
+    pub unpacked_bytes_max: u64,
+    /// Bodies that come in at once; a further one waits `queue` and is then refused.
+    pub bodies_max: usize,
+    /// Longest wait for one's turn.
+    pub queue: Duration,
+    /// Longest silence of a client whose body is coming in.
+    pub silence: Duration,
+    /// Longest that `GET /runs/{id}` waits.
+    pub settle: Duration,
+    /// Requests of one client per second, on average; more are refused until it is time.
+    pub requests_per_second: NonZeroU32,
+    /// Requests of one client at once.
+    pub burst: NonZeroU32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        const RATE: NonZeroU32 = NonZeroU32::new(5_000).unwrap();
+        Self {
+            packed_bytes_max: 64 << 20,
+            unpacked_bytes_max: 1 << 30,
+            bodies_max: 8,
+            queue: Duration::from_secs(10),
+            silence: Duration::from_secs(30),
+            settle: Duration::from_secs(30),
+            requests_per_second: RATE,
+            burst: RATE,
+        }
+    }
+}
+
+/// What the routes share.
+struct Api<O> {
+    operator: Arc<O>,
+    access: Access,
+    limits: Limits,
+    throttle: Throttle,
+    producers: Producers,
+    /// One at a time: it reads the whole stream.
+    verifying: Semaphore,
+}
+
+/// All routes, with the usual limits.
+pub fn router<O: Operator>(operator: Arc<O>, access: Access) -> Router {
+    router_within(operator, access, Limits::default())
+}
+
+/// All routes, within these limits.
+pub fn router_within<O: Operator>(operator: Arc<O>, access: Access, limits: Limits) -> Router {
+    let api = Arc::new(Api {
+        throttle: Throttle::new(limits.requests_per_second, limits.burst),
+        producers: Producers::new(operator.producer(), limits.bodies_max.max(1)),
+        verifying: Semaphore::new(1),
+        operator,
+        access,
+        limits,
+    });
+    Router::new()
+        .route("/", get(routes::page))
+        .route("/metrics", get(routes::metrics::read::<O>).post(routes::measure::write::<O>))
+        .route("/ingest", post(routes::ingest::ingest::<O>))
+        .route("/runs/{run}", get(routes::state::run::<O>))
+        .route("/balance", get(routes::state::balance::<O>))
+        .route("/health", get(routes::state::health::<O>))
+        .route("/verify", post(routes::state::verify::<O>))
+        .route("/alarms", get(routes::alarms::list::<O>))
+        .route("/alarms/{name}", get(routes::alarms::one::<O>))
+        .route("/definitions", post(routes::alarms::define::<O>))
+        .fallback(routes::not_found)
+        .method_not_allowed_fallback(routes::not_allowed)
+        .layer(middleware::from_fn_with_state(api.clone(), guard::guard::<O>))
+        .with_state(api)
+}
+
+/// Serves the routes on a socket until `until` is done; then takes no more connections and ends once the open requests are answered.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    until: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    // Answers are written whole: waiting for more of them only delays the last packet.
+    let listener = listener.tap_io(|connection| drop(connection.set_nodelay(true)));
+    axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>())
+        .with_graceful_shutdown(until)
+        .await
+}

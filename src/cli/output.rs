@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use comfy_table::{CellAlignment, Table, presets::NOTHING};
+use comfy_table::{CellAlignment, Table, TableStyle};
 use serde_json::Value;
 
 use super::{Failure, Format};
@@ -66,7 +66,7 @@ impl Printer {
     /// For items with these columns.
     pub fn new(format: Format, columns: &'static [Column]) -> Self {
         let mut table = Table::new();
-        table.load_preset(NOTHING);
+        table.load_style(TableStyle::new());
         table.set_header(columns.iter().map(|column| column.name));
         for (place, column) in columns.iter().enumerate() {
             if let Some(shape) = table.column_mut(place) {

@@ -71,14 +71,9 @@ impl Serving {
         let Self { system, listener, router, address, .. } = self;
         let (told, mut hears) = tokio::sync::watch::channel(false);
         let watched = system.clone();
-        let mut server = tokio::spawn(async move {
-            let service = router.into_make_service_with_connect_info::<SocketAddr>();
-            axum::serve(listener, service)
-                .with_graceful_shutdown(async move {
-                    let _ = hears.wait_for(|told| *told).await;
-                })
-                .await
-        });
+        let mut server = tokio::spawn(api::serve(listener, router, async move {
+            let _ = hears.wait_for(|told| *told).await;
+        }));
         tokio::select! {
             () = signal() => {}
             () = stopped(&watched) => {}
@@ -201,8 +196,5 @@ fn access(tokens: Option<&Path>, listen: SocketAddr) -> Result<api::Access, Fail
         events::identity::check_tenant(tenant).map_err(|error| failed(format!("line {}: {error}", number + 1)))?;
         tokens.push((tenant.to_owned(), token.trim().to_owned()));
     }
-    if tokens.is_empty() {
-        return Err(failed("it holds no line `TENANT TOKEN`".into()));
-    }
-    Ok(api::Access::Tokens(tokens))
+    api::Access::tokens(tokens).map_err(|error| failed(error.to_string()))
 }

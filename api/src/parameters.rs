@@ -1,0 +1,68 @@
+//! The parameters of an address. Decides that each is known and given once: a misspelt one that is passed over in silence gives a wrong answer.
+
+use axum::{extract::Query, http::Uri};
+
+use crate::refusal::Refusal;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Parameters(Vec<(String, String)>);
+
+impl Parameters {
+    /// Those of this address; `known` are the names that its route takes.
+    pub(crate) fn of(uri: &Uri, known: &[&str]) -> Result<Self, Refusal> {
+        let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri)
+            .map_err(|error| Refusal::bad("bad_query", format!("the address's query cannot be read: {error}")))?;
+        for (i, (name, _)) in pairs.iter().enumerate() {
+            let short: String = name.chars().take(60).collect();
+            if !known.contains(&name.as_str()) {
+                let what = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+                let message = format!("`{short}` is no parameter of {}; it takes {what}", uri.path());
+                return Err(Refusal::bad("unknown_parameter", message));
+            }
+            if pairs[..i].iter().any(|(before, _)| before == name) {
+                return Err(Refusal::bad("repeated_parameter", format!("`{short}` is given twice: give it once")));
+            }
+        }
+        Ok(Self(pairs))
+    }
+
+    /// The text of a parameter, if it is given.
+    pub(crate) fn text(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(given, _)| given == name).map(|(_, value)| value.as_str())
+    }
+
+    /// A whole number from `least` to `most`.
+    pub(crate) fn number(&self, name: &str, least: u64, most: u64) -> Result<Option<u64>, Refusal> {
+        let Some(text) = self.text(name) else { return Ok(None) };
+        let number = text.parse().ok().filter(|number| (least..=most).contains(number));
+        let refuse = || {
+            let short: String = text.chars().take(40).collect();
+            Refusal::field(name, format!("`{short}` is not a whole number from {least} to {most}"))
+        };
+        number.map(Some).ok_or_else(refuse)
+    }
+
+    /// The service, checked.
+    pub(crate) fn service(&self) -> Result<Option<&str>, Refusal> {
+        let service = self.text("service").map(events::identity::check_service).transpose();
+        service.map_err(|error| Refusal::field("service", error))
+    }
+
+    /// The name of a run as the operator knows it: with the tenant, who cannot see another's.
+    pub(crate) fn run(&self, tenant: &str) -> Result<Option<String>, Refusal> {
+        self.text("run").map(|run| run_of(tenant, run)).transpose()
+    }
+}
+
+/// Longest name of a run.
+const RUN_BYTES_MAX: usize = 64;
+
+/// A run's name with its tenant's. Neither holds a slash, so no two pairs give one name.
+pub(crate) fn run_of(tenant: &str, run: &str) -> Result<String, Refusal> {
+    let plain = run.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
+    if !plain || run.is_empty() || run.len() > RUN_BYTES_MAX {
+        return Err(Refusal::field("run", format!("a run's name is 1 to {RUN_BYTES_MAX} of a-z A-Z 0-9 - _ .")));
+    }
+    Ok(format!("{tenant}/{run}"))
+}

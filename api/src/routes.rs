@@ -1,0 +1,64 @@
+//! The routes, their list, and what stands where none is.
+
+pub(crate) mod alarms;
+pub(crate) mod ingest;
+pub(crate) mod measure;
+pub(crate) mod metrics;
+pub(crate) mod state;
+
+use axum::{
+    body::Body,
+    http::{HeaderValue, Method, StatusCode, Uri, header},
+    response::Response,
+};
+
+use crate::refusal::Refusal;
+
+/// Path, methods.
+const ROUTES: [(&str, &str); 10] = [
+    ("/", "GET"),
+    ("/metrics", "GET, POST"),
+    ("/ingest", "POST"),
+    ("/runs/{run}", "GET"),
+    ("/balance", "GET"),
+    ("/health", "GET"),
+    ("/verify", "POST"),
+    ("/alarms", "GET"),
+    ("/alarms/{name}", "GET"),
+    ("/definitions", "POST"),
+];
+
+/// The path as it may stand in a message.
+fn short(path: &str) -> String {
+    path.chars().take(100).collect()
+}
+
+/// 404
+pub(crate) async fn not_found(method: Method, uri: Uri) -> Refusal {
+    let known: Vec<_> = ROUTES.iter().map(|(path, methods)| format!("{methods} {path}")).collect();
+    let message = format!("nothing is at {method} {}; there is {}", short(uri.path()), known.join(" · "));
+    Refusal::new(StatusCode::NOT_FOUND, "not_found", message)
+}
+
+/// 405
+pub(crate) async fn not_allowed(method: Method, uri: Uri) -> Refusal {
+    let path = uri.path();
+    let fits = |route: &str| match route.split_once('{') {
+        Some((before, _)) => path.strip_prefix(before).is_some_and(|rest| !rest.is_empty()),
+        None => path == route,
+    };
+    let allowed = ROUTES.iter().find(|(route, _)| fits(route)).map_or("GET, POST", |(_, methods)| methods);
+    let message = format!("{method} is not allowed at {}; allowed: {allowed}", short(path));
+    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message).header(header::ALLOW, allowed)
+}
+
+/// `GET /`: the list of routes and a chart, for people.
+pub(crate) async fn page() -> Response {
+    let mut response = Response::new(Body::from(include_str!("page.html")));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    // Nothing but what stands in the page itself runs, and it talks to nobody but this server.
+    let policy = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; frame-ancestors 'none'";
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
+    response
+}

@@ -1,0 +1,121 @@
+//! `GET /metrics`: windows of metrics over time, page by page.
+
+use std::{collections::BTreeMap, num::NonZeroUsize, sync::Arc};
+
+use axum::{
+    Extension,
+    extract::State,
+    http::{StatusCode, Uri},
+    response::Response,
+};
+use projections::{
+    fold::AHEAD_MAX_MS,
+    query::{self, Cursor, PERIODS_SECS, Query, Shown, Statistics},
+    when,
+};
+use serde::Serialize;
+
+use crate::{
+    Api,
+    guard::Caller,
+    operator::Operator,
+    parameters::Parameters,
+    refusal::{Refusal, answer},
+};
+
+/// Most items of a page, and how many there are where none is asked for.
+const ITEMS_MAX: u64 = 1_000;
+const RANGES: [&str; 5] = ["1h", "6h", "24h", "7d", "30d"];
+const KNOWN: [&str; 10] = [
+    "service",
+    "namespace",
+    "metric",
+    "timeRange",
+    "startTime",
+    "endTime",
+    "period",
+    "statistics",
+    "limit",
+    "nextToken",
+];
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Answer<'a> {
+    items: Vec<Shown<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_token: Option<String>,
+    generation: u32,
+    /// By shard: the rows hold all records up to this one.
+    applied_through: BTreeMap<String, String>,
+}
+
+pub(crate) async fn read<O: Operator>(
+    State(api): State<Arc<Api<O>>>,
+    Extension(caller): Extension<Caller>,
+    uri: Uri,
+) -> Result<Response, Refusal> {
+    let parameters = Parameters::of(&uri, &KNOWN)?;
+    let operator = &*api.operator;
+    let (from_secs, to_secs) = range(&parameters, operator.now_ms())?;
+    let query = Query {
+        tenant: caller.tenant()?.to_owned(),
+        generation: operator.generation(),
+        service: parameters.service()?.map(str::to_owned),
+        namespace: parameters.text("namespace").map(str::to_owned),
+        metric: parameters.text("metric").map(str::to_owned),
+        from_secs,
+        to_secs,
+        period_secs: period(&parameters)?,
+    };
+    let limit = parameters.number("limit", 1, ITEMS_MAX)?.unwrap_or(ITEMS_MAX) as usize;
+    let limit = NonZeroUsize::new(limit).unwrap_or(NonZeroUsize::MIN);
+    let statistics = parameters.text("statistics").map(Statistics::parse).transpose();
+    let statistics = statistics.map_err(|error| Refusal::field("statistics", error))?.unwrap_or(Statistics::ALL);
+    let after = parameters.text("nextToken").map(|token| Cursor::parse(token, &query)).transpose();
+    let after = after.map_err(|error| Refusal::field("nextToken", error))?;
+    // Before the rows are read: they may hold more by then, never less.
+    let applied_through = operator.applied_through();
+    let page = query::metrics(operator.store(), &query, after.as_ref(), limit).await?;
+    Ok(answer(
+        StatusCode::OK,
+        &Answer {
+            items: page.items.iter().map(|item| item.show(statistics)).collect(),
+            next_token: page.next.map(|cursor| cursor.to_string()),
+            generation: query.generation.0,
+            applied_through: applied_through.iter().map(|(shard, at)| (shard.to_string(), at.to_string())).collect(),
+        },
+    ))
+}
+
+fn period(parameters: &Parameters) -> Result<u32, Refusal> {
+    let Some(text) = parameters.text("period") else { return Ok(PERIODS_SECS[0]) };
+    let period = text.parse().ok().filter(|period| PERIODS_SECS.contains(period));
+    period.ok_or_else(|| Refusal::field("period", "it is one of 60, 300, 3600 seconds"))
+}
+
+/// First second, and first that is not wanted. Without any parameter: all there is.
+fn range(parameters: &Parameters, now_ms: i64) -> Result<(i64, i64), Refusal> {
+    let time = |name| {
+        let text = parameters.text(name);
+        text.map(|text| when::parse(text, now_ms).map_err(|error| Refusal::field(name, error))).transpose()
+    };
+    let (start_ms, end_ms) = (time("startTime")?, time("endTime")?);
+    // No line is later than this.
+    let last_ms = now_ms.saturating_add(AHEAD_MAX_MS + 60_000);
+    let (start_ms, end_ms) = match parameters.text("timeRange") {
+        None => (start_ms.unwrap_or(i64::MIN), end_ms.unwrap_or(last_ms)),
+        Some(_) if start_ms.is_some() || end_ms.is_some() => {
+            return Err(Refusal::field("timeRange", "give either timeRange, or startTime and endTime"));
+        }
+        Some(text) if RANGES.contains(&text) => {
+            let secs = when::span_secs(text).map_err(|error| Refusal::field("timeRange", error))?;
+            (now_ms.saturating_sub(secs * 1000), now_ms)
+        }
+        Some(_) => return Err(Refusal::field("timeRange", "it is one of 1h, 6h, 24h, 7d, 30d")),
+    };
+    if start_ms >= end_ms {
+        return Err(Refusal::field("startTime", "it is not before endTime: no window can lie between"));
+    }
+    Ok((start_ms.div_euclid(1000), end_ms.div_euclid(1000) + i64::from(end_ms.rem_euclid(1000) > 0)))
+}

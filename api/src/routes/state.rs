@@ -1,0 +1,106 @@
+//! What became of things: `GET /runs/{run}`, `GET /balance`, `GET /health`, `POST /verify`.
+
+use std::sync::Arc;
+
+use axum::{
+    Extension,
+    extract::{Path, State},
+    http::{StatusCode, Uri},
+    response::Response,
+};
+use events::identity::LOCAL_TENANT;
+use projections::query::{self, Tally};
+use serde::Serialize;
+use serde_json::json;
+
+use crate::{
+    Api,
+    access::Access,
+    guard::Caller,
+    operator::{Operator, Unsettled},
+    parameters::{Parameters, run_of},
+    refusal::{Refusal, answer},
+};
+
+#[derive(Serialize)]
+struct Settled {
+    #[serde(flatten)]
+    tally: Tally,
+    /// Everything is folded, durable and can be read.
+    settled: bool,
+}
+
+/// `GET /runs/{run}`: waits, and says what became of the run's lines.
+pub(crate) async fn run<O: Operator>(
+    State(api): State<Arc<Api<O>>>,
+    Extension(caller): Extension<Caller>,
+    Path(run): Path<String>,
+    uri: Uri,
+) -> Result<Response, Refusal> {
+    let parameters = Parameters::of(&uri, &["wait"])?;
+    let most = api.limits.settle;
+    let wait = parameters.number("wait", 0, most.as_secs())?.map_or(most, std::time::Duration::from_secs);
+    let name = run_of(caller.tenant()?, &run)?;
+    let (balance, settled) = match api.operator.settled(&name, wait).await {
+        Ok(balance) => (balance, true),
+        Err(Unsettled::Late(balance)) => (*balance, false),
+        Err(Unsettled::Unknown) => {
+            let message = format!(
+                "run `{run}` is not known: nothing was ingested under it, or it was long ago, or the server was restarted since; what a file \
+                 brought before is counted as duplicate when it is ingested again"
+            );
+            return Err(Refusal::new(StatusCode::NOT_FOUND, "unknown_run", message));
+        }
+        Err(Unsettled::Stopped(why)) => {
+            return Err(Refusal::unavailable("stopped", format!("lines are in, but none is folded any more: {why}")));
+        }
+    };
+    Ok(answer(StatusCode::OK, &Settled { tally: Tally::from(&balance), settled }))
+}
+
+/// `GET /balance`: what became of everything that this tenant sent.
+pub(crate) async fn balance<O: Operator>(
+    State(api): State<Arc<Api<O>>>,
+    Extension(caller): Extension<Caller>,
+    uri: Uri,
+) -> Result<Response, Refusal> {
+    Parameters::of(&uri, &[])?;
+    let balance = query::balance(api.operator.store(), caller.tenant()?, api.operator.generation()).await?;
+    Ok(answer(StatusCode::OK, &Tally::from(&balance)))
+}
+
+/// `GET /health`: 200 if everything works, else 503; details for those only who show a credential.
+pub(crate) async fn health<O: Operator>(
+    State(api): State<Arc<Api<O>>>,
+    Extension(caller): Extension<Caller>,
+) -> Response {
+    let mut health = api.operator.health().await;
+    if caller.0.is_none() {
+        health.checks.iter_mut().for_each(|check| check.detail.clear());
+    }
+    let ok = health.checks.iter().all(|check| check.ok);
+    let status = if ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    answer(status, &json!({"ok": ok, "behindMs": health.behind_ms, "checks": health.checks}))
+}
+
+/// `POST /verify`: recomputes every row from the stream, every tenant's.
+pub(crate) async fn verify<O: Operator>(
+    State(api): State<Arc<Api<O>>>,
+    Extension(caller): Extension<Caller>,
+    uri: Uri,
+) -> Result<Response, Refusal> {
+    Parameters::of(&uri, &[])?;
+    if matches!(api.access, Access::Tokens(_)) && caller.tenant()? != LOCAL_TENANT {
+        let message =
+            format!("verify reads every tenant's rows: only a token of tenant `{LOCAL_TENANT}` may ask for it");
+        return Err(Refusal::new(StatusCode::FORBIDDEN, "not_yours", message));
+    }
+    let Ok(_one) = api.verifying.try_acquire() else {
+        let message = "a verify is under way, and it reads the whole stream: ask again when it is done";
+        return Err(Refusal::unavailable("busy", message));
+    };
+    let report = api.operator.verify().await;
+    let report =
+        report.map_err(|why| Refusal::unavailable("not_verified", format!("the rows could not be verified: {why}")))?;
+    Ok(answer(StatusCode::OK, &report))
+}

@@ -1,0 +1,91 @@
+//! A rate for each client. Decides whether a request comes too soon; never waits.
+
+use std::{
+    net::IpAddr,
+    num::NonZeroU32,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use governor::{
+    Quota, RateLimiter,
+    clock::{Clock, DefaultClock},
+    state::keyed::DashMapStateStore,
+};
+
+/// Clients remembered. At the limit those that could send a burst again are forgotten; if that is not enough, new addresses share one rate.
+pub const CLIENTS_MAX: usize = 65_536;
+/// How often it is looked whether there are too many.
+const LOOK_EVERY: u32 = 1_024;
+
+/// Whose rate.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Client {
+    /// A tenant, by its credential.
+    Tenant(Arc<str>),
+    /// An address without a credential, or all of one machine.
+    Address(IpAddr),
+    /// A socket that has no address.
+    Unknown,
+    /// All further addresses.
+    Crowd,
+}
+
+/// See the module.
+pub(crate) struct Throttle {
+    limiter: RateLimiter<Client, DashMapStateStore<Client>, DefaultClock>,
+    clock: DefaultClock,
+    asked: AtomicU32,
+    crowded: AtomicBool,
+}
+
+impl Throttle {
+    pub(crate) fn new(per_second: NonZeroU32, burst: NonZeroU32) -> Self {
+        Self {
+            limiter: RateLimiter::dashmap(Quota::per_second(per_second).allow_burst(burst)),
+            clock: DefaultClock::default(),
+            asked: AtomicU32::new(0),
+            crowded: AtomicBool::new(false),
+        }
+    }
+
+    /// `Err`: too soon by so much.
+    pub(crate) fn check(&self, client: Client) -> Result<(), Duration> {
+        if self.asked.fetch_add(1, Ordering::Relaxed) % LOOK_EVERY == LOOK_EVERY - 1 {
+            self.forget();
+        }
+        let is_address = matches!(client, Client::Address(_));
+        let client = if is_address && self.crowded.load(Ordering::Relaxed) { Client::Crowd } else { client };
+        self.limiter.check_key(&client).map_err(|until| until.wait_time_from(self.clock.now()))
+    }
+
+    fn forget(&self) {
+        if self.limiter.len() > CLIENTS_MAX / 2 {
+            self.limiter.retain_recent();
+        }
+        self.crowded.store(self.limiter.len() >= CLIENTS_MAX - LOOK_EVERY as usize, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::net::Ipv6Addr;
+
+    use super::*;
+
+    #[test]
+    fn the_number_of_clients_remembered_is_bounded() {
+        let throttle = Throttle::new(NonZeroU32::MIN, NonZeroU32::MIN);
+        for i in 0..3 * CLIENTS_MAX as u128 {
+            let _ = throttle.check(Client::Address(Ipv6Addr::from_bits(i).into()));
+        }
+        assert!(throttle.limiter.len() <= CLIENTS_MAX, "{}", throttle.limiter.len());
+        let newcomer = Client::Address(Ipv6Addr::from_bits(u128::MAX).into());
+        assert!(throttle.check(newcomer).is_err(), "the crowd shares one rate");
+        assert!(throttle.check(Client::Tenant("acme".into())).is_ok(), "who has a credential is not of the crowd");
+    }
+}
