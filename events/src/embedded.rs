@@ -51,6 +51,9 @@ use crate::{
 /// Longest a host clock may lag behind the newest stamp before a person is asked.
 pub const CLOCK_BEHIND_MS_MAX: i64 = 60_000;
 
+/// Smallest segment: its header, and as much again.
+pub const SEGMENT_BYTES_MIN: u64 = 2 * segment::HEADER_BYTES;
+
 const LOCK_PATH: &str = "lock";
 
 /// The host's clock.
@@ -80,7 +83,7 @@ pub enum Commit {
 pub struct Options {
     /// How many shards a new stream gets; an existing one keeps its own.
     pub shards: NonZeroU16,
-    /// Room taken for one segment, 4096 bytes and a record at least. Retention removes whole segments.
+    /// Room taken for one segment; less than `SEGMENT_BYTES_MIN` counts as that. Retention removes whole segments.
     pub segment_bytes: u64,
     /// Who writes and syncs.
     pub commit: Commit,
@@ -149,7 +152,8 @@ struct Opened<D: Disk> {
 
 impl<D: Disk> Embedded<D> {
     /// Opens the stream, or makes it if the folder has none. Takes as long as it takes to read the last segment of each shard.
-    pub fn open(disk: D, clock: impl Clock, options: Options) -> Result<Self, OpenError> {
+    pub fn open(disk: D, clock: impl Clock, mut options: Options) -> Result<Self, OpenError> {
+        options.segment_bytes = options.segment_bytes.max(SEGMENT_BYTES_MIN);
         let failed = |what, path: &str| {
             let file = disk.describe(path);
             move |source| OpenError::Io { what, file, source }
