@@ -27,12 +27,13 @@ use std::{
 
 use events::{
     embedded::{self as stream, disk::RealDisk},
+    event::{Event, TimeReset},
     identity::Producer,
-    position::SequenceNumber,
+    position::{HashRange, SequenceNumber, ShardId},
     stream::{AppendError, Appended, Put, ReadOnly, Stream},
 };
 use processor::{
-    consume::{ConsumeError, Live, Worker},
+    consume::{ConsumeError, Live, Worker, append_all, system_event},
     ledger::Ledger,
     tick,
     verify::{self, Report, VerifyError},
@@ -80,6 +81,9 @@ pub enum OpenError {
     /// A worker.
     #[error(transparent)]
     Worker(#[from] Box<ConsumeError>),
+    /// That time went back could not be written down.
+    #[error("the confirmed clock could not be written to the stream: {0}; start again with --confirm-clock")]
+    TimeReset(String),
     /// The shards could not be listed.
     #[error(transparent)]
     Shards(#[from] events::stream::ReadError),
@@ -128,6 +132,15 @@ fn lock(folder: &Path) -> Result<File, OpenError> {
     }
 }
 
+/// A person has confirmed that time went back: every shard hears of it, once, before anything else is stamped anew.
+async fn confirm_time(stream: &LocalStream, ring: &[(ShardId, HashRange)]) -> Result<(), OpenError> {
+    let Some(reset) = stream.time_reset() else { return Ok(()) };
+    let event = Event::TimeReset(TimeReset { was_ms: reset.from_ms });
+    let puts = ring.iter().map(|(_, range)| system_event(range.from, event.clone())).collect();
+    append_all(stream, puts).await.map_err(OpenError::TimeReset)?;
+    stream.time_reset_appended().map_err(|error| OpenError::TimeReset(error.to_string()))
+}
+
 impl System {
     /// Opens a data folder, and starts its workers and its ticker.
     pub async fn open(folder: &Path, options: Options) -> Result<Self, OpenError> {
@@ -149,6 +162,7 @@ impl System {
             .map(|shard| Place { generation: Generation::default(), shard: shard.id.clone(), ring: ring.clone() })
             .collect();
         let opened_at = now_ms();
+        confirm_time(&stream, &ring).await?;
         let mut system = Self {
             folder: folder.to_owned(),
             stream,
@@ -263,6 +277,12 @@ impl System {
         answer
     }
 
+    /// Why the system cannot go on, if it cannot: the stream has ended (a sync failed), or a worker has stopped. The process is to end then, and
+    /// the next start recovers.
+    pub fn why_stopped(&self) -> Option<String> {
+        self.stream.ended().or_else(|| self.ledger.why_stopped())
+    }
+
     /// Folds and commits what was appended, and stops.
     pub fn close(mut self) -> Option<String> {
         self.stop.store(true, Ordering::SeqCst);
@@ -270,7 +290,7 @@ impl System {
             let _ = thread.join();
         }
         self.stream.close();
-        self.ledger.why_stopped()
+        self.why_stopped()
     }
 }
 

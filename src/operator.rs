@@ -75,7 +75,7 @@ impl Operator for System {
         let span = Span::All { tenant: None, generation: self.generation(), kind: Kind::Service };
         let rows = self.store().scan(&span, None, std::num::NonZeroUsize::MIN).await;
         let rows = rows.map(|_| "rows can be read".to_owned()).map_err(|error| error.to_string());
-        let consumer = match self.ledger().why_stopped() {
+        let consumer = match self.why_stopped() {
             None => Ok("every shard has a worker".to_owned()),
             Some(why) => Err(format!("stopped: {why}. Mend the cause and start weir again: it goes on where it was")),
         };

@@ -103,7 +103,7 @@ impl Serving {
 }
 
 async fn stopped(system: &System) {
-    while system.ledger().why_stopped().is_none() {
+    while system.why_stopped().is_none() {
         tokio::time::sleep(LOOK).await;
     }
 }
