@@ -289,8 +289,9 @@ impl System {
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
+        let why = self.why_stopped();
         self.stream.close();
-        self.why_stopped()
+        why
     }
 }
 

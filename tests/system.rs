@@ -63,3 +63,24 @@ async fn what_was_ingested_is_folded_once_and_verifies_also_after_reopening() {
         assert_eq!(system.close(), None);
     }
 }
+
+#[tokio::test]
+async fn a_definition_is_in_force_on_every_shard_and_verifies() {
+    use api::Operator;
+    let folder = tempfile::tempdir().unwrap();
+    let options = Options { shards: NonZeroU16::new(3), ..Options::default() };
+    let system = System::open(folder.path(), options).await.unwrap();
+    let body = r#"{"AlarmName":"a","ServiceName":"svc-1","MetricName":"errors","Statistic":"Sum","Period":60,"EvaluationPeriods":1,
+        "Threshold":1,"ComparisonOperator":"GreaterThanOrEqualToThreshold"}"#;
+    for _ in 0..3 {
+        let defined =
+            events::event::Defined { kind: "alarm".into(), name: "a".into(), body: body.into(), by: "test".into() };
+        system.apply("local", vec![defined]).await.unwrap();
+        ingest(&system, "run", "/logs/a.jsonl", &lines(500)).await;
+    }
+    system.ledger().settled("run", Duration::from_secs(30)).await.unwrap();
+    system.tick().await.unwrap();
+    let report = Operator::verify(&system).await.unwrap();
+    assert_eq!(report["differences"], 0, "{report}");
+    assert_eq!(system.close(), None);
+}
