@@ -1,1 +1,520 @@
+#![allow(clippy::unwrap_used)]
+//! Lines go through the real fold, on one to three shards, into the store in memory; answers are held against plain sums over the same lines.
 
+use std::{
+    collections::BTreeMap,
+    num::{NonZeroU16, NonZeroUsize},
+};
+
+use bytes::Bytes;
+use events::{
+    event::{Datum, Defined, Event, Measured, Ticked},
+    position::{HashKey, HashRange, SequenceNumber, ShardId},
+    stream::Record,
+    wire::{self, Codec, Content, Header},
+};
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    cell::Cell,
+    definitions::Definition,
+    fold::{FOLD_REVISION, Input, Place, Shard},
+    store::law::{
+        block_on,
+        memory::{Commits, Memory},
+    },
+};
+
+const GENERATION: Generation = Generation(3);
+const NOW_MS: i64 = 1_767_322_800_000;
+const HOUR: i64 = 1_767_322_800;
+
+/// Shards and the store that they write to.
+struct World {
+    store: Memory,
+    shards: Vec<(HashRange, ShardId, Shard)>,
+    records: u64,
+}
+
+impl World {
+    fn of(shards: u16) -> Self {
+        let ranges = HashRange::even(NonZeroU16::new(shards).unwrap());
+        let ring: Vec<_> = (0..).map(ShardId::numbered).zip(ranges.iter().copied()).collect();
+        let shards = ring.iter().map(|(id, range)| {
+            let place = Place { generation: GENERATION, shard: id.clone(), ring: ring.clone() };
+            (*range, id.clone(), Shard::new(place))
+        });
+        Self { store: Memory::new(Commits::Whole), shards: shards.collect(), records: 0 }
+    }
+
+    fn header(tenant: &str, content: Content, raw_len: usize) -> Header {
+        Header {
+            tenant: tenant.into(),
+            content,
+            codec: Codec::None,
+            raw_len: raw_len as u32,
+            read_at_ms: NOW_MS,
+            service: None,
+            extent: None,
+            edits: vec![],
+            producer: None,
+            data_key_id: None,
+            definitions: None,
+        }
+    }
+
+    /// The five steps of `fold`.
+    fn put(&mut self, key: HashKey, arrived_at_ms: i64, data: Bytes) -> SequenceNumber {
+        self.records += 1;
+        let sequence = SequenceNumber::from_parts(1, self.records);
+        let record = Record { sequence, arrived_at_ms, partition_key: "k".into(), data };
+        let (_, _, shard) = self.shards.iter_mut().find(|(range, ..)| range.contains(key)).unwrap();
+        let input = Input::of(&record);
+        if let Some(revision) = shard.wants_definitions(&input) {
+            let span = Span::All { tenant: None, generation: GENERATION, kind: Kind::Definition };
+            let rows = block_on(self.store.scan(&span, None, SCAN_ROWS)).unwrap().rows;
+            let all: Vec<_> = rows.iter().map(|row| Definition::decode(&row.body).unwrap()).collect();
+            shard.define(revision, &all);
+        }
+        let marks = block_on(self.store.read(&shard.wants(&input))).unwrap();
+        shard.fold(&input, marks).unwrap();
+        let stored = block_on(self.store.read(&shard.unmet())).unwrap();
+        shard.meet(stored).unwrap();
+        sequence
+    }
+
+    fn lines(&mut self, tenant: &str, key: &str, lines: &str) {
+        let data = wire::encode(&Self::header(tenant, Content::Lines, lines.len()), lines.as_bytes());
+        self.put(HashKey::of(key), NOW_MS, data);
+    }
+
+    fn events(&mut self, tenant: &str, key: HashKey, at_ms: i64, events: &[Event]) -> SequenceNumber {
+        self.put(key, at_ms, wire::encode_events(Self::header(tenant, Content::Events, 0), events))
+    }
+
+    fn measure(&mut self, tenant: &str, data: Vec<Datum>) {
+        let key = HashKey::of(&format!("{data:?}"));
+        self.events(tenant, key, NOW_MS, &[Event::Measured(Measured { data })]);
+    }
+
+    fn commit(&mut self) {
+        for (_, _, shard) in &mut self.shards {
+            if shard.position() > SequenceNumber::ZERO {
+                block_on(self.store.commit(shard.commit())).unwrap();
+                shard.committed();
+            }
+        }
+    }
+
+    fn metrics(&self, query: &Query, after: Option<&Cursor>, limit: usize) -> Page {
+        block_on(metrics(&self.store, query, after, NonZeroUsize::new(limit).unwrap())).unwrap()
+    }
+
+    /// All pages, each read with the token that the one before it gave.
+    fn pages(&self, query: &Query, limit: usize) -> Vec<Item> {
+        let mut items = vec![];
+        let mut token: Option<String> = None;
+        loop {
+            let cursor = token.map(|token| Cursor::parse(&token, query).unwrap());
+            let page = self.metrics(query, cursor.as_ref(), limit);
+            assert!(page.items.len() == limit || page.next.is_none(), "a page that is not the last is full");
+            items.extend(page.items);
+            match page.next {
+                Some(next) => token = Some(next.to_string()),
+                None => return items,
+            }
+        }
+    }
+
+    fn digest(&self) -> String {
+        block_on(digest(&self.store, GENERATION)).unwrap()
+    }
+}
+
+fn query() -> Query {
+    Query {
+        tenant: "local".into(),
+        generation: GENERATION,
+        service: None,
+        namespace: None,
+        metric: None,
+        from_secs: i64::MIN,
+        to_secs: i64::MAX,
+        period_secs: 60,
+    }
+}
+
+fn datum(service: &str, metric: &str, secs: i64, value: f64) -> Datum {
+    let dimensions = vec![("d".to_owned(), metric.to_owned())];
+    Datum {
+        namespace: "Custom".into(),
+        metric: metric.into(),
+        service: Some(service.into()),
+        dimensions,
+        time_ms: Some(secs * 1000),
+        value,
+        unit: "None".into(),
+    }
+}
+
+/// A line, or a value that an API named.
+#[derive(Debug, Clone)]
+struct Said {
+    service: &'static str,
+    secs: i64,
+    status: Option<u16>,
+    latency: Option<f64>,
+    metric: Option<&'static str>,
+}
+
+impl Said {
+    fn line(&self) -> String {
+        let mut line = format!("{{\"time\":{},\"service\":\"{}\"", self.secs, self.service);
+        if let Some(status) = self.status {
+            line += &format!(",\"status\":{status}");
+        }
+        if let Some(latency) = self.latency {
+            line += &format!(",\"latency_ms\":{latency:?}");
+        }
+        line + "}\n"
+    }
+
+    /// Series and value, as the table of built-in metrics has them.
+    fn values(&self) -> Vec<(Series, f64)> {
+        if let Some(metric) = self.metric {
+            let dimensions = [("d".to_owned(), metric.to_owned())];
+            return vec![(Series::new("Custom", metric, &dimensions, "None").unwrap(), self.latency.unwrap_or(1.0))];
+        }
+        let count = |name: &str| (Series::of_logs(name, "Count"), 1.0);
+        let mut values = vec![count("lines")];
+        if self.status.is_some() || self.latency.is_some() {
+            values.push(count("requests"));
+        }
+        if let Some(status) = self.status {
+            values.push(count(&format!("status_{}xx", status / 100)));
+            if status >= 500 {
+                values.push(count("errors"));
+            }
+        }
+        values.extend(self.latency.map(|latency| (Series::of_logs("latency", "Milliseconds"), latency)));
+        values
+    }
+}
+
+fn said() -> impl Strategy<Value = Vec<Said>> {
+    let one = (
+        prop_oneof![Just("a"), Just("ab"), Just("b")],
+        HOUR - 7_300..HOUR + 300,
+        prop::option::of(200u16..600),
+        prop::option::of(0.0..1e4),
+        prop::option::weighted(0.3, prop_oneof![Just("m"), Just("n"), Just("requests")]),
+    );
+    let one = one.prop_map(|(service, secs, status, latency, metric)| Said { service, secs, status, latency, metric });
+    prop::collection::vec(one, 0..80)
+}
+
+/// Batches of a few lines each, spread over the shards, with a commit now and then.
+fn world(said: &[Said], shards: u16, batch: usize, commit_every: usize) -> World {
+    let mut world = World::of(shards);
+    for (i, batch) in said.chunks(batch).enumerate() {
+        let lines: String = batch.iter().filter(|said| said.metric.is_none()).map(Said::line).collect();
+        world.lines("local", &i.to_string(), &lines);
+        let data =
+            |said: &Said| said.metric.map(|name| datum(said.service, name, said.secs, said.latency.unwrap_or(1.0)));
+        world.measure("local", batch.iter().filter_map(data).collect());
+        if i % commit_every == 0 {
+            world.commit();
+        }
+    }
+    world.commit();
+    world
+}
+
+type Expected = BTreeMap<(String, i64, Series), Vec<f64>>;
+
+fn expected(said: &[Said], query: &Query) -> Expected {
+    let period = i64::from(query.period_secs);
+    let from = query.from_secs.saturating_sub(query.from_secs.rem_euclid(period));
+    let mut expected = Expected::new();
+    for said in said {
+        let start = said.secs - said.secs.rem_euclid(period);
+        for (series, value) in said.values() {
+            let fits = |wanted: &Option<String>, is: &str| wanted.as_ref().is_none_or(|wanted| wanted == is);
+            let is_wanted = fits(&query.service, said.service)
+                && fits(&query.namespace, &series.namespace)
+                && fits(&query.metric, &series.metric)
+                && (from..query.to_secs).contains(&start);
+            if is_wanted {
+                expected.entry((said.service.to_owned(), start, series)).or_default().push(value);
+            }
+        }
+    }
+    expected
+}
+
+fn queries() -> impl Strategy<Value = Query> {
+    let names = |names: &'static [&'static str]| prop::option::of(prop::sample::select(names).prop_map(str::to_owned));
+    (
+        names(&["a", "ab", "b", "c"]),
+        names(&["Custom", "Weir/Logs", "Weir"]),
+        names(&["requests", "latency", "lines", "m"]),
+        prop_oneof![Just(i64::MIN), HOUR - 7_300..HOUR],
+        prop_oneof![Just(i64::MAX), HOUR - 3_600..HOUR + 400],
+        prop::sample::select(&PERIODS_SECS),
+    )
+        .prop_map(|(service, namespace, metric, from_secs, to_secs, period_secs)| Query {
+            service,
+            namespace,
+            metric,
+            from_secs,
+            to_secs,
+            period_secs,
+            ..query()
+        })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    #[test]
+    fn the_digest_does_not_depend_on_shards_batches_or_commits(
+        said in said(), routes in prop::collection::vec((1..4u16, 1..20usize, 1..5usize), 2..4), at in any::<prop::sample::Index>(),
+    ) {
+        let digests: Vec<_> = routes.iter().map(|route| world(&said, route.0, route.1, route.2).digest()).collect();
+        prop_assert!(digests.windows(2).all(|pair| pair[0] == pair[1]), "{digests:?}");
+        if !said.is_empty() {
+            let mut other = said.clone();
+            let changed = &mut other[at.index(said.len())];
+            changed.latency = Some(changed.latency.unwrap_or(1.0) + 1.0);
+            prop_assert_ne!(&world(&other, 2, 7, 2).digest(), &digests[0]);
+        }
+    }
+
+    #[test]
+    fn items_are_what_the_lines_said_in_order_and_pages_have_no_gap_and_no_repeat(
+        said in said(), query in queries(), shards in 1..4u16, limit in 1..40usize,
+    ) {
+        let world = world(&said, shards, 5, 3);
+        let items = world.metrics(&query, None, 100_000).items;
+        let expected = expected(&said, &query);
+        prop_assert_eq!(items.len(), expected.len());
+        for (item, ((service, start, series), values)) in items.iter().zip(&expected) {
+            prop_assert_eq!((&*item.service, item.timestamp.0, &*item.series), (service.as_str(), *start, series));
+            prop_assert_eq!((item.count, item.period), (values.len() as u64, query.period_secs));
+            let sum: f64 = values.iter().sum();
+            prop_assert!((item.sum - sum).abs() <= 1e-9 * sum.abs(), "{} {}", item.sum, sum);
+            prop_assert_eq!(item.min, values.iter().copied().fold(f64::INFINITY, f64::min));
+            prop_assert_eq!(item.max, values.iter().copied().fold(f64::NEG_INFINITY, f64::max));
+            prop_assert!(item.min <= item.p50 && item.p50 <= item.p90 && item.p90 <= item.p99 && item.p99 <= item.max);
+        }
+        prop_assert_eq!(world.pages(&query, limit), items);
+    }
+
+    #[test]
+    fn an_item_s_json_is_read_back(said in said()) {
+        for item in world(&said, 1, 9, 3).metrics(&query(), None, 1_000).items {
+            let json = serde_json::to_string(&item).unwrap();
+            prop_assert_eq!(serde_json::from_str::<Item>(&json).unwrap(), item);
+        }
+    }
+
+    #[test]
+    fn no_text_that_is_no_token_is_taken_for_one(text in "[A-Za-z0-9_-]{0,80}|\\PC{0,20}", at in any::<prop::sample::Index>(), letter in "[A-Za-z0-9_-]") {
+        prop_assert_eq!(Cursor::parse(&text, &query()), Err(BadCursor::Malformed));
+        let item = Item::of("a".into(), Arc::new(Series::of_logs("m", "Count")), 60, 60, &{
+            let mut values = Distribution::default();
+            values.add(1.0);
+            values
+        }).unwrap();
+        let cursor = Cursor::behind(&query(), (0, 60), &item);
+        let token = cursor.to_string();
+        prop_assert_eq!(Cursor::parse(&token, &query()), Ok(cursor));
+        let at = at.index(token.len());
+        let changed = format!("{}{letter}{}", &token[..at], &token[at + 1..]);
+        // The last letter holds bits that no byte has: other letters there mean the same.
+        if changed != token && at + 1 < token.len() {
+            prop_assert_eq!(Cursor::parse(&changed, &query()), Err(BadCursor::Malformed));
+        }
+    }
+}
+
+#[test]
+fn a_window_with_more_series_than_a_page_is_read_in_full() {
+    let mut world = World::of(2);
+    let mut names: Vec<String> = (0..1_500).map(|i| format!("m{i:04}")).collect();
+    for names in names.chunks(100) {
+        for _ in 0..2 {
+            // Twice, in two records that may meet on two shards: two partials of each series.
+            let data = names.iter().map(|name| datum("a", name, HOUR, 1.0));
+            world.measure("local", data.collect());
+            world.measure("local", names.iter().rev().map(|name| datum("a", name, HOUR, 2.0)).collect());
+        }
+    }
+    world.commit();
+    names.sort();
+    for limit in [1, 7, 300, 1_000, 1_500] {
+        let items = world.pages(&query(), limit);
+        let found: Vec<_> = items.iter().map(|item| item.series.metric.clone()).collect();
+        assert_eq!(found, names, "{limit}");
+        assert!(items.iter().all(|item| item.count == 4 && item.sum == 6.0), "{limit}");
+    }
+}
+
+#[test]
+fn a_range_takes_whole_windows_and_ends_before_its_end() {
+    let mut world = World::of(1);
+    for minute in 0..20 {
+        world.lines("local", "k", &format!("{{\"time\":{},\"service\":\"a\"}}\n", HOUR + minute * 60));
+    }
+    world.commit();
+    let starts = |from_secs, to_secs, period_secs| {
+        let items = world.metrics(&Query { from_secs, to_secs, period_secs, ..query() }, None, 100).items;
+        items.iter().map(|item| (item.timestamp.0 - HOUR, item.count)).collect::<Vec<_>>()
+    };
+    assert_eq!(starts(HOUR + 61, HOUR + 180, 60), [(60, 1), (120, 1)]);
+    assert_eq!(starts(HOUR + 61, HOUR + 181, 60), [(60, 1), (120, 1), (180, 1)]);
+    assert_eq!(starts(HOUR + 301, HOUR + 601, 300), [(300, 5), (600, 5)], "the last window is whole");
+    assert_eq!(starts(HOUR, HOUR, 60), []);
+    assert_eq!(starts(HOUR + 600, HOUR, 60), []);
+}
+
+#[test]
+fn a_page_keeps_the_range_of_the_first_and_a_token_its_query() {
+    let mut world = World::of(1);
+    for minute in 0..5 {
+        world.lines("local", "k", &format!("{{\"time\":{},\"service\":\"a\"}}\n", HOUR + minute * 60));
+    }
+    world.commit();
+    let first = Query { from_secs: HOUR, to_secs: HOUR + 180, ..query() };
+    let page = world.metrics(&first, None, 1);
+    let token = page.next.unwrap().to_string();
+    // An hour later `timeRange=1h` is another range.
+    let later = Query { from_secs: HOUR + 3_600, to_secs: HOUR + 3_780, ..first.clone() };
+    let rest = world.metrics(&later, Some(&Cursor::parse(&token, &later).unwrap()), 10).items;
+    assert_eq!(rest.iter().map(|item| item.timestamp.0 - HOUR).collect::<Vec<_>>(), [60, 120]);
+    for other in [
+        Query { tenant: "other".into(), ..first.clone() },
+        Query { service: Some("a".into()), ..first.clone() },
+        Query { metric: Some("lines".into()), ..first.clone() },
+        Query { namespace: Some("lines".into()), ..first.clone() },
+        Query { period_secs: 300, ..first.clone() },
+        Query { generation: Generation(4), ..first },
+    ] {
+        assert_eq!(Cursor::parse(&token, &other), Err(BadCursor::OtherQuery), "{other:?}");
+    }
+}
+
+#[test]
+fn a_reader_sees_one_tenant_and_one_generation() {
+    let mut world = World::of(1);
+    for tenant in ["local", "loca", "locals"] {
+        world.lines(tenant, "k", &format!("{{\"time\":{HOUR},\"service\":\"of {tenant}\"}}\n"));
+    }
+    world.commit();
+    for tenant in ["local", "loca", "locals"] {
+        let items = world.metrics(&Query { tenant: tenant.into(), ..query() }, None, 100).items;
+        assert_eq!(items.iter().map(|item| item.service.to_string()).collect::<Vec<_>>(), [format!("of {tenant}")]);
+        assert_eq!(block_on(balance(&world.store, tenant, GENERATION)).unwrap().folded, 1);
+    }
+    assert_eq!(world.metrics(&Query { generation: Generation(2), ..query() }, None, 100).items, []);
+    assert_eq!(block_on(balance(&world.store, "nobody", GENERATION)).unwrap().accepted(), 0);
+}
+
+#[test]
+fn a_window_of_another_length_takes_no_part_in_minutes() {
+    let store = Memory::new(Commits::Whole);
+    let mut cell = Cell::default();
+    let series = Series::new("Custom", "m", &[], "None").unwrap();
+    cell.add_value(&series, 1, 5.0).unwrap();
+    cell.add_value(&series, 60, 7.0).unwrap();
+    block_on(store.write(vec![row(Kind::Window, "a", cell.encode())])).unwrap();
+    let query = Query { service: Some("a".into()), ..query() };
+    let items = block_on(metrics(&store, &query, None, NonZeroUsize::MIN)).unwrap().items;
+    assert_eq!(items.iter().map(|item| (item.count, item.sum)).collect::<Vec<_>>(), [(1, 7.0)]);
+}
+
+fn row(kind: Kind, name: &str, body: Vec<u8>) -> Row {
+    let subject = Subject { tenant: "local".into(), generation: GENERATION, kind, name: name.into() };
+    let at = SequenceNumber::from_parts(1, 1);
+    let key = RowKey { subject, at: HOUR, shard: ShardId::numbered(0), page: 1 };
+    Row { key, applied_from: at, applied_through: at, fold_revision: FOLD_REVISION, body: body.into() }
+}
+
+#[test]
+fn a_row_that_cannot_be_read_is_named() {
+    let store = Memory::new(Commits::Whole);
+    block_on(store.write(vec![row(Kind::Window, "a", vec![9]), row(Kind::Balance, "", vec![9])])).unwrap();
+    let query = Query { service: Some("a".into()), ..query() };
+    let damaged = block_on(metrics(&store, &query, None, NonZeroUsize::MIN)).unwrap_err();
+    assert!(
+        damaged.to_string().starts_with("the Window row of `a` at 1767322800 (tenant local, shardId-"),
+        "{damaged}"
+    );
+    assert_eq!(block_on(digest(&store, GENERATION)).unwrap_err(), damaged);
+    let damaged = block_on(balance(&store, "local", GENERATION)).unwrap_err();
+    assert!(damaged.to_string().starts_with("the Balance row of ``"), "{damaged}");
+}
+
+#[test]
+fn the_balance_counts_every_line_of_every_shard() {
+    let mut world = World::of(3);
+    for i in 0..9 {
+        world.lines("local", &i.to_string(), "{\"time\":1767322800,\"service\":\"a\"}\n{\"time\":99999999999}\n\n");
+    }
+    world.commit();
+    let total = block_on(balance(&world.store, "local", GENERATION)).unwrap();
+    let tally = Tally::from(&total);
+    assert_eq!((tally.accepted, tally.folded, tally.skipped["future"]), (27, 9, 9), "{tally:?}");
+    assert_eq!(tally.skipped.values().sum::<u64>(), 18, "{tally:?}");
+    assert_eq!(tally.samples["future"], "{\"time\":99999999999}");
+}
+
+#[test]
+fn an_alarm_is_shown_with_its_definition_its_state_and_every_change() {
+    let mut world = World::of(1);
+    let control = HashKey::of(events::identity::CONTROL_KEY);
+    let body = r#"{"AlarmName":"hot","ServiceName":"a","MetricName":"errors","Statistic":"Sum","Period":60,"EvaluationPeriods":1,
+        "Threshold":1,"ComparisonOperator":"GreaterThanOrEqualToThreshold"}"#;
+    let defined = |name: &str, body: &str| {
+        Event::Defined(Defined { kind: "alarm".into(), name: name.into(), body: body.into(), by: "me".into() })
+    };
+    let start_ms = HOUR * 1000;
+    let revision = world.events("local", control, start_ms, &[defined("hot", body)]);
+    world.commit();
+    let shown = |world: &World, name| block_on(alarms(&world.store, "local", GENERATION, name)).unwrap();
+    assert_eq!(shown(&world, None)[0].state, crate::alarm::State::InsufficientData);
+    assert_eq!(shown(&world, None)[0].decided_at, None);
+    for minute in 1..=8i64 {
+        let time = HOUR + minute * 60;
+        // Watched from the first tick on, which is the first record that names the definition.
+        if minute == 2 {
+            let line = format!("{{\"time\":{},\"service\":\"a\",\"status\":500}}\n", time - 30);
+            let data = wire::encode(&World::header("local", Content::Lines, line.len()), line.as_bytes());
+            world.put(control, (time - 30) * 1000, data);
+        }
+        let open_shards = vec![ShardId::numbered(0)];
+        let tick = Ticked { definitions: revision, open_shards, fold_revision: FOLD_REVISION };
+        world.events("local", control, time * 1000, &[Event::Ticked(tick)]);
+        world.commit();
+    }
+    let one = &shown(&world, Some("hot"))[0];
+    assert_eq!(one.revision, Some(revision.to_string()));
+    assert!(one.definition.as_ref().unwrap().get().contains("GreaterThanOrEqualToThreshold"));
+    let transitions = one.transitions.as_ref().unwrap();
+    use crate::alarm::State::{Alarm, InsufficientData};
+    let states: Vec<_> = transitions.iter().map(|change| change.to).collect();
+    assert_eq!(states, [InsufficientData, Alarm, InsufficientData], "{one:?}");
+    assert!(transitions[1].reason_data.as_ref().unwrap().get().contains("recentDatapoints"), "{one:?}");
+    assert!(transitions.is_sorted_by_key(|change| change.time), "{one:?}");
+    assert!(transitions.windows(2).all(|pair| pair[1].from == Some(pair[0].to)), "{one:?}");
+    assert_eq!(transitions.last().unwrap().to, one.state);
+    assert!(shown(&world, None)[0].transitions.is_none());
+    assert_eq!(shown(&world, Some("cold")).len(), 0);
+    assert_eq!(block_on(alarms(&world.store, "other", GENERATION, None)).unwrap().len(), 0);
+
+    world.events("local", control, start_ms + 300_000, &[defined("hot", "null")]);
+    world.commit();
+    let removed = &shown(&world, Some("hot"))[0];
+    assert!(removed.revision.is_none() && removed.definition.is_none() && removed.state == one.state, "{removed:?}");
+}
