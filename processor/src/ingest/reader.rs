@@ -210,7 +210,7 @@ impl Reader {
         let options = &self.options;
         let speaks = Speaks {
             tenant: options.tenant.clone(),
-            service: options.service.clone().or_else(|| service_of(path)),
+            service: options.service.clone().or_else(|| service_of(path).filter(|_| path.as_os_str() != "-")),
             identity,
             read_at_ms,
             definitions: options.definitions,

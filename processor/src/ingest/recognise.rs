@@ -85,21 +85,23 @@ impl Question<'_> {
         candidates.sort_by_key(|entry| entry.mark.end);
         let (holds, damage) = compare(self.path, &candidates)?;
         let is_own = |entry: &Entry| entry.path == self.path_text && !entry.gone;
-        if let Some(own) = candidates.iter().position(is_own) {
-            let entry = candidates[own].clone();
-            match (holds.get(own), damage.is_some()) {
-                (Some(true), _) => return Ok(Some((entry.clone(), entry.mark.end))),
-                // A mended file begins alike, and was read as far as bytes could be trusted: nobody knows where that was.
-                (Some(false), _) | (None, _) if entry.doubtful => return Ok(Some((entry, 0))),
-                (None, true) => return damage.map_or(Ok(None), Err),
-                _ => {}
-            }
+        let own = candidates.iter().position(is_own).map(|at| (candidates[at].clone(), holds.get(at).copied()));
+        match &own {
+            Some((entry, Some(true))) if entry.mark.end > 0 => return Ok(Some((entry.clone(), entry.mark.end))),
+            // A mended file begins alike, and was read as far as bytes could be trusted: nobody knows where that was.
+            Some((entry, Some(false) | None)) if entry.doubtful => return Ok(Some((entry.clone(), 0))),
+            Some((_, None)) => return damage.map_or(Ok(None), Err),
+            _ => {}
         }
         // The longest that fits is the most particular.
         for (entry, _) in candidates.iter().zip(&holds).rev().filter(|(entry, holds)| **holds && !is_own(entry)) {
             if entry.gone || is_gone(entry)? {
                 return Ok(Some((entry.clone(), entry.mark.end)));
             }
+        }
+        // Nothing of it is known to be taken, so its beginning alone speaks for it: less than any of those above.
+        if let Some((entry, Some(true))) = own {
+            return Ok(Some((entry, 0)));
         }
         match (damage, candidates.get(holds.len())) {
             (Some(damage), Some(entry)) => {
