@@ -24,7 +24,7 @@ use super::{
     paths::{Finder, Found, Kind},
     recognise::Question,
     service_of,
-    source::Source,
+    source::{Source, open_file},
 };
 
 /// How much is read at once.
@@ -161,8 +161,10 @@ impl Reader {
     ) -> Result<bool, FileError> {
         let path_text = real.to_str().ok_or(FileError::NotUtf8)?;
         let list = self.list.clone();
+        let opened = open_file(real)?;
         let question = Question {
             list: &list,
+            file: &opened,
             tenant: &self.options.tenant,
             path: real,
             path_text,
