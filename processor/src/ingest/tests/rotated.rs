@@ -256,3 +256,16 @@ fn asked_for_again_a_file_is_counted_again() {
     world.run();
     assert_eq!(world.counted(), ["2"]);
 }
+
+#[test]
+fn a_file_that_was_read_costs_no_write() {
+    let mut world = World::new();
+    world.write("a.log", "1\n");
+    world.write("b.log.gz", gz(b"2\n"));
+    world.run();
+    let before = fs::read(world.list_folder().join("files.jsonl")).unwrap();
+    let logs = world.path("");
+    let report = world.run_on(&[&logs]);
+    assert!(report.files.iter().all(|file| matches!(file.outcome, Outcome::Unchanged)));
+    assert_eq!(fs::read(world.list_folder().join("files.jsonl")).unwrap(), before);
+}
