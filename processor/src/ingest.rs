@@ -367,3 +367,6 @@ impl<'a, S: Sender> Sends<'a, S> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -53,6 +53,12 @@ impl Input {
         self.offset
     }
 
+    /// Counts what was read so far, and what will be.
+    pub(super) fn count_in(&mut self, progress: Arc<Progress>) {
+        self.progress = Some(progress);
+        self.count((self.offset as usize) + self.end - self.begin);
+    }
+
     /// The next bytes without taking them: at least `wanted` (at most 16), fewer only at the end.
     pub(super) fn peek(&mut self, wanted: usize) -> Result<&[u8], FileError> {
         if self.buffer.is_empty() {

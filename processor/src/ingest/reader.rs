@@ -22,9 +22,9 @@ use super::{
     input::Raw,
     list::{Entry, EntryId, HEAD_BYTES, Mark},
     paths::{Finder, Found, Kind},
-    recognise::Question,
+    recognise::{Next, Question},
     service_of,
-    source::Source,
+    source::{Source, open_file},
 };
 
 /// How much is read at once.
@@ -161,8 +161,10 @@ impl Reader {
     ) -> Result<bool, FileError> {
         let path_text = real.to_str().ok_or(FileError::NotUtf8)?;
         let list = self.list.clone();
+        let opened = open_file(real)?;
         let question = Question {
             list: &list,
+            file: &opened,
             tenant: &self.options.tenant,
             path: real,
             path_text,
@@ -174,25 +176,24 @@ impl Reader {
         let Some(mut known) = question.answer()? else { return Ok(true) };
         *entry = Some(known.entry.id);
         let mut from = known.from;
-        let mut first = [0; 1];
-        let mut pushed: &[u8] = &[];
-        if known.before.last().is_some_and(|last| *last != b'\n') {
-            // The last line lacked its newline when it was taken, and was counted. A newline now only ends it; anything else is a line of its own.
-            match known.source.read(&mut first)? {
-                0 => return Ok(false),
-                _ if first == *b"\n" => {
-                    from += 1;
-                    known.before.push(b'\n');
-                    self.list.advance(known.entry.id, Mark::after(from, &known.before))?;
-                }
-                _ => pushed = &first,
+        let unfinished = known.before.last().is_some_and(|last| *last != b'\n');
+        let mut first = None;
+        match known.next {
+            Next::End => return Ok(false),
+            // The last line lacked its newline when it was taken, and was counted: this only ends it. Anything else is a line of its own.
+            Next::Byte(b'\n') if unfinished => {
+                from += 1;
+                known.before.push(b'\n');
+                self.list.advance(known.entry.id, Mark::after(from, &known.before))?;
             }
+            Next::Byte(byte) => first = Some(byte),
+            Next::Unread => {}
         }
         let identity = Identity::Origin { origin: self.list.origin(&known.entry), from };
         let read_at_ms = known.entry.reading_since_ms.unwrap_or(self.options.now_ms);
         let mut pour = self.plain(file, path, known.source, identity, read_at_ms);
         pour.packer.remember(&known.before);
-        pour.packer.push(pushed);
+        pour.packer.push(first.as_slice());
         pour.entry = Some(known.entry.id);
         pour.alike = self.marks_of(known.alike);
         self.pour(pour).map(|new| new || from > known.from || known.is_new)
@@ -210,7 +211,7 @@ impl Reader {
         let options = &self.options;
         let speaks = Speaks {
             tenant: options.tenant.clone(),
-            service: options.service.clone().or_else(|| service_of(path)),
+            service: options.service.clone().or_else(|| service_of(path).filter(|_| path.as_os_str() != "-")),
             identity,
             read_at_ms,
             definitions: options.definitions,

@@ -1,6 +1,11 @@
 //! A file's bytes after decompression. Tells how it is packed by its first bytes, never by its name.
 
-use std::{fs::File, io::ErrorKind, path::Path, sync::Arc};
+use std::{
+    fs::File,
+    io::{ErrorKind, Seek},
+    path::Path,
+    sync::Arc,
+};
 
 use events::pack::HISTORY_BYTES;
 
@@ -31,10 +36,13 @@ pub(super) struct Source {
 
 impl Source {
     pub(super) fn open(path: &Path, progress: Option<Arc<Progress>>) -> Result<Self, FileError> {
-        let file = File::open(path).map_err(|error| match error.kind() {
-            ErrorKind::NotFound => FileError::NotFound,
-            _ => FileError::Open(error),
-        })?;
+        Self::new(Raw::File(open_file(path)?), progress)
+    }
+
+    /// From the first byte of a file that is open: another may stand at its path by now. One source at a time reads it.
+    pub(super) fn of(file: &File, progress: Option<Arc<Progress>>) -> Result<Self, FileError> {
+        let mut file = file.try_clone().map_err(FileError::Open)?;
+        file.rewind().map_err(|source| FileError::Read { offset: 0, source })?;
         Self::new(Raw::File(file), progress)
     }
 
@@ -51,6 +59,11 @@ impl Source {
             Packing::Plain
         };
         Ok(Self { input, packing, offset: 0, broken: false })
+    }
+
+    /// Counts what was read so far, and what will be.
+    pub(super) fn count_in(&mut self, progress: Arc<Progress>) {
+        self.input.count_in(progress);
     }
 
     /// Offset of the next byte, after decompression.
@@ -103,6 +116,13 @@ impl Source {
         }
         Ok(true)
     }
+}
+
+pub(super) fn open_file(path: &Path) -> Result<File, FileError> {
+    File::open(path).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => FileError::NotFound,
+        _ => FileError::Open(error),
+    })
 }
 
 /// Packed in a way that nobody would want to be counted as lines.
