@@ -120,3 +120,6 @@ pub async fn serve(
         .with_graceful_shutdown(until)
         .await
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,136 @@
+//! One tenant tries to see or change what is another's, by every route.
+
+use axum::{
+    body::Body,
+    http::{Request, StatusCode},
+};
+use events::{
+    event::{Event, Measured},
+    wire::{self, Content},
+};
+use projections::store::Store;
+
+use super::{ACME, OTHER, Server, fake::header, lines};
+use crate::{
+    access::{Access, BadAccess},
+    operator::Operator,
+};
+
+const ALARM: &str = r#"{"AlarmName":"secret alarm","ServiceName":"secret","MetricName":"errors","Statistic":"Sum","Period":60,
+    "EvaluationPeriods":1,"Threshold":1,"ComparisonOperator":"GreaterThanThreshold"}"#;
+
+#[tokio::test]
+async fn a_tenant_sees_nothing_of_another_by_any_route() {
+    let server = Server::with_tokens();
+    server.post_as(ACME, "/ingest?run=r", lines("secret", 50)).await.ok();
+    server.post_as(ACME, "/metrics", r#"{"service":"secret","metric":"m","value":1}"#).await.ok();
+    server.post_as(ACME, "/definitions", ALARM).await.ok();
+    assert!(!server.get_as(ACME, "/metrics").await.ok()["items"].as_array().unwrap().is_empty());
+    assert_eq!(server.get_as(ACME, "/runs/r").await.ok()["folded"], 50);
+    server.get_as(ACME, "/alarms/secret%20alarm").await.ok();
+
+    for path in ["/metrics", "/metrics?service=secret", "/alarms", "/balance", "/health"] {
+        let answer = server.get_as(OTHER, path).await;
+        answer.ok();
+        assert!(!answer.text.contains("secret"), "{path}: {}", answer.text);
+    }
+    assert_eq!(server.get_as(OTHER, "/balance").await.ok()["accepted"], 0);
+    server.get_as(OTHER, "/runs/r").await.refused(404, "unknown_run");
+    server.get_as(OTHER, "/runs/acme%2Fr").await.refused(400, "bad_parameter");
+    server.get_as(OTHER, "/alarms/secret%20alarm").await.refused(404, "unknown_alarm");
+    server.post_as(OTHER, "/verify", "").await.refused(403, "not_yours");
+    let token = server.get_as(ACME, "/metrics?limit=1").await.ok()["nextToken"].as_str().unwrap().to_owned();
+    let stolen = server.get_as(OTHER, &format!("/metrics?limit=1&nextToken={token}")).await;
+    stolen.refused(400, "bad_parameter");
+}
+
+#[tokio::test]
+async fn a_tenant_changes_nothing_of_another_by_any_route() {
+    let server = Server::with_tokens();
+    server.post_as(ACME, "/ingest?run=r", lines("web", 50)).await.ok();
+    server.post_as(ACME, "/definitions", ALARM).await.ok();
+    let before =
+        (server.get_as(ACME, "/metrics").await.json["items"].clone(), server.get_as(ACME, "/alarms").await.json);
+
+    let text = lines("web", 5);
+    let batch = wire::encode(&header("acme", Content::Lines, text.len()), text.as_bytes());
+    server.post_as(OTHER, "/ingest", batch).await.refused(403, "foreign_tenant");
+    let events = wire::encode_events(header("acme", Content::Events, 0), &[Event::Measured(Measured { data: vec![] })]);
+    server.post_as(OTHER, "/ingest", events).await.refused(403, "foreign_tenant");
+    server.post_as(OTHER, "/ingest?run=r&service=web", text).await.ok();
+    server.post_as(OTHER, "/metrics?run=r", r#"{"service":"web","metric":"lines","value":1}"#).await.ok();
+    server.post_as(OTHER, "/definitions", ALARM.replace("GreaterThanThreshold", "LessThanThreshold")).await.ok();
+
+    let after =
+        (server.get_as(ACME, "/metrics").await.json["items"].clone(), server.get_as(ACME, "/alarms").await.json);
+    assert_eq!(before, after);
+    assert_eq!(server.get_as(ACME, "/runs/r").await.ok()["accepted"], 50);
+}
+
+#[tokio::test]
+async fn without_a_good_token_there_is_no_answer() {
+    let server = Server::with_tokens();
+    server.post_as(ACME, "/ingest", lines("web", 5)).await.ok();
+    let puts = server.fake.puts().len();
+    let longer = format!("{ACME}x");
+    for authorization in
+        ["", "Bearer", "Bearer ", "Bearer x", &format!("Basic {ACME}"), &ACME[1..], &format!("Bearer {longer}")]
+    {
+        for (method, path) in [
+            ("GET", "/metrics"),
+            ("POST", "/metrics"),
+            ("POST", "/ingest"),
+            ("GET", "/runs/r"),
+            ("GET", "/balance"),
+            ("POST", "/verify"),
+            ("GET", "/alarms"),
+            ("GET", "/alarms/a"),
+            ("POST", "/definitions"),
+            ("GET", "/nothing"),
+        ] {
+            let request = Request::builder().method(method).uri(path).header("authorization", authorization);
+            let answer = server.send(request.body(Body::from("a line\n")).unwrap()).await;
+            answer.refused(401, "unauthorized");
+            assert_eq!(answer.headers["www-authenticate"], "Bearer");
+        }
+    }
+    assert_eq!(server.fake.puts().len(), puts);
+    let health = server.get("/health").await;
+    assert_eq!(health.ok()["checks"][0]["detail"], "", "details are for those who show a token");
+    assert_eq!(server.get_as(ACME, "/health").await.ok()["checks"][0]["detail"], "on disk");
+    assert_eq!(server.get("/").await.status, StatusCode::OK);
+    server.post_as("local-0123456789abcdef", "/verify", "").await.ok();
+}
+
+#[test]
+fn tokens_that_could_be_guessed_or_confused_are_refused() {
+    let of = |pairs: &[(&str, &str)]| {
+        Access::tokens(pairs.iter().map(|(tenant, token)| ((*tenant).to_owned(), (*token).to_owned())).collect())
+    };
+    assert_eq!(of(&[]).unwrap_err(), BadAccess::Empty);
+    assert_eq!(of(&[("a", "short")]).unwrap_err(), BadAccess::Token("a".into()));
+    assert_eq!(of(&[("a", "0123456789 abcdef")]).unwrap_err(), BadAccess::Token("a".into()));
+    assert_eq!(of(&[("a", ACME), ("b", ACME)]).unwrap_err(), BadAccess::Shared("a".into(), "b".into()));
+    assert!(matches!(of(&[("a/b", ACME)]).unwrap_err(), BadAccess::Tenant(_)));
+    let access = of(&[("a", ACME), ("a", OTHER), ("b", "third-0123456789")]).unwrap();
+    assert!(!format!("{access:?}").contains("0123"), "a token is never printed");
+    for (token, tenant) in [(ACME, "a"), (OTHER, "a"), ("third-0123456789", "b")] {
+        assert_eq!(access.tenant(Some(format!("bearer {token}").as_bytes())).as_deref(), Some(tenant));
+    }
+}
+
+#[tokio::test]
+async fn tenants_share_a_store_in_these_tests() {
+    // Else the tests above would show nothing.
+    let server = Server::with_tokens();
+    server.post_as(ACME, "/ingest", lines("web", 5)).await.ok();
+    server.post_as(OTHER, "/ingest", lines("web", 5)).await.ok();
+    let span = projections::store::Span::All {
+        tenant: None,
+        generation: server.fake.generation(),
+        kind: projections::store::Kind::Window,
+    };
+    let rows = server.fake.store().scan(&span, None, std::num::NonZeroUsize::new(9).unwrap()).await.unwrap().rows;
+    let tenants: Vec<_> = rows.iter().map(|row| row.key.subject.tenant.as_str()).collect();
+    assert_eq!(tenants, ["acme", "other"]);
+}

@@ -1,0 +1,103 @@
+//! What browsers, load balancers and people who mistype see.
+
+use axum::{body::Body, http::Request};
+
+use super::{ACME, Server};
+use crate::operator::Check;
+
+#[tokio::test]
+async fn where_nothing_is_it_is_said_what_there_is() {
+    let server = Server::open();
+    let answer = server.get("/metric").await;
+    let message = answer.refused(404, "not_found");
+    assert!(message.starts_with("nothing is at GET /metric; there is GET /"), "{message}");
+    for (method, path, allowed) in [
+        ("PUT", "/metrics", "GET, POST"),
+        ("GET", "/ingest", "POST"),
+        ("DELETE", "/alarms/a", "GET"),
+        ("POST", "/", "GET"),
+        ("POST", "/runs/r", "GET"),
+    ] {
+        let answer = server.send(Request::builder().method(method).uri(path).body(Body::empty()).unwrap()).await;
+        let message = answer.refused(405, "method_not_allowed");
+        assert_eq!(message, format!("{method} is not allowed at {path}; allowed: {allowed}"));
+        assert_eq!(answer.headers["allow"], allowed);
+    }
+}
+
+#[tokio::test]
+async fn health_says_what_was_checked_and_how_far_behind() {
+    let server = Server::open();
+    let well = server.get("/health").await;
+    assert_eq!((well.status.as_u16(), &well.json["ok"], &well.json["behindMs"]), (200, &true.into(), &7.into()));
+    let ill = Check { name: "consumer".into(), ok: false, detail: "it stopped".into() };
+    server.fake.checks.lock().unwrap().push(ill);
+    let answer = server.get("/health").await;
+    assert_eq!((answer.status.as_u16(), &answer.json["ok"]), (503, &false.into()));
+    assert_eq!(answer.json["checks"][1]["detail"], "it stopped");
+}
+
+#[tokio::test]
+async fn the_page_names_every_route_and_asks_nobody_else() {
+    let server = Server::open();
+    let page = server.get("/").await;
+    assert_eq!(page.headers["content-type"], "text/html; charset=utf-8");
+    for route in ["/metrics", "/ingest", "/runs/", "/balance", "/health", "/alarms", "/definitions", "/verify"] {
+        assert!(page.text.contains(route), "{route}");
+    }
+    let foreign = page.text.matches("//").count();
+    let known = page.text.matches("http://www.w3.org/2000/svg").count() + page.text.matches("// ").count();
+    assert_eq!(foreign, known, "no address but the namespace of SVG, which nobody fetches");
+    assert!(page.text.lines().count() < 200);
+}
+
+fn from(origin: &str, host: &str) -> Request<Body> {
+    let request = Request::post("/ingest").header("host", host);
+    let request = if origin.is_empty() { request } else { request.header("origin", origin) };
+    request.body(Body::from("a line\n")).unwrap()
+}
+
+#[tokio::test]
+async fn a_page_of_another_site_gets_nothing_from_a_machine_s_own_server() {
+    let server = Server::open();
+    for (origin, host) in [
+        ("https://evil.example", "127.0.0.1:7777"),
+        ("null", "127.0.0.1:7777"),
+        ("http://localhost.evil.example", "localhost:7777"),
+        ("http://127.0.0.1.evil.example", "localhost:7777"),
+        ("", "evil.example:7777"),
+        ("", "localhost.evil.example"),
+    ] {
+        let answer = server.send(from(origin, host)).await;
+        answer.refused(403, "foreign_site");
+        assert!(!answer.headers.contains_key("access-control-allow-origin"), "{origin}");
+    }
+    assert_eq!(server.fake.puts().len(), 0);
+    for (origin, host) in [
+        ("http://localhost:3000", "localhost:7777"),
+        ("http://127.0.0.1:7777", "127.0.0.1:7777"),
+        ("http://[::1]:7777", "[::1]:7777"),
+        ("", "[::1]"),
+        ("", "192.168.1.7:7777"),
+    ] {
+        let answer = server.send(from(origin, host)).await;
+        answer.ok();
+        let shared = answer.headers.get("access-control-allow-origin").map(|value| value.to_str().unwrap());
+        assert_eq!(shared.unwrap_or_default(), origin);
+    }
+}
+
+#[tokio::test]
+async fn a_page_with_a_token_may_ask_from_anywhere() {
+    let server = Server::with_tokens();
+    let preflight =
+        Request::options("/metrics").header("origin", "https://grafana.example").body(Body::empty()).unwrap();
+    let answer = server.send(preflight).await;
+    assert_eq!(answer.status.as_u16(), 204);
+    assert_eq!(answer.headers["access-control-allow-origin"], "*");
+    assert_eq!(answer.headers["access-control-allow-methods"], "GET, POST, OPTIONS");
+    assert_eq!(answer.headers["access-control-allow-headers"], "authorization, content-type");
+    let request = Request::get("/metrics").header("origin", "https://grafana.example");
+    let request = request.header("authorization", format!("Bearer {ACME}")).body(Body::empty()).unwrap();
+    assert_eq!(server.send(request).await.headers["access-control-allow-origin"], "*");
+}
