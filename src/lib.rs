@@ -1,1 +1,353 @@
-//! The whole system in one process.
+//! The whole system in one process: the embedded stream, a worker for each shard, the store, the ticker. Wires parts; decides nothing.
+//!
+//! A data folder holds:
+//!
+//! | name | what |
+//! | --- | --- |
+//! | `lock` | held by the one process that has the folder open |
+//! | `address` | how other commands reach that process, while it serves |
+//! | `stream/` | the embedded stream |
+//! | `rows.redb` | rows and resume points |
+//! | `readers/` | which files were read, and how far |
+
+mod operator;
+
+use std::{
+    fs::{File, OpenOptions, TryLockError},
+    io,
+    num::NonZeroU16,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread::JoinHandle,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use events::{
+    embedded::{self as stream, disk::RealDisk},
+    event::{Event, TimeReset},
+    identity::Producer,
+    position::{HashRange, SequenceNumber, ShardId},
+    stream::{AppendError, Appended, Put, ReadOnly, Stream},
+};
+use processor::{
+    consume::{ConsumeError, Live, Worker, append_all, system_event},
+    ledger::Ledger,
+    tick,
+    verify::{self, Report, VerifyError},
+};
+use projections::{
+    embedded as rows,
+    fold::Place,
+    store::{Generation, Store},
+};
+
+/// The stream of a data folder.
+pub type LocalStream = stream::Embedded<RealDisk>;
+/// The store of a data folder.
+pub type LocalStore = rows::Embedded;
+
+/// Between two ticks.
+const TICK_SECS: u64 = 60;
+/// A tick comes so long after a full minute, so that the shards' stamps of one tick fall into one minute.
+const TICK_AFTER: Duration = Duration::from_secs(1);
+/// How long a worker that has nothing to commit waits for a record.
+const IDLE_WAIT: Duration = Duration::from_millis(250);
+/// How long it waits while a commit is outstanding.
+const BUSY_WAIT: Duration = Duration::from_millis(20);
+
+/// A data folder could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it open.
+    #[error("the data folder {0} is in use by another weir process")]
+    InUse(PathBuf),
+    /// The folder cannot be made or locked.
+    #[error("the data folder {folder} cannot be used: {source}")]
+    Folder {
+        /// The folder.
+        folder: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The stream.
+    #[error(transparent)]
+    Stream(#[from] stream::OpenError),
+    /// The rows.
+    #[error(transparent)]
+    Rows(#[from] rows::OpenError),
+    /// A worker.
+    #[error(transparent)]
+    Worker(#[from] Box<ConsumeError>),
+    /// That time went back could not be written down.
+    #[error("the confirmed clock could not be written to the stream: {0}; start again with --confirm-clock")]
+    TimeReset(String),
+    /// The shards could not be listed.
+    #[error(transparent)]
+    Shards(#[from] events::stream::ReadError),
+}
+
+/// How a data folder is opened.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Shards of a new folder; `None`: one for each core, at most eight. An existing folder keeps its own.
+    pub shards: Option<NonZeroU16>,
+    /// A person says that the host's clock is right although it is behind the newest stamp.
+    pub confirm_clock: bool,
+}
+
+/// See the module. Dropping it without `close` is a crash, from which the next opening recovers.
+pub struct System {
+    folder: PathBuf,
+    stream: Arc<LocalStream>,
+    store: Arc<LocalStore>,
+    ledger: Arc<Ledger>,
+    places: Vec<Place>,
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+    behind_ms: Arc<Vec<AtomicU64>>,
+    producer_id: String,
+    counter: AtomicU64,
+    revision: Mutex<SequenceNumber>,
+    _lock: File,
+}
+
+/// Unix milliseconds by the host's clock.
+pub fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Takes the folder for this process.
+fn lock(folder: &Path) -> Result<File, OpenError> {
+    let failed = |source| OpenError::Folder { folder: folder.to_owned(), source };
+    std::fs::create_dir_all(folder).map_err(failed)?;
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(folder.join("lock")).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(OpenError::InUse(folder.to_owned())),
+        Err(TryLockError::Error(source)) => Err(failed(source)),
+    }
+}
+
+/// A person has confirmed that time went back: every shard hears of it, once, before anything else is stamped anew.
+async fn confirm_time(stream: &LocalStream, ring: &[(ShardId, HashRange)]) -> Result<(), OpenError> {
+    let Some(reset) = stream.time_reset() else { return Ok(()) };
+    let event = Event::TimeReset(TimeReset { was_ms: reset.from_ms });
+    let puts = ring.iter().map(|(_, range)| system_event(range.from, event.clone())).collect();
+    append_all(stream, puts).await.map_err(OpenError::TimeReset)?;
+    stream.time_reset_appended().map_err(|error| OpenError::TimeReset(error.to_string()))
+}
+
+impl System {
+    /// Opens a data folder, and starts its workers and its ticker.
+    pub async fn open(folder: &Path, options: Options) -> Result<Self, OpenError> {
+        let held = lock(folder)?;
+        let failed = |source| OpenError::Folder { folder: folder.to_owned(), source };
+        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(8)) as u16;
+        let settings = stream::Options {
+            shards: options.shards.or(NonZeroU16::new(cores)).unwrap_or(NonZeroU16::MIN),
+            confirm_clock: options.confirm_clock,
+            ..stream::Options::default()
+        };
+        let disk = RealDisk::in_folder(folder.join("stream")).map_err(failed)?;
+        let stream = Arc::new(LocalStream::open(disk, now_ms, settings)?);
+        let store = Arc::new(LocalStore::open(&folder.join("rows.redb"))?);
+        let shards = stream.shards().await?;
+        let ring: Vec<_> = shards.iter().map(|shard| (shard.id.clone(), shard.range)).collect();
+        let places: Vec<Place> = shards
+            .iter()
+            .map(|shard| Place { generation: Generation::default(), shard: shard.id.clone(), ring: ring.clone() })
+            .collect();
+        let opened_at = now_ms();
+        confirm_time(&stream, &ring).await?;
+        let mut system = Self {
+            folder: folder.to_owned(),
+            stream,
+            store,
+            ledger: Arc::default(),
+            behind_ms: Arc::new(places.iter().map(|_| AtomicU64::new(0)).collect()),
+            places,
+            stop: Arc::default(),
+            threads: vec![],
+            // Unique for this opening: the folder has one process, and its clock does not stand before the last opening's stamps.
+            producer_id: format!("api-{opened_at}-{}", std::process::id()),
+            counter: AtomicU64::new(0),
+            revision: Mutex::default(),
+            _lock: held,
+        };
+        system.start().await?;
+        Ok(system)
+    }
+
+    async fn start(&mut self) -> Result<(), OpenError> {
+        for (number, place) in self.places.clone().into_iter().enumerate() {
+            let sink = Live(self.stream.clone());
+            let worker = Worker::open(ReadOnly::new(self.stream.clone()), self.store.clone(), sink, place.clone())
+                .await
+                .map_err(Box::new)?;
+            self.ledger.committed(&place.shard, worker.committed());
+            let (ledger, stop, behind) = (self.ledger.clone(), self.stop.clone(), self.behind_ms.clone());
+            self.threads.push(spawn(format!("worker-{number}"), async move {
+                if let Err(error) = consume(worker, &place, &ledger, &stop, &behind[number]).await {
+                    ledger.stopped(&error.to_string());
+                }
+            }));
+        }
+        let (stream, store, stop) = (self.stream.clone(), self.store.clone(), self.stop.clone());
+        self.threads.push(spawn("ticker".into(), async move { tick_on(&*stream, &*store, &stop).await }));
+        Ok(())
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The store.
+    pub fn store(&self) -> &LocalStore {
+        &self.store
+    }
+
+    /// The ledger.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// How far behind its newest record each shard is, in milliseconds.
+    pub fn behind_ms(&self) -> Vec<u64> {
+        self.behind_ms.iter().map(|behind| behind.load(Ordering::Relaxed)).collect()
+    }
+
+    /// The generation that readers see.
+    pub fn generation(&self) -> Generation {
+        Generation::default()
+    }
+
+    /// An identity for batches that come from nowhere, handed out once: each call gives another counter.
+    pub fn producer(&self) -> Producer {
+        let counter = self.counter.fetch_add(1, Ordering::Relaxed) + 1;
+        Producer { id: self.producer_id.clone(), epoch: 1, counter }
+    }
+
+    /// How many shards the stream has.
+    pub async fn shards(&self) -> Result<usize, events::stream::ReadError> {
+        self.stream.shards().await.map(|shards| shards.len())
+    }
+
+    /// The highest revision of definitions that could be read when this process last ticked.
+    pub fn revision(&self) -> SequenceNumber {
+        *self.revision.lock().expect("no code panics while it holds the revision")
+    }
+
+    /// Appends one record; returns once it is durable.
+    pub async fn append(&self, put: Put) -> Result<Appended, AppendError> {
+        let answers = self.stream.append(vec![put]).await?;
+        match answers.into_iter().next() {
+            Some(Ok(appended)) => Ok(appended),
+            Some(Err(refused)) => Err(AppendError::NotAppended(refused.to_string())),
+            None => Err(AppendError::Unknown("the stream gave no answer".into())),
+        }
+    }
+
+    /// Ticks now, so that definitions come into force without waiting for the minute.
+    pub async fn tick(&self) -> Result<(), tick::TickError> {
+        let revision = tick::tick(&*self.stream, &*self.store, self.generation()).await?;
+        *self.revision.lock().expect("no code panics while it holds the revision") = revision;
+        Ok(())
+    }
+
+    /// Folds the stream again beside the rows, in a scratch file of the folder, and compares.
+    pub async fn verify(&self, progress: impl Fn(u64)) -> Result<Report, VerifyError> {
+        let scratch = self.folder.join(format!("verify-{}.redb", now_ms()));
+        let opened = LocalStore::open(&scratch).map_err(|error| {
+            VerifyError::Read(projections::store::ReadError::Unavailable(format!("no room to replay into: {error}")))
+        });
+        let answer = match opened {
+            Ok(rows) => {
+                let stream = ReadOnly::new(self.stream.clone());
+                verify::verify(stream, &*self.store, Arc::new(rows), self.places.clone(), progress).await
+            }
+            Err(error) => Err(error),
+        };
+        // A scratch file that stays behind costs room only, and the answer matters more.
+        let _ = std::fs::remove_file(&scratch);
+        answer
+    }
+
+    /// Why the system cannot go on, if it cannot: the stream has ended (a sync failed), or a worker has stopped. The process is to end then, and
+    /// the next start recovers.
+    pub fn why_stopped(&self) -> Option<String> {
+        self.stream.ended().or_else(|| self.ledger.why_stopped())
+    }
+
+    /// Folds and commits what was appended, and stops.
+    pub fn close(mut self) -> Option<String> {
+        self.stop.store(true, Ordering::SeqCst);
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+        let why = self.why_stopped();
+        self.stream.close();
+        why
+    }
+}
+
+impl Drop for System {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+    }
+}
+
+/// A thread with a runtime of its own: a fold is never in the way of a request.
+fn spawn(name: String, work: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    let runtime = runtime.expect("a runtime without I/O needs nothing that could be missing");
+    let thread = std::thread::Builder::new().name(name).spawn(move || runtime.block_on(work));
+    thread.expect("the process may start the few threads that it needs")
+}
+
+/// Steps and commits until it is stopped and has caught up.
+async fn consume<S: Stream, T: Store>(
+    mut worker: Worker<S, T, Live<S>>,
+    place: &Place,
+    ledger: &Ledger,
+    stop: &AtomicBool,
+    behind_ms: &AtomicU64,
+) -> Result<(), ConsumeError> {
+    loop {
+        let stopping = stop.load(Ordering::SeqCst);
+        let awaited = ledger.is_awaited(&place.shard);
+        let wait = match worker.is_waiting() {
+            _ if stopping => Duration::ZERO,
+            true if awaited => Duration::ZERO,
+            true => BUSY_WAIT,
+            false => IDLE_WAIT,
+        };
+        let step = worker.step(wait).await?;
+        behind_ms.store(step.behind_ms, Ordering::Relaxed);
+        ledger.folded(&place.shard, step.folded);
+        if worker.is_due(step.caught_up, awaited) || (stopping && step.caught_up) {
+            ledger.committed(&place.shard, worker.commit().await?);
+        }
+        if stopping && step.caught_up {
+            return Ok(());
+        }
+    }
+}
+
+/// Ticks at once, and then after each full minute.
+async fn tick_on<S: Stream, T: Store>(stream: &S, store: &T, stop: &AtomicBool) {
+    let mut due = 0;
+    while !stop.load(Ordering::SeqCst) {
+        let now = u64::try_from(now_ms()).unwrap_or(0) / 1000;
+        if now >= due {
+            // A tick that fails is made up for by the next: the fold walks the minutes between.
+            let _ = tick::tick(stream, store, Generation::default()).await;
+            due = (now / TICK_SECS + 1) * TICK_SECS + TICK_AFTER.as_secs();
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}

@@ -1,2 +1,26 @@
-//! The command line.
-fn main() {}
+//! The command line: says what to do, prints what came of it, and exits 0 (fine), 1 (the answer is no) or 2 (could not be done).
+
+mod cli;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let args = cli::Args::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("weir: the process could not start its threads: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    match runtime.block_on(cli::run(args)) {
+        Ok(cli::Answer::Yes) => ExitCode::SUCCESS,
+        Ok(cli::Answer::No) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("weir: {error}");
+            ExitCode::from(2)
+        }
+    }
+}

@@ -12,28 +12,34 @@
 
 mod committer;
 pub mod disk;
+mod error;
 mod frame;
 mod metadata;
 mod reader;
 mod recover;
+mod sabotage;
 mod segment;
 mod shard_log;
+mod spare;
 mod tail;
 #[cfg(test)]
 mod tests;
 mod time;
 
 use std::{
-    io,
+    fmt, io,
     num::NonZeroU16,
     sync::{Arc, Mutex, PoisonError},
     thread::JoinHandle,
 };
 
 use disk::Disk;
+pub use error::{OpenError, TrimError};
 use metadata::{Confirmed, Metadata, Unreadable};
 use recover::Expected;
-use segment::{Before, Header};
+pub use sabotage::Sabotage;
+pub(crate) use sabotage::Switches;
+use segment::{Before, Header, Room};
 use shard_log::{Failure, ShardLog};
 use time::Time;
 
@@ -44,6 +50,9 @@ use crate::{
 
 /// Longest a host clock may lag behind the newest stamp before a person is asked.
 pub const CLOCK_BEHIND_MS_MAX: i64 = 60_000;
+
+/// Smallest segment: its header, and as much again.
+pub const SEGMENT_BYTES_MIN: u64 = 2 * segment::HEADER_BYTES;
 
 const LOCK_PATH: &str = "lock";
 
@@ -74,7 +83,7 @@ pub enum Commit {
 pub struct Options {
     /// How many shards a new stream gets; an existing one keeps its own.
     pub shards: NonZeroU16,
-    /// Room taken for one segment. Retention removes whole segments.
+    /// Room taken for one segment; less than `SEGMENT_BYTES_MIN` counts as that. Retention removes whole segments.
     pub segment_bytes: u64,
     /// Who writes and syncs.
     pub commit: Commit,
@@ -83,6 +92,15 @@ pub struct Options {
     /// Which law is broken on purpose.
     #[cfg(any(test, feature = "law"))]
     pub sabotage: Option<Sabotage>,
+}
+
+impl Options {
+    fn switches(&self) -> Switches {
+        #[cfg(any(test, feature = "law"))]
+        return Switches::of(self.sabotage);
+        #[cfg(not(any(test, feature = "law")))]
+        Switches::of(None)
+    }
 }
 
 impl Default for Options {
@@ -98,113 +116,6 @@ impl Default for Options {
     }
 }
 
-/// Laws that test builds can break, to show that the tests find it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sabotage {
-    /// Readers see a record before its sync.
-    PublishedBeforeSync,
-    /// A new segment's name is not synced.
-    FolderNotSynced,
-    /// A frame's checksum does not know its place.
-    UnseededChecksum,
-    /// An opening keeps the epoch of the one before.
-    EpochKept,
-    /// What stands behind the end, after a crash or a failed write, is not cleared.
-    StaleTailKept,
-    /// What an opening finds is read without being made durable.
-    TailNotSyncedAtOpen,
-}
-
-/// The sabotage in force: none in a build for users.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Switches(Option<Sabotage>);
-
-impl Switches {
-    fn breaks(self, sabotage: Sabotage) -> bool {
-        self.0 == Some(sabotage)
-    }
-}
-
-impl Options {
-    fn switches(&self) -> Switches {
-        #[cfg(any(test, feature = "law"))]
-        return Switches(self.sabotage);
-        #[cfg(not(any(test, feature = "law")))]
-        Switches(None)
-    }
-}
-
-/// The stream cannot be opened. Nothing was appended; what was there is still there.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// Another process has it.
-    #[error("{folder} is in use by another process: stop that one, go through it, or choose another folder")]
-    InUse {
-        /// The folder.
-        folder: String,
-    },
-    /// What is stored is not what was written.
-    #[error("{file} is damaged at byte {offset}: {what}; {next_step}")]
-    Damaged {
-        /// The file.
-        file: String,
-        /// Where in it.
-        offset: u64,
-        /// What is wrong.
-        what: String,
-        /// What a person can do.
-        next_step: String,
-    },
-    /// A newer program wrote it.
-    #[error("{file} has format version {version}, this program knows 1: use the newer program")]
-    Version {
-        /// The file.
-        file: String,
-        /// Its version.
-        version: u32,
-    },
-    /// The host's clock went back, or the stamps were written by one that was ahead.
-    #[error(
-        "the host's clock says {} but the newest record was stamped {}: set the clock, or confirm that it is right",
-        time::rfc3339(*clock_ms), time::rfc3339(*newest_ms)
-    )]
-    ClockBehind {
-        /// What the clock says, Unix milliseconds.
-        clock_ms: i64,
-        /// The newest stamp, Unix milliseconds.
-        newest_ms: i64,
-    },
-    /// A file could not be read or written.
-    #[error("{file} could not be {what}")]
-    Io {
-        /// What was tried.
-        what: &'static str,
-        /// The file or folder.
-        file: String,
-        /// Why.
-        source: io::Error,
-    },
-}
-
-/// Segments could not be removed; those that were stay removed.
-#[derive(Debug, thiserror::Error)]
-pub enum TrimError {
-    /// There is no such shard.
-    #[error("the stream has no shard {0}")]
-    NoSuchShard(ShardId),
-    /// The stream has ended.
-    #[error("the stream has ended: {0}")]
-    Ended(String),
-    /// A file could not be removed.
-    #[error("{file} could not be removed")]
-    Io {
-        /// The file.
-        file: String,
-        /// Why.
-        source: io::Error,
-    },
-}
-
 /// A person confirmed that the clock is right although it is behind: the caller is to append the event that says so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TimeReset {
@@ -215,8 +126,13 @@ pub struct TimeReset {
 }
 
 /// The stream on a disk. Clones are handles of the same stream; the last one that goes closes it.
-#[derive(Debug)]
 pub struct Embedded<D: Disk>(Arc<Opened<D>>);
+
+impl<D: Disk> fmt::Debug for Embedded<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Embedded").field(&self.0.disk.describe("")).finish()
+    }
+}
 
 impl<D: Disk> Clone for Embedded<D> {
     fn clone(&self) -> Self {
@@ -236,7 +152,8 @@ struct Opened<D: Disk> {
 
 impl<D: Disk> Embedded<D> {
     /// Opens the stream, or makes it if the folder has none. Takes as long as it takes to read the last segment of each shard.
-    pub fn open(disk: D, clock: impl Clock, options: Options) -> Result<Self, OpenError> {
+    pub fn open(disk: D, clock: impl Clock, mut options: Options) -> Result<Self, OpenError> {
+        options.segment_bytes = options.segment_bytes.max(SEGMENT_BYTES_MIN);
         let failed = |what, path: &str| {
             let file = disk.describe(path);
             move |source| OpenError::Io { what, file, source }
@@ -301,6 +218,11 @@ impl<D: Disk> Embedded<D> {
         Ok(self.shard(shard)?.tip())
     }
 
+    /// Why every call fails from now on, if so: the process is to end, unless it closed the stream itself.
+    pub fn ended(&self) -> Option<String> {
+        self.0.shards.iter().find_map(|shard| shard.view().ended.clone())
+    }
+
     /// Removes the oldest segments of a shard whose records all arrived before `older_than_ms` and stand before `keep_from`; returns how many.
     /// The segment that is being written stays.
     pub fn trim(&self, shard: &ShardId, older_than_ms: i64, keep_from: SequenceNumber) -> Result<usize, TrimError> {
@@ -351,6 +273,9 @@ impl<D: Disk> Opened<D> {
         for thread in self.threads.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
             // One that panicked has said so, and has ended its shard.
             let _ = thread.join();
+        }
+        for shard in &self.shards {
+            shard.spare.stop();
         }
         for shard in &self.shards {
             shard.end("it was closed");
@@ -463,7 +388,7 @@ fn make_shard<D: Disk>(disk: &D, metadata: &Metadata, number: u64, options: &Opt
     let header = Header { log_id: metadata.log_id, shard: number, first: 0, epoch: 1, before: Before::NOTHING };
     let unseeded = options.switches().breaks(Sabotage::UnseededChecksum);
     let place = frame::Place { log_id: metadata.log_id, shard: number, segment: 0, unseeded };
-    segment::create(disk, &shard, header, place, options.segment_bytes, true).map(|_| ())
+    segment::create(disk, &shard, header, place, Room::Bytes(options.segment_bytes), true).map(|_| ())
 }
 
 /// The newest stamp that the clock must not lag behind: those of before a confirmed setback do not count.

@@ -2,12 +2,11 @@
 //!
 //! Invariants:
 //! - The batches' extents follow each other without gap or overlap and cover every byte pushed.
-//! - At most `WINDOW_BYTES_MIN + target` bytes are held, however long a line is.
-
-use std::collections::VecDeque;
+//! - At most `2 * (WINDOW_BYTES_MIN + target)` bytes are held, however long a line is.
+//! - The last `HISTORY_BYTES` before the next batch stay readable: a reader keeps their hash to know the place again.
 
 use bytes::Bytes;
-use memchr::memchr;
+use memchr::{memchr, memchr_iter, memrchr};
 
 use crate::{
     cut::{Cut, LINE_KEPT_BYTES, WINDOW_BYTES_MIN, next_cut},
@@ -15,6 +14,9 @@ use crate::{
     position::SequenceNumber,
     wire::{self, Codec, Content, Edit, Extent, Header, Removed},
 };
+
+/// How much of what was packed stays readable.
+pub const HISTORY_BYTES: usize = 1 << 10;
 
 /// Who speaks in a packer's batches.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +56,8 @@ pub struct Packed {
     pub data: Bytes,
     /// Bytes of the source that it covers, after what was covered before.
     pub covers: u64,
+    /// Physical lines in it; the last may lack its newline.
+    pub lines: u64,
 }
 
 /// See the module.
@@ -64,10 +68,11 @@ pub struct Packer {
     target: usize,
     /// Offset in the origin of `window[begin]`.
     offset: u64,
+    /// `..begin` was packed, `begin..end` was not, the rest is free.
     window: Vec<u8>,
     begin: usize,
+    end: usize,
     too_long: Option<TooLong>,
-    ready: VecDeque<Packed>,
 }
 
 /// A line that is being passed over: its head, and how much of it was not kept.
@@ -84,41 +89,85 @@ impl Packer {
             Identity::Origin { from, .. } => *from,
             Identity::Producer(_) => 0,
         };
-        Self { source, codec, target, offset, window: Vec::new(), begin: 0, too_long: None, ready: VecDeque::new() }
+        Self { source, codec, target, offset, window: Vec::new(), begin: 0, end: 0, too_long: None }
+    }
+
+    /// Tells what stands before the first byte that will be pushed. Packs none of it.
+    pub fn remember(&mut self, before: &[u8]) {
+        debug_assert!(self.end == self.begin, "what stands before is told before anything is pushed");
+        self.push(before);
+        self.begin = self.end;
     }
 
     /// How many bytes to push before asking for batches: fewer work too, and cost more.
     pub fn appetite(&self) -> usize {
-        (self.target + WINDOW_BYTES_MIN).saturating_sub(self.window.len() - self.begin).max(4 << 10)
+        (self.target + WINDOW_BYTES_MIN).saturating_sub(self.end - self.begin).max(4 << 10)
     }
 
     /// Takes more bytes of the source.
     pub fn push(&mut self, bytes: &[u8]) {
-        if self.begin > 0 && self.window.len() + bytes.len() > self.window.capacity() {
-            self.window.drain(..self.begin);
-            self.begin = 0;
+        self.space(bytes.len())[..bytes.len()].copy_from_slice(bytes);
+        self.filled(bytes.len());
+    }
+
+    /// Room for at least `wanted` bytes of the source, to be read into where they will be packed; `filled` says how many were.
+    pub fn space(&mut self, wanted: usize) -> &mut [u8] {
+        if self.window.len() - self.end < wanted {
+            let past = self.begin.saturating_sub(HISTORY_BYTES);
+            if past > 0 {
+                self.window.copy_within(past..self.end, 0);
+                self.begin -= past;
+                self.end -= past;
+            }
+            let needed = self.end + wanted;
+            if self.window.len() < needed {
+                // Twice, so that what is held moves once in a few batches.
+                self.window.resize(needed.max(2 * self.window.len()), 0);
+            }
         }
-        self.window.extend_from_slice(bytes);
+        &mut self.window[self.end..]
+    }
+
+    /// Takes the first so many bytes of `space`.
+    pub fn filled(&mut self, count: usize) {
+        self.end += count;
+        assert!(self.end <= self.window.len(), "more was filled than there is space");
+    }
+
+    /// The last bytes before the next batch, at most `HISTORY_BYTES` are sure.
+    pub fn history(&self) -> &[u8] {
+        &self.window[self.begin.saturating_sub(HISTORY_BYTES)..self.begin]
+    }
+
+    /// The last bytes that were pushed, packed or not: all of the last push, and at least `HISTORY_BYTES` before it.
+    pub fn pushed(&self) -> &[u8] {
+        &self.window[..self.end]
+    }
+
+    /// Offset in the origin of the next batch.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// The source broke off: forgets the last line unless it has its newline. What stays may be packed to its end.
+    pub fn forget_unfinished(&mut self) {
+        self.too_long = None;
+        self.end = self.begin + memrchr(b'\n', &self.window[self.begin..self.end]).map_or(0, |at| at + 1);
     }
 
     /// The next batch, if the bytes so far hold one. `at_end`: no more will be pushed; `None` then means that all is packed.
     pub fn next(&mut self, at_end: bool) -> Option<Packed> {
         loop {
-            if let Some(packed) = self.ready.pop_front() {
-                return Some(packed);
-            }
             if self.too_long.is_some() {
-                if !self.pass_over(at_end) {
-                    return None;
-                }
-                continue;
+                return self.pass_over(at_end);
             }
-            match next_cut(&self.window[self.begin..], self.offset, at_end, self.target) {
+            match next_cut(&self.window[self.begin..self.end], self.offset, at_end, self.target) {
                 Cut::Batch(len) => {
                     let window = std::mem::take(&mut self.window);
-                    self.pack(&window[self.begin..self.begin + len], vec![], len as u64);
+                    let packed = self.pack(&window[self.begin..self.begin + len], vec![], len as u64);
                     self.window = window;
                     self.begin += len;
+                    return Some(packed);
                 }
                 Cut::TooLong => self.too_long = Some(TooLong { kept: Vec::new(), removed: 0 }),
                 Cut::NeedMore => return None,
@@ -126,10 +175,10 @@ impl Packer {
         }
     }
 
-    /// Consumes the window up to the long line's end; true once the line is packed.
-    fn pass_over(&mut self, at_end: bool) -> bool {
-        let Some(line) = &mut self.too_long else { return true };
-        let rest = &self.window[self.begin..];
+    /// Consumes the window up to the long line's end; packs the line once that is found.
+    fn pass_over(&mut self, at_end: bool) -> Option<Packed> {
+        let line = self.too_long.as_mut()?;
+        let rest = &self.window[self.begin..self.end];
         let newline = memchr(b'\n', rest);
         let of_line = &rest[..newline.unwrap_or(rest.len())];
         let keep = of_line.len().min(LINE_KEPT_BYTES - line.kept.len());
@@ -137,22 +186,19 @@ impl Packer {
         line.removed += (of_line.len() - keep) as u64;
         self.begin += of_line.len();
         if newline.is_none() && !at_end {
-            self.window.clear();
-            self.begin = 0;
-            return false;
+            return None;
         }
-        let Some(TooLong { mut kept, removed }) = self.too_long.take() else { return true };
+        let TooLong { mut kept, removed } = self.too_long.take()?;
         let edit = Edit { body_offset: kept.len() as u32, removed_bytes: removed, reason: Removed::TooLong };
         if newline.is_some() {
             self.begin += 1;
             kept.push(b'\n');
         }
         let covers = kept.len() as u64 + removed;
-        self.pack(&kept, vec![edit], covers);
-        true
+        Some(self.pack(&kept, vec![edit], covers))
     }
 
-    fn pack(&mut self, body: &[u8], edits: Vec<Edit>, covers: u64) {
+    fn pack(&mut self, body: &[u8], edits: Vec<Edit>, covers: u64) -> Packed {
         let (extent, producer, partition_key) = match &mut self.source.identity {
             Identity::Origin { origin, .. } => {
                 let key = origin.partition_key(&self.source.tenant, self.offset);
@@ -177,9 +223,15 @@ impl Packer {
             data_key_id: None,
             definitions: self.source.definitions,
         };
-        self.ready.push_back(Packed { partition_key, data: wire::encode(&header, body), covers });
         self.offset += covers;
+        Packed { partition_key, data: wire::encode(&header, body), covers, lines: count_lines(body) }
     }
+}
+
+/// Physical lines; the last may lack its newline.
+fn count_lines(body: &[u8]) -> u64 {
+    let ended = body.last().is_none_or(|last| *last == b'\n');
+    memchr_iter(b'\n', body).count() as u64 + u64::from(!ended)
 }
 
 #[cfg(test)]

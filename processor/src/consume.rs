@@ -151,8 +151,13 @@ impl<S: Stream> Sink for Live<S> {
 
 /// A record for an event that the system itself says, addressed to the shard that owns the key.
 pub fn system_event(hash_key: HashKey, event: Event) -> Put {
+    system_event_of(LOCAL_TENANT, hash_key, event)
+}
+
+/// As `system_event`, on behalf of a tenant.
+pub fn system_event_of(tenant: &str, hash_key: HashKey, event: Event) -> Put {
     let header = Header {
-        tenant: LOCAL_TENANT.into(),
+        tenant: tenant.into(),
         content: Content::Events,
         codec: Codec::None,
         raw_len: 0,
@@ -247,6 +252,11 @@ impl<S: Stream, T: Store, K: Sink> Worker<S, T, K> {
     /// The resume point.
     pub fn committed(&self) -> SequenceNumber {
         self.committed
+    }
+
+    /// True if something is folded and not committed.
+    pub fn is_waiting(&self) -> bool {
+        self.waiting_since.is_some()
     }
 
     /// True if it is time to commit. `awaited`: somebody waits for what was folded.

@@ -41,6 +41,8 @@ struct Run {
     open: HashSet<(ShardId, SequenceNumber)>,
     /// The highest position of the run on each shard: readable once committed.
     last: HashMap<ShardId, SequenceNumber>,
+    /// How many wait for it now.
+    waiters: usize,
     touched: Instant,
 }
 
@@ -51,6 +53,26 @@ struct Books {
     unclaimed_order: VecDeque<(ShardId, SequenceNumber)>,
     committed: HashMap<ShardId, SequenceNumber>,
     stopped: Option<String>,
+}
+
+/// Somebody waits for a run, until this is dropped: a request may be given up at any point.
+struct Waiting<'a>(&'a Ledger, &'a str);
+
+impl<'a> Waiting<'a> {
+    fn new(ledger: &'a Ledger, run: &'a str) -> Self {
+        if let Some(run) = ledger.books().runs.get_mut(run) {
+            run.waiters += 1;
+        }
+        Self(ledger, run)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if let Some(run) = self.0.books().runs.get_mut(self.1) {
+            run.waiters = run.waiters.saturating_sub(1);
+        }
+    }
 }
 
 /// See the module.
@@ -90,6 +112,7 @@ impl Ledger {
             balance: Balance::default(),
             open: HashSet::new(),
             last: HashMap::new(),
+            waiters: 0,
             touched: Instant::now(),
         });
         run.touched = Instant::now();
@@ -145,7 +168,8 @@ impl Ledger {
     pub fn is_awaited(&self, shard: &ShardId) -> bool {
         let books = self.books();
         let committed = books.committed.get(shard).copied().unwrap_or_default();
-        books.runs.values().any(|run| run.last.get(shard).is_some_and(|last| *last > committed))
+        let waits = |run: &Run| run.waiters > 0 && run.last.get(shard).is_some_and(|last| *last > committed);
+        books.runs.values().any(waits)
     }
 
     /// How far the rows of each shard can be read.
@@ -158,6 +182,7 @@ impl Ledger {
     /// Waits until all of a run is folded and readable, at most `wait`.
     pub async fn settled(&self, run: &str, wait: Duration) -> Result<Balance, Unsettled> {
         let deadline = tokio::time::Instant::now() + wait;
+        let _waiting = Waiting::new(self, run);
         let mut news = self.news.subscribe();
         loop {
             match self.look(run) {

@@ -2,6 +2,7 @@
 
 pub mod consume;
 pub mod drive;
+pub mod ingest;
 pub mod ledger;
 pub mod tick;
 pub mod verify;

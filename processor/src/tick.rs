@@ -3,6 +3,7 @@
 
 use events::{
     event::{Event, Ticked},
+    position::SequenceNumber,
     stream::Stream,
 };
 use projections::{
@@ -20,8 +21,12 @@ use crate::{
 #[error("the tick could not be appended: {0}")]
 pub struct TickError(String);
 
-/// Appends one tick to every open shard.
-pub async fn tick<S: Stream, T: Store>(stream: &S, store: &T, generation: Generation) -> Result<(), TickError> {
+/// Appends one tick to every open shard; returns the revision of definitions that it names.
+pub async fn tick<S: Stream, T: Store>(
+    stream: &S,
+    store: &T,
+    generation: Generation,
+) -> Result<SequenceNumber, TickError> {
     let failed = |error: &dyn std::fmt::Display| TickError(error.to_string());
     let definitions = drive::newest_revision(store, generation).await.map_err(|error| failed(&error))?;
     let shards = stream.shards().await.map_err(|error| failed(&error))?;
@@ -32,5 +37,6 @@ pub async fn tick<S: Stream, T: Store>(stream: &S, store: &T, generation: Genera
         fold_revision: FOLD_REVISION,
     };
     let puts = open.iter().map(|shard| system_event(shard.range.from, Event::Ticked(ticked.clone()))).collect();
-    append_all(stream, puts).await.map_err(|error| failed(&error))
+    append_all(stream, puts).await.map_err(|error| failed(&error))?;
+    Ok(definitions)
 }

@@ -11,7 +11,8 @@ use std::{
 
 use events::{
     event::{Event, RolledUp},
-    position::{SequenceNumber, ShardId},
+    identity::CONTROL_KEY,
+    position::{HashKey, SequenceNumber, ShardId},
     stream::{ReadOnly, Stream},
 };
 use projections::{
@@ -83,6 +84,9 @@ type Said = Arc<Mutex<HashMap<(ShardId, SequenceNumber), RolledUp>>>;
 /// See the module: it can tell and hear, and do nothing else.
 struct Barrier {
     said: Said,
+    /// How far the replay of the control shard has come: a record that names a later definition waits.
+    defined: Arc<Mutex<SequenceNumber>>,
+    control: ShardId,
     /// Records from before are gone from the stream: what they said is taken as recorded.
     oldest: HashMap<ShardId, SequenceNumber>,
 }
@@ -99,7 +103,11 @@ impl Sink for Barrier {
     }
 
     fn admit(&mut self, input: Input) -> Option<Input> {
-        let Ok(said) = self.said.lock() else { return None };
+        let (Ok(said), Ok(defined)) = (self.said.lock(), self.defined.lock()) else { return None };
+        let oldest_definition = self.oldest.get(&self.control).copied().unwrap_or_default();
+        if input.definitions().is_some_and(|revision| revision > *defined && revision >= oldest_definition) {
+            return None;
+        }
         input.map_rolled_up(|recorded| {
             let oldest = self.oldest.get(&recorded.source).copied().unwrap_or_default();
             if recorded.source_position < oldest {
@@ -132,14 +140,16 @@ pub async fn verify<S: Stream, T: Store, R: Store>(
         oldest.insert(place.shard.clone(), first.unwrap_or_default());
     }
     let generation = places.first().map_or(Generation::default(), |place| place.generation);
-    let said = Said::default();
+    let (said, defined) = (Said::default(), Arc::default());
+    let control = places.first().map_or(ShardId::numbered(0), |place| place.owner(HashKey::of(CONTROL_KEY)).clone());
     let mut workers = vec![];
     for place in places {
-        let sink = Barrier { said: said.clone(), oldest: oldest.clone() };
+        let (said, defined, control) = (said.clone(), Arc::clone(&defined), control.clone());
+        let sink = Barrier { said, defined, control, oldest: oldest.clone() };
         workers.push((place.shard.clone(), Worker::open(stream.clone(), scratch.clone(), sink, place).await?));
     }
     given(store, &*scratch, generation, &oldest).await?;
-    replay(&mut workers, &until, &mut report, progress).await?;
+    replay(&mut workers, &until, &control, &defined, &mut report, progress).await?;
     compare(store, &*scratch, generation, &oldest, &mut report).await?;
     Ok(report)
 }
@@ -147,6 +157,8 @@ pub async fn verify<S: Stream, T: Store, R: Store>(
 async fn replay<S: Stream, R: Store>(
     workers: &mut [(ShardId, Worker<S, R, Barrier>)],
     until: &HashMap<ShardId, SequenceNumber>,
+    control: &ShardId,
+    defined: &Mutex<SequenceNumber>,
     report: &mut Report,
     progress: impl Fn(u64),
 ) -> Result<(), VerifyError> {
@@ -161,7 +173,12 @@ async fn replay<S: Stream, R: Store>(
             moved |= !step.folded.is_empty();
             report.records += step.folded.len() as u64;
             progress(report.records);
-            worker.commit().await?;
+            let committed = worker.commit().await?;
+            if shard == control
+                && let Ok(mut defined) = defined.lock()
+            {
+                *defined = committed;
+            }
             if worker.shard().position() < until {
                 waiting.push(shard.clone());
             }

@@ -22,13 +22,13 @@ use crate::{
     distribution::{self, Distribution},
     fold::rows::Body,
     lines::{Level, Line},
-    series::Series,
+    series::{self, Series},
 };
 
 /// Length of a window, in seconds.
 pub const WINDOW_SECS: i64 = 60;
 /// Most series of one cell besides the built-in ones: a row must fit into one item. A value of a further series is skipped and counted.
-pub const SERIES_MAX: usize = 256;
+pub const SERIES_MAX: usize = 24;
 
 const VERSION: u8 = 1;
 
@@ -109,6 +109,9 @@ pub const LATENCY: &str = "latency";
 /// Metric name of a line's size; unit Bytes.
 pub const BYTES: &str = "bytes";
 
+/// By encoded series and window length in seconds.
+type Others = BTreeMap<(Vec<u8>, i64), Distribution>;
+
 /// One series' values in one window, and how long the window is.
 pub type Window = (Series, i64, Distribution);
 
@@ -118,8 +121,8 @@ pub struct Cell {
     counts: [u64; COUNTS],
     latency: Distribution,
     bytes: Distribution,
-    /// By encoded series and window length; boxed, because logs have none.
-    others: Option<Box<BTreeMap<(Vec<u8>, i64), Distribution>>>,
+    /// Boxed, because logs have none.
+    others: Option<Box<Others>>,
 }
 
 /// The cell holds as many series as a row may.
@@ -301,5 +304,12 @@ impl Body for Cell {
     }
 }
 
-/// Most bytes of an encoded cell without other series.
-pub const LOGS_ENCODED_BYTES_MAX: usize = 1 + 10 + 10 * COUNTS + 2 * distribution::ENCODED_BYTES_MAX + 10;
+const _: () = assert!(
+    1 + 10
+        + 10 * COUNTS
+        + (2 + SERIES_MAX) * distribution::ENCODED_BYTES_MAX
+        + SERIES_MAX * (series::ENCODED_BYTES_MAX + 9)
+        + 10
+        < crate::store::ROW_BYTES_MAX,
+    "a cell fits into one item, whatever its lines and values say"
+);

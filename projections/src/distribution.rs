@@ -220,8 +220,11 @@ impl Distribution {
             2 => {
                 let (min, max) = (take_value(input)?, take_value(input)?);
                 let varied = Varied { sum: Sum::decode(input)?, sketch: Sketch::decode(input)? };
-                let ends = varied.sketch.ends();
-                if min >= max || ends != Some((sketch::key_of(min), sketch::key_of(max))) || varied.sketch.count() < 2 {
+                let fits = varied.sketch.ends().is_some_and(|(least, greatest)| {
+                    let joined = varied.sketch.is_full() && sketch::key_of(min) < least;
+                    greatest == sketch::key_of(max) && (joined || least == sketch::key_of(min))
+                });
+                if min >= max || !fits || varied.sketch.count() < 2 {
                     return Err(DecodeError::OutOfRange { what: "range of a distribution" });
                 }
                 let (min, max) = (Bound(min), Bound(max));

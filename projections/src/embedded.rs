@@ -8,14 +8,15 @@
 mod answer;
 mod file;
 mod format;
+mod path;
 mod read;
 mod transaction;
 mod writer;
 
-#[cfg(test)]
+#[cfg(all(test, feature = "law"))]
 mod tests;
 
-use std::{fs, io, num::NonZeroUsize, path::Path, sync::Arc, thread::JoinHandle};
+use std::{io, num::NonZeroUsize, path::Path, sync::Arc, thread::JoinHandle};
 
 use bytes::Bytes;
 use events::position::ShardId;
@@ -109,19 +110,10 @@ impl Embedded {
     /// Opens the file, or makes it; its folder must be there.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
         let refused = |source| OpenError::Refused { name: path.display().to_string(), source };
-        let is_new = !path.try_exists().map_err(refused)?;
-        if is_new {
-            fs::OpenOptions::new().write(true).create(true).truncate(false).open(path).map_err(refused)?;
-            // Else the name could be gone after a loss of power, and with it all that was acknowledged.
-            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(refused)?;
+        if !path.try_exists().map_err(refused)? {
+            path::make(path)?;
         }
-        let owned = path.to_owned();
-        Self::over(path.display().to_string(), move || {
-            let file = fs::OpenOptions::new().read(true).write(true).open(&owned)?;
-            let backend = redb::backends::FileBackend::new(file).map_err(io::Error::other)?;
-            Ok(Box::new(backend))
-        })
+        Self::over(path.display().to_string(), path::storage(path, false))
     }
 
     /// Over any storage, which is asked for again after an error: for tests that pull the plug.

@@ -76,7 +76,7 @@ pub struct Place {
 
 impl Place {
     /// The shard that owns a key of the ring.
-    fn owner(&self, key: HashKey) -> &ShardId {
+    pub fn owner(&self, key: HashKey) -> &ShardId {
         let owner = self.ring.iter().find(|(_, range)| range.contains(key));
         owner.map_or(&self.shard, |(shard, _)| shard)
     }

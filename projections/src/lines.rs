@@ -113,11 +113,34 @@ impl Parser {
     /// a whole part of, and spares a second look at each byte; where it is false the line itself is checked.
     #[inline]
     pub fn parse<'a>(&'a mut self, line: &'a [u8], plain: bool) -> Result<Line<'a>, Skip> {
-        let found = match line {
-            [b'{', .., b'}'] if plain => self.json.read(line, true, &mut self.tools).ok_or(Skip::MalformedJson)?,
-            _ => return self.parse_other(line, plain),
-        };
-        Ok(self.line(line, found))
+        if !plain || !matches!(line, [b'{', .., b'}']) {
+            return self.parse_other(line, plain);
+        }
+        let mut found = Found::new();
+        self.json.read(line, true, &mut found, &mut self.tools).ok_or(Skip::MalformedJson)?;
+        Ok(self.line(line, &found))
+    }
+
+    /// What the line at `*at` of a batch says; `at` goes behind its `\n`. `None`: the batch ends there. The answers are those
+    /// of [`Parser::parse`] for each line, only sooner: a line that reads as an earlier one is not searched for its end.
+    #[inline]
+    pub fn next<'a>(&'a mut self, batch: &'a [u8], at: &mut usize, plain: bool) -> Option<Result<Line<'a>, Skip>> {
+        let from = *at;
+        let first = batch.get(from)?;
+        let mut found = Found::new();
+        let json = plain && *first == b'{';
+        if json && let Some(end) = self.json.read_predicted(batch, from, &mut found, &mut self.tools) {
+            *at = end + 1;
+            return Some(Ok(self.line(batch, &found)));
+        }
+        let length = memchr::memchr(b'\n', &batch[from..]).unwrap_or(batch.len() - from);
+        let line = &batch[from..from + length];
+        *at = from + length + 1;
+        if json && line.ends_with(b"}") {
+            let read = self.json.read_anew(line, &mut found, &mut self.tools);
+            return Some(read.map(|()| self.line(line, &found)).ok_or(Skip::MalformedJson));
+        }
+        Some(self.parse(line, plain))
     }
 
     #[inline(never)]
@@ -128,27 +151,27 @@ impl Parser {
             return Err(Skip::Binary);
         }
         let line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line);
-        let Some(first) = line.iter().position(|byte| !is_space(*byte)) else { return Err(Skip::Blank) };
-        let line = &line[first..];
-        let found = if line[0] == b'{' {
-            self.json.read(line, plain, &mut self.tools).ok_or(Skip::MalformedJson)?
-        } else {
-            match combined::read(line, &mut self.tools.clock) {
-                Some(found) => found,
-                None => text::read(line, &mut self.tools),
-            }
+        let line = match line.first() {
+            Some(first) if !is_space(*first) => line,
+            _ => &line[line.iter().position(|byte| !is_space(*byte)).ok_or(Skip::Blank)?..],
         };
-        Ok(self.line(line, found))
+        let mut found = Found::new();
+        if line[0] == b'{' {
+            self.json.read(line, plain, &mut found, &mut self.tools).ok_or(Skip::MalformedJson)?;
+        } else if combined::read(line, &mut found, &mut self.tools.clock).is_none() {
+            found = text::read(line, &mut self.tools);
+        }
+        Ok(self.line(line, &found))
     }
 
     #[inline(always)]
-    fn line<'a>(&'a self, line: &'a [u8], found: Found) -> Line<'a> {
+    fn line<'a>(&'a self, line: &'a [u8], found: &Found) -> Line<'a> {
         let service = match found.service {
             Named::Nowhere => None,
             Named::Line(from, to) => str::from_utf8(&line[from..to]).ok(),
             Named::Tools => Some(self.tools.service.as_str()),
         };
-        let Found { time_ms, level, status, latency_ms, bytes, .. } = found;
+        let Found { time_ms, level, status, latency_ms, bytes, .. } = *found;
         Line { time_ms, service, level, status, latency_ms, bytes }
     }
 }

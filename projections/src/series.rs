@@ -13,6 +13,8 @@ pub const NAME_BYTES_MAX: usize = 255;
 pub const DIMENSION_VALUE_BYTES_MAX: usize = 1024;
 /// Most dimensions of a metric (the same).
 pub const DIMENSIONS_MAX: usize = 30;
+/// Longest series when encoded, all names together: two dozen of them share a row.
+pub const ENCODED_BYTES_MAX: usize = 1024;
 /// The units that CloudWatch knows; nothing is ever converted.
 pub const UNITS: [&str; 27] = [
     "Seconds",
@@ -90,7 +92,14 @@ impl Series {
         if let Some(pair) = dimensions.windows(2).find(|pair| pair[0].0 == pair[1].0) {
             return Err(BadSeries(format!("dimension `{}` is given twice", cut(&pair[0].0))));
         }
-        Ok(Self { namespace: namespace.into(), metric: metric.into(), dimensions, unit: unit.into() })
+        let series = Self { namespace: namespace.into(), metric: metric.into(), dimensions, unit: unit.into() };
+        let length = series.encode().len();
+        if length > ENCODED_BYTES_MAX {
+            return Err(BadSeries(format!(
+                "all names together have {length} bytes; at most {ENCODED_BYTES_MAX} are allowed"
+            )));
+        }
+        Ok(series)
     }
 
     /// One spelling for equal series; orders as the struct does within equal lengths, which is all that a row needs.

@@ -5,6 +5,8 @@
 //!   its own buckets, and subnormals have octaves like all others.
 //! - Keys number the buckets in the order of their values. What is kept is (key, count) and nothing else, so a merge is an
 //!   addition, and any order, batching or sharding of the same values gives the same bytes.
+//! - At most [`BINS_MAX`] keys are kept: the highest ones, and what lies below the lowest of them counts there. Which keys are kept is decided by
+//!   the set of all values alone, so this too is the same in any order; only low quantiles of a window that spans more lose their error bound.
 //! - In memory keys stand in a list as they come, since most windows have few, and from [`LISTED_MAX`] on in a table.
 //! - The bytes: varint(number of keys), then for each, ascending, varint(2 × (key − the key before − 1) + (count > 1)) and,
 //!   where count > 1, varint(count − 2). The key before the first is −`KEY_MAX` − 1. So a value that is alone in its
@@ -25,14 +27,19 @@ pub const LISTED_MAX: usize = 128;
 /// Capacities of the list: most windows pass one or two of them.
 const LISTED_STEPS: [usize; 3] = [16, 64, LISTED_MAX];
 
-/// Most bytes of an encoded sketch: 11 for each of the 2 × `KEY_MAX` + 1 keys, some 2 MB. A window of latencies has
-/// about a byte for each of its first values and stops growing at some 500.
-pub const ENCODED_BYTES_MAX: usize = 3 + 11 * (2 * KEY_MAX as usize + 1);
+/// Most keys of a sketch: sixteen octaves without a gap, a microsecond to a minute. A row must fit into one item whatever its lines say.
+pub const BINS_MAX: usize = 1024;
+
+/// Most bytes of an encoded sketch: a key takes up to 3 and its count up to 10.
+pub const ENCODED_BYTES_MAX: usize = 3 + 13 * BINS_MAX;
 
 /// The key of 2^360: 1434 octaves above 2^-1074, whose key is 1.
 const KEY_MAX: i32 = 1434 * BUCKETS_PER_OCTAVE + 1;
 
 const BUCKETS_PER_OCTAVE: i32 = 64;
+
+/// Keys beside the arrays at which the table is made anew from its highest keys.
+const STRAYS_MAX: usize = 4 * BINS_MAX;
 
 /// Bits of an f64 below the exponent and the six that choose a bucket.
 const BITS_BELOW_BUCKET: u32 = 46;
@@ -52,9 +59,9 @@ impl Sketch {
         debug_assert!(v.abs() <= VALUE_ABS_MAX, "{v} is not a finite number within ±2^360");
         let key = key_of(v);
         match &mut self.table {
-            Some(table) => table.add(key, 1),
+            Some(table) if table.strays() <= STRAYS_MAX => table.add(key, 1),
             None if self.listed.len() < self.listed.capacity() => self.listed.push(key),
-            None => self.add_key(key, 1),
+            _ => self.add_key(key, 1),
         }
     }
 
@@ -110,6 +117,9 @@ impl Sketch {
         let mut sketch = Sketch::default();
         let mut before = -KEY_MAX - 1;
         let len = take_varint(input, what)?;
+        if len > BINS_MAX as u64 {
+            return Err(DecodeError::OutOfRange { what });
+        }
         sketch.listed.reserve_exact(LISTED_MAX.min(input.len()).min(usize::try_from(len).unwrap_or(LISTED_MAX)));
         for _ in 0..len {
             let head = take_varint(input, what)?;
@@ -139,6 +149,11 @@ impl Sketch {
         Ok(())
     }
 
+    /// True if it may have joined low keys.
+    pub(crate) fn is_full(&self) -> bool {
+        matches!(self.ascending(), Ascending::Counted(counts) if counts.len() == BINS_MAX)
+    }
+
     /// The least and the greatest key.
     pub(crate) fn ends(&self) -> Option<(i32, i32)> {
         let ends = |keys: &mut dyn Iterator<Item = i32>| {
@@ -162,7 +177,7 @@ impl Sketch {
             Some(table) => {
                 let mut counts: Vec<(i32, u64)> = table.counts().collect();
                 counts.sort_unstable_by_key(|&(key, _)| key);
-                Ascending::Counted(joined(counts))
+                Ascending::Counted(highest(joined(counts)))
             }
         }
     }
@@ -183,7 +198,12 @@ impl Sketch {
                 _ => self.tabulate(),
             }
         }
-        self.table.get_or_insert_default().add(key, n);
+        let table = self.table.get_or_insert_default();
+        table.add(key, n);
+        if table.strays() > STRAYS_MAX {
+            let Ascending::Counted(counts) = self.ascending() else { return };
+            self.table = Some(Box::new(Table::counted(&counts)));
+        }
     }
 
     fn tabulate(&mut self) {
@@ -203,6 +223,14 @@ impl std::fmt::Debug for Sketch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_map().entries(self.ascending().counts().into_iter().map(|(key, n)| (middle(key), n))).finish()
     }
+}
+
+/// The `BINS_MAX` highest keys; the counts below them go to the lowest of these.
+fn highest(mut counts: Vec<(i32, u64)>) -> Vec<(i32, u64)> {
+    let Some(cut) = counts.len().checked_sub(BINS_MAX).filter(|cut| *cut > 0) else { return counts };
+    let below = counts.drain(..cut).fold(0u64, |sum, (_, n)| sum.saturating_add(n));
+    counts[0].1 = counts[0].1.saturating_add(below);
+    counts
 }
 
 /// The nearest rank of `q` among `n` values: max(1, ceil(q × n)), where `q` is the decimal that was meant and not the

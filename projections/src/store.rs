@@ -149,7 +149,8 @@ pub struct Commit {
 pub struct Committed {
     /// In the order of the commit's rows.
     pub rows: Vec<Written>,
-    /// `Err`: another worker's resume point at or past this one stands; its position. Rows that were stored stay stored.
+    /// `Err`: another worker's resume point stands; its position. Rows that were stored stay stored. It is at or past this one; or it is before
+    /// it (`ZERO`: there is none) and does not name a part that this one only refers to: commit again, with all parts.
     pub checkpoint: Result<(), SequenceNumber>,
 }
 

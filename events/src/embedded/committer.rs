@@ -20,7 +20,7 @@ use super::{
 use crate::stream::{Appended, Put, ReadError, Refused};
 
 /// Most that waits for a shard's committer, and so the largest group, in units; appends past it wait for their turn.
-const QUEUE_UNITS_MAX: usize = 16 << 10;
+const QUEUE_UNITS_MAX: usize = 8 << 10;
 /// A unit is a KiB of payload; each append takes one more, so that empty ones are bounded too.
 const UNIT_BYTES: usize = 1024;
 

@@ -187,11 +187,11 @@ impl<D: Disk> ShardLog<D> {
         };
         let part = view.part(index);
         drop(view);
-        let records = self.from_file(&part, offset, limits)?;
+        let records = self.take_from_file(&part, offset, limits)?;
         Ok(Some(page_of(records, &self.view())))
     }
 
-    fn from_file(&self, part: &Part<D::File>, mut offset: u64, limits: Limits) -> Result<Vec<Record>, ReadError> {
+    fn take_from_file(&self, part: &Part<D::File>, mut offset: u64, limits: Limits) -> Result<Vec<Record>, ReadError> {
         let mut records = Vec::new();
         let mut room = limits.bytes;
         let mut bytes = self.bytes_at(part, offset, HEAD_BYTES)?;

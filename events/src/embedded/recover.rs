@@ -41,6 +41,8 @@ pub(super) struct Recovered<F> {
     pub tip_stamp_ms: i64,
     /// In the last segment.
     pub highest_stamp_ms: i64,
+    /// The last segment was most likely a spare.
+    pub filled: bool,
 }
 
 /// A moving view of a segment, so that looking at a long one takes little memory.
@@ -107,17 +109,22 @@ impl<D: Disk> Expected<'_, D> {
 
     /// Looks at all files of the shard, repairs the tail, and returns only when what it found is durable.
     pub fn recover(&self) -> Result<Recovered<D::File>, OpenError> {
-        let mut segments = self.headers()?;
+        let segments = self.headers()?;
         self.check_chain(&segments)?;
         let Some(last) = segments.last() else {
             return Err(self.damaged(self.shard.as_str(), 0, "the shard has no segment"));
         };
         let tail = self.scan(last)?;
         self.repair(last, &tail).map_err(self.failed(&last.path))?;
+        let spare = segment::spare_path(self.shard);
+        match self.disk.remove(&spare) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(self.failed(&spare)(error)),
+            _ => {}
+        }
         let before = last.header.before;
         let (tip, tip_stamp_ms) = tail.last.unwrap_or((before.last, before.last_stamp_ms));
-        segments.shrink_to_fit();
-        Ok(Recovered { segments, end: tail.end, tip, tip_stamp_ms, highest_stamp_ms: tail.highest_stamp_ms })
+        let (end, highest_stamp_ms, filled) = (tail.end, tail.highest_stamp_ms, before.first.is_some() && tail.blank);
+        Ok(Recovered { segments, end, tip, tip_stamp_ms, highest_stamp_ms, filled })
     }
 
     /// Opens the segments in order. One whose making was interrupted is removed: it can only be the last, and holds nothing.
@@ -134,37 +141,43 @@ impl<D: Disk> Expected<'_, D> {
             let mut bytes = vec![0; HEADER_BYTES as usize];
             let read = file.read_at(&mut bytes, 0).map_err(&failed)?;
             match Header::from_bytes(&bytes[..read]) {
+                Some(header) if (header.log_id, header.shard, header.first) == (self.log_id, self.number, first) => {
+                    segments.push(Segment { path, file, header, place: self.place(first) });
+                }
+                // A segment's making ends with a sync: until then anything may stand there.
+                other if i + 1 == firsts.len() && i > 0 => self.remove_unfinished(&path, file, first, other)?,
                 Some(header) if header.log_id != self.log_id => {
                     return Err(self.damaged(&path, 0, "the segment belongs to another stream"));
                 }
-                Some(header) if header.shard != self.number || header.first != first => {
-                    return Err(self.damaged(&path, 0, "the segment stands under another one's name"));
-                }
-                Some(header) => segments.push(Segment { path, file, header, place: self.place(first) }),
-                None if i + 1 == firsts.len() && i > 0 => {
-                    self.remove_unfinished(&path, file, first)?;
-                }
+                Some(_) => return Err(self.damaged(&path, 0, "the segment stands under another one's name")),
                 None => return Err(self.damaged(&path, 0, "the segment's header is not what was written")),
             }
         }
         Ok(segments)
     }
 
-    fn remove_unfinished(&self, path: &str, file: D::File, first: u64) -> Result<(), OpenError> {
+    /// Removes a last segment without a header of its own, unless a record stands in it: its own or, if it is a file that someone put there,
+    /// one that its header tells of.
+    fn remove_unfinished(&self, path: &str, file: D::File, first: u64, found: Option<Header>) -> Result<(), OpenError> {
         let failed = self.failed(path);
-        let through = (first + file.len().map_err(&failed)?).saturating_sub(HEADER_BYTES).max(first);
-        let header =
-            Header { log_id: self.log_id, shard: self.number, first, epoch: 0, before: segment::Before::NOTHING };
-        let segment = Segment { path: path.to_owned(), file, header, place: self.place(first) };
-        let mut window = Window::new(&segment, through);
-        if window.whole(first).map_err(&failed)?.is_some()
-            || self.proof(&segment, first, through).map_err(&failed)?.is_some()
-        {
-            return Err(self.damaged(
-                path,
-                0,
-                "the segment's header is not what was written, and records stand behind it",
-            ));
+        let bytes = file.len().map_err(&failed)?.saturating_sub(HEADER_BYTES);
+        let nothing = segment::Before::NOTHING;
+        let own = Header { log_id: self.log_id, shard: self.number, first, epoch: 0, before: nothing };
+        let mut segment = Segment { path: path.to_owned(), file, header: own, place: self.place(first) };
+        for header in [own].into_iter().chain(found) {
+            let (log_id, shard, first) = (header.log_id, header.shard, header.first);
+            segment.header = header;
+            segment.place = Place { log_id, shard, segment: first, ..segment.place };
+            let through = first.saturating_add(bytes);
+            if Window::new(&segment, through).whole(first).map_err(&failed)?.is_some()
+                || self.proof(&segment, first, through).map_err(&failed)?.is_some()
+            {
+                return Err(self.damaged(
+                    path,
+                    0,
+                    "the header is not that of this segment, and records stand behind it",
+                ));
+            }
         }
         self.disk.remove(path).map_err(&failed)?;
         self.disk.sync_folder(self.shard.as_str()).map_err(failed)
@@ -192,8 +205,14 @@ impl<D: Disk> Expected<'_, D> {
         let failed = self.failed(&last.path);
         let bytes = last.file.len().map_err(&failed)?;
         let through = last.first() + bytes.saturating_sub(HEADER_BYTES);
-        let mut tail =
-            Tail { end: last.first(), through, group_start: last.first(), last: None, highest_stamp_ms: i64::MIN };
+        let mut tail = Tail {
+            end: last.first(),
+            through,
+            group_start: last.first(),
+            last: None,
+            highest_stamp_ms: i64::MIN,
+            blank: false,
+        };
         let mut window = Window::new(last, through);
         let mut epoch = last.header.before.last.parts().map_or(0, |(epoch, _)| epoch);
         while let Some(head) = window.whole(tail.end).map_err(&failed)? {
@@ -206,6 +225,10 @@ impl<D: Disk> Expected<'_, D> {
             tail.highest_stamp_ms = tail.highest_stamp_ms.max(head.arrived_at_ms);
             tail.group_start = head.group_start.max(last.first());
             tail.end += head.stride();
+        }
+        tail.blank = self.is_blank(last, &tail).map_err(&failed)?;
+        if tail.blank {
+            return Ok(tail);
         }
         match self.proof(last, tail.end, through).map_err(failed)? {
             None => Ok(tail),
@@ -247,7 +270,7 @@ impl<D: Disk> Expected<'_, D> {
 
     /// Clears what is behind the end and makes the rest durable.
     fn repair(&self, last: &Segment<D::File>, tail: &Tail) -> io::Result<()> {
-        if !self.sabotage.breaks(Sabotage::StaleTailKept) && !self.is_blank(last, tail)? {
+        if !self.sabotage.breaks(Sabotage::StaleTailKept) && !tail.blank {
             last.file.set_len(last.in_file(tail.end))?;
         }
         match last.file.allocate(self.segment_bytes.max(last.in_file(tail.end))) {
@@ -272,7 +295,8 @@ impl<D: Disk> Expected<'_, D> {
             if seen.is_empty() {
                 break;
             }
-            if seen.iter().any(|byte| *byte != 0) {
+            // Compared in pieces, since most often all of a preallocated segment goes through here.
+            if !seen.chunks(ZEROS.len()).all(|piece| *piece == ZEROS[..piece.len()]) {
                 return Ok(false);
             }
             offset += seen.len() as u64;
@@ -304,6 +328,10 @@ struct Tail {
     group_start: u64,
     last: Option<(SequenceNumber, i64)>,
     highest_stamp_ms: i64,
+    /// Nothing but zeros is behind the end.
+    blank: bool,
 }
+
+static ZEROS: [u8; 4096] = [0; 4096];
 
 const _: () = assert!(WINDOW_BYTES >= 2 * FRAME_BYTES_MAX);

@@ -21,7 +21,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
     disk::{Disk, File},
-    frame::Place,
+    frame::{ALIGN, Place},
 };
 use crate::position::{SequenceNumber, ShardId};
 
@@ -77,7 +77,7 @@ impl Header {
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let fields: &[u8; FIELDS_BYTES] = bytes.first_chunk()?;
         let word = |at: usize| u64::from_le_bytes(*fields[at..].first_chunk().expect("at most 80"));
-        if fields[..8] != MAGIC || word(80) != xxh3_64(&fields[..80]) {
+        if fields[..8] != MAGIC || word(80) != xxh3_64(&fields[..80]) || !is_possible(word(24)) {
             return None;
         }
         Some(Self {
@@ -140,27 +140,84 @@ pub(super) fn path(shard: &ShardId, first: u64) -> String {
 /// The first offset that a file's name says; `None`: not a segment.
 pub(super) fn first_of(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(".log").filter(|digits| digits.len() == 20)?;
-    digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
+    let first = digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?;
+    first.filter(|first| is_possible(*first))
+}
+
+/// No log comes near the other half: adding to an offset never overflows.
+fn is_possible(first: u64) -> bool {
+    first.is_multiple_of(ALIGN) && first <= u64::MAX / 2
 }
 
 /// Makes a segment that outlives a power loss before it returns: its bytes, and its name unless `sync_name` is false (broken on purpose).
+/// Takes the shard's spare if there is one.
 pub(super) fn create<D: Disk>(
     disk: &D,
     shard: &ShardId,
     header: Header,
     place: Place,
-    bytes: u64,
+    room: Room<D::File>,
     sync_name: bool,
 ) -> io::Result<Segment<D::File>> {
     let path = path(shard, header.first);
-    let file = disk.create(&path)?;
-    file.allocate(bytes)?;
-    file.write_at(&[IoSlice::new(&header.to_bytes())], 0)?;
-    file.sync_data()?;
+    let file = match room {
+        Room::Spare(file) => {
+            file.write_at(&[IoSlice::new(&header.to_bytes())], 0)?;
+            file.sync_data()?;
+            disk.rename(&spare_path(shard), &path)?;
+            file
+        }
+        Room::Bytes(bytes) => {
+            let file = disk.create(&path)?;
+            file.allocate(bytes)?;
+            file.write_at(&[IoSlice::new(&header.to_bytes())], 0)?;
+            file.sync_data()?;
+            file
+        }
+    };
     if sync_name {
         disk.sync_folder(shard.as_str())?;
     }
     Ok(Segment { path, file, header, place })
+}
+
+/// What a new segment is made of.
+pub(super) enum Room<F> {
+    /// So many bytes, taken now.
+    Bytes(u64),
+    /// The file that `fill_spare` made.
+    Spare(F),
+}
+
+/// Where a shard's next segment waits, full of zeros; worth nothing after a crash.
+pub(super) fn spare_path(shard: &ShardId) -> String {
+    format!("{shard}/spare")
+}
+
+/// Writes zeros all over a file: a sync of what is written there later need not tell the file system that these blocks are in use now.
+/// `None`: told to stop.
+pub(super) fn fill_spare<D: Disk>(
+    disk: &D,
+    shard: &ShardId,
+    bytes: u64,
+    stop: impl Fn() -> bool,
+) -> io::Result<Option<D::File>> {
+    // Each part is synced at once, else the last sync stands in the way of the log's own for long.
+    const PART_BYTES: u64 = 1 << 20;
+    let file = disk.create(&spare_path(shard))?;
+    file.allocate(bytes)?;
+    let zeros = vec![0; bytes.min(PART_BYTES) as usize];
+    let mut at = 0;
+    while at < bytes {
+        if stop() {
+            return Ok(None);
+        }
+        let part = (bytes - at).min(PART_BYTES);
+        file.write_at(&[IoSlice::new(&zeros[..part as usize])], at)?;
+        at += part;
+        file.sync_data()?;
+    }
+    Ok(Some(file))
 }
 
 #[cfg(test)]
@@ -184,7 +241,9 @@ mod tests {
 
     #[test]
     fn only_names_of_segments_are_taken() {
-        assert_eq!(first_of("00000000000000000042.log"), Some(42));
+        assert_eq!(first_of("00000000000000000048.log"), Some(48));
+        assert_eq!(first_of("00000000000000000042.log"), None, "frames stand at multiples of 8");
+        assert_eq!(first_of("18446744073709551608.log"), None, "no log gets there");
         assert_eq!(first_of("42.log"), None);
         assert_eq!(first_of("0000000000000000+042.log"), None);
         assert_eq!(first_of("99999999999999999999.log"), None, "more than an offset can be");

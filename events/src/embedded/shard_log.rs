@@ -24,7 +24,8 @@ use super::{
     frame::{self, HEAD_BYTES, Head, Place},
     reader::Chunk,
     recover::Recovered,
-    segment::{self, Before, Header, Segment},
+    segment::{self, Before, Header, Room, Segment},
+    spare::Spare,
     tail::Tail,
     time::Time,
 };
@@ -57,6 +58,7 @@ pub(super) struct ShardLog<D: Disk> {
     writing: Mutex<()>,
     view: Mutex<View<D::File>>,
     pub(super) queue: Queue,
+    pub(super) spare: Spare<D>,
     pub(super) ahead: Mutex<Option<Chunk>>,
 }
 
@@ -70,6 +72,8 @@ pub(super) struct View<F> {
     pub tip_stamp_ms: i64,
     /// In the last segment.
     pub highest_stamp_ms: i64,
+    /// The last segment was a spare: syncing in it is cheap.
+    pub filled: bool,
     pub tail: Tail,
     /// Why every call fails from now on.
     pub ended: Option<String>,
@@ -114,6 +118,8 @@ impl<D: Disk> ShardLog<D> {
             tip: found.tip,
             tip_stamp_ms: found.tip_stamp_ms,
             highest_stamp_ms: found.highest_stamp_ms,
+            // Not so after a crash that left a torn tail, or where the spare came too late: then it is only slower.
+            filled: found.filled,
             tail: Tail::default(),
             ended: None,
         };
@@ -129,6 +135,7 @@ impl<D: Disk> ShardLog<D> {
             writing: Mutex::new(()),
             view: view.into(),
             queue: Queue::default(),
+            spare: Spare::new(disk, options),
             ahead: Mutex::new(None),
         }
     }
@@ -193,17 +200,18 @@ impl<D: Disk> ShardLog<D> {
 
     /// Appends as many as fit into one segment.
     fn commit_group(&self, rest: &mut Peekable<vec::IntoIter<Put>>) -> Result<Vec<Appended>, Failure> {
-        let (mut segment, end) = {
+        let (mut segment, end, filled) = {
             let view = self.view();
             if let Some(why) = &view.ended {
                 return Err(Failure::Nothing(format!("the stream has ended: {why}")));
             }
-            (view.last().clone(), view.end)
+            (view.last().clone(), view.end, view.filled)
         };
         let stamp_ms = self.time.stamp().map_err(|behind| Failure::Nothing(behind.to_string()))?;
         let Some(first) = rest.peek().map(frame_stride) else { return Ok(Vec::new()) };
         let mut limit = self.segment_bytes;
-        if segment.in_file(end) + first > limit {
+        let better = !filled && self.spare.is_better(end - segment.first());
+        if better || segment.in_file(end) + first > limit {
             if segment.first() < end {
                 segment = self.roll()?;
             }
@@ -226,6 +234,9 @@ impl<D: Disk> ShardLog<D> {
             self.publish(&group);
         }
         self.queue.wake_readers();
+        if self.spare.is_wanted(group.end - segment.first(), filled) {
+            self.spare.make(&self.shard.id);
+        }
         let shard = &self.shard.id;
         Ok(group.records.iter().map(|record| Appended { shard: shard.clone(), sequence: record.sequence }).collect())
     }
@@ -277,12 +288,15 @@ impl<D: Disk> ShardLog<D> {
         let unseeded = self.switches.breaks(Sabotage::UnseededChecksum);
         let place = Place { log_id: self.log_id, shard: self.number, segment: header.first, unseeded };
         let sync_name = !self.switches.breaks(Sabotage::FolderNotSynced);
-        match segment::create(&self.disk, &self.shard.id, header, place, self.segment_bytes, sync_name) {
+        let room = self.spare.take().map_or(Room::Bytes(self.segment_bytes), Room::Spare);
+        let filled = matches!(room, Room::Spare(_));
+        match segment::create(&self.disk, &self.shard.id, header, place, room, sync_name) {
             Ok(segment) => {
                 let segment = Arc::new(segment);
                 let mut view = self.view();
                 view.segments.push_back(segment.clone());
                 view.highest_stamp_ms = i64::MIN;
+                view.filled = filled;
                 drop(view);
                 // Gives back room that nothing will use; if it cannot, that room comes back when the segment is trimmed.
                 let _ = sealed.file.set_len(sealed.in_file(header.first));
@@ -307,7 +321,7 @@ impl<D: Disk> ShardLog<D> {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut removed = 0;
         loop {
-            let path = {
+            let oldest = {
                 let mut view = self.view();
                 if let Some(why) = &view.ended {
                     return Err(TrimError::Ended(why.clone()));
@@ -317,14 +331,21 @@ impl<D: Disk> ShardLog<D> {
                     return Ok(removed);
                 }
                 // Readers must not start here any more before the file goes; those that are here have it open.
-                view.segments.pop_front().expect("there are two").path.clone()
+                view.segments.pop_front().expect("there are two")
             };
-            let failed = |source| TrimError::Io { file: self.describe(&path), source };
-            self.disk.remove(&path).map_err(failed)?;
+            let file = self.describe(&oldest.path);
+            match self.disk.remove(&oldest.path) {
+                Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                    // Else the next call would remove the one behind it, and leave a hole.
+                    self.view().segments.push_front(oldest);
+                    return Err(TrimError::Io { file, source });
+                }
+                _ => {}
+            }
             // One at a time, oldest first: a power loss may not leave a hole.
             self.disk.sync_folder(self.shard.id.as_str()).map_err(|source| {
                 self.broken("syncing the folder of a removed segment", &source);
-                TrimError::Io { file: self.describe(&path), source }
+                TrimError::Io { file, source }
             })?;
             removed += 1;
         }

@@ -1,6 +1,11 @@
 //! The embedded stream under its law suite, crashes and harm.
 #![allow(clippy::unwrap_used)]
 
+mod crash;
+mod golden;
+mod harm;
+mod waiting;
+
 use std::{num::NonZeroUsize, time::Duration};
 
 use bytes::Bytes;
@@ -95,4 +100,30 @@ fn a_real_folder_holds_what_was_appended_by_many_threads_and_has_one_owner() {
     let stream = open(&disk, options);
     let after: Vec<_> = (0..2).map(|shard| read_all(&stream, shard, Start::TrimHorizon).unwrap()).collect();
     assert_eq!(before, after);
+}
+
+#[test]
+fn the_stream_obeys_the_laws_of_its_port_on_a_real_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = std::cell::Cell::new(0);
+    block_on(crate::stream::law::suite(async |shards| {
+        made.set(made.get() + 1);
+        let disk = RealDisk::in_folder(folder.path().join(made.get().to_string())).unwrap();
+        let options = Options { shards, segment_bytes: 64 << 10, ..Options::default() };
+        Embedded::open(disk, ticking(), options).unwrap()
+    }));
+}
+
+#[test]
+fn the_stream_obeys_the_laws_of_its_port_when_the_caller_commits() {
+    block_on(crate::stream::law::suite(async |shards| {
+        let options = Options { shards, ..small() };
+        Embedded::open(SimulatedDisk::new(1), ticking(), options).unwrap()
+    }));
+}
+
+/// A clock that moves with each look at it.
+fn ticking() -> impl Clock {
+    let now = std::sync::atomic::AtomicI64::new(1_700_000_000_000);
+    move || now.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
 }

@@ -7,6 +7,7 @@
 use std::{
     io,
     ops::Bound,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
@@ -64,14 +65,15 @@ impl File {
         self.broken.store(true, Ordering::Release);
     }
 
-    /// Calls `with` with the database, opened again if it has to be. Many may be inside at once.
+    /// Calls `with` with the database, opened again if it has to be. Many may be inside at once. The database panics where it meets pages that
+    /// make no sense; that is damage, and not the end of the caller's thread.
     pub(super) fn with<T>(&self, with: impl FnOnce(&Database) -> T) -> Result<T, OpenError> {
         loop {
             let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
             if !self.broken.load(Ordering::Acquire)
                 && let Some(database) = database.as_ref()
             {
-                return Ok(with(database));
+                return no_panic(&self.name, || with(database)).inspect_err(|_| self.mark_broken());
             }
             drop(database);
             self.reopen()?;
@@ -82,11 +84,23 @@ impl File {
     fn reopen(&self) -> Result<(), OpenError> {
         let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
         if database.is_none() || self.broken.load(Ordering::Acquire) {
-            *database = None;
+            self.close(database.take());
             *database = Some(open_database(&self.name, &self.storage, &self.sync_failed)?);
             self.broken.store(false, Ordering::Release);
         }
         Ok(())
+    }
+
+    /// Closing writes, and so may meet damage; what was acknowledged is safe without it.
+    fn close(&self, database: Option<Database>) {
+        let _ = no_panic(&self.name, || drop(database));
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        let database = self.database.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        self.close(database);
     }
 }
 
@@ -107,13 +121,18 @@ pub(super) fn transactions(database: &Database) -> Result<u64, redb::Error> {
 fn open_database(name: &str, storage: &Storage, sync_failed: &Arc<AtomicBool>) -> Result<Database, OpenError> {
     let refused = |source: io::Error| OpenError::Refused { name: name.to_owned(), source };
     let storage = Watched { storage: storage().map_err(refused)?, sync_failed: Arc::clone(sync_failed) };
-    let database = Database::builder().set_cache_size(CACHE_BYTES_MAX).create_with_backend(storage);
-    let database = database.map_err(|error| match error {
+    let open = || Database::builder().set_cache_size(CACHE_BYTES_MAX).create_with_backend(storage);
+    let database = no_panic(name, open)?.map_err(|error| match error {
         redb::DatabaseError::DatabaseAlreadyOpen => OpenError::InUse { name: name.to_owned() },
         error => because(name, error.into()),
     })?;
-    check_format(name, &database)?;
+    no_panic(name, || check_format(name, &database))??;
     Ok(database)
+}
+
+fn no_panic<T>(name: &str, with: impl FnOnce() -> T) -> Result<T, OpenError> {
+    let damaged = |_| OpenError::Damaged { name: name.to_owned(), detail: "a page makes no sense".to_owned() };
+    catch_unwind(AssertUnwindSafe(with)).map_err(damaged)
 }
 
 fn check_format(name: &str, database: &Database) -> Result<(), OpenError> {

@@ -18,7 +18,7 @@ use std::sync::{
 use redb::WriteTransaction;
 
 use super::{
-    WRITES_TOGETHER_MAX, WRITES_WAITING_MAX,
+    OpenError, WRITES_TOGETHER_MAX, WRITES_WAITING_MAX,
     answer::{Debtor, owed},
     file::{self, File},
 };
@@ -162,6 +162,8 @@ fn transact(file: &File, together: &mut [Box<dyn Job>]) -> Result<(), Failed> {
             let happened = !matches!(stands, Ok(Ok(last)) if last < count);
             Err(Failed::Write(if happened { WriteError::Unknown(text) } else { WriteError::NotWritten(text) }))
         }
+        // It may have panicked at any point.
+        Err(error @ OpenError::Damaged { .. }) => Err(Failed::Write(WriteError::Unknown(error.to_string()))),
         Err(error) => Err(Failed::Write(WriteError::NotWritten(error.with_cause()))),
     }
 }

@@ -159,6 +159,16 @@ impl Alarms {
         self.now_secs = time_ms.div_euclid(1000);
     }
 
+    /// Time was set back: minutes that had been told and decided come again.
+    pub fn reset_time(&mut self, time_ms: i64) {
+        let minute = time_ms.div_euclid(60_000) * 60;
+        self.ticked_secs = self.ticked_secs.min(minute);
+        self.decided_through_secs = self.decided_through_secs.min(minute);
+        self.spoken.values_mut().for_each(|spoken| spoken.1 = spoken.1.min(minute));
+        self.pending.clear();
+        self.advance(time_ms);
+    }
+
     /// The state was read from a snapshot: makes what is derived from it.
     pub fn restore(&mut self) {
         self.parse();

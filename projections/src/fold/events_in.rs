@@ -61,7 +61,10 @@ impl Shard {
                     self.alarms.decide(&self.place);
                     self.keep_decisions(input);
                 }
-                Event::TimeReset(_) => self.time_ms = input.arrived_at_ms,
+                Event::TimeReset(_) => {
+                    self.time_ms = input.arrived_at_ms;
+                    self.alarms.reset_time(self.time_ms);
+                }
             }
         }
         Ok(folded)

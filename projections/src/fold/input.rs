@@ -86,7 +86,7 @@ impl Input {
     }
 
     /// The highest revision of definitions that it names.
-    pub(super) fn definitions(&self) -> Option<SequenceNumber> {
+    pub fn definitions(&self) -> Option<SequenceNumber> {
         let ticked = self.events().iter().filter_map(|event| match event {
             Event::Ticked(tick) => Some(tick.definitions),
             _ => None,

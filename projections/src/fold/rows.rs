@@ -66,11 +66,6 @@ impl<K, B> Default for OpenRows<K, B> {
 }
 
 impl<K: Hash + Eq + Clone, B: Body> OpenRows<K, B> {
-    /// How many are open.
-    pub fn len(&self) -> usize {
-        self.rows.len()
-    }
-
     /// How many changed since they were last stored.
     pub fn changed(&self) -> usize {
         self.changed
@@ -135,11 +130,6 @@ impl<K: Hash + Eq + Clone, B: Body> OpenRows<K, B> {
         (&mut self.rows[slot.0 as usize].1.body, ahead)
     }
 
-    /// The row itself, whatever its position: for decisions that the rows of marks make themselves.
-    pub fn get(&self, slot: Slot) -> &Open<B> {
-        &self.rows[slot.0 as usize].1
-    }
-
     /// Rows that were opened and must now be met.
     pub fn unmet(&self) -> impl Iterator<Item = &K> {
         self.unmet.iter().map(|slot| &self.rows[slot.0 as usize].0)
@@ -180,10 +170,5 @@ impl<K: Hash + Eq + Clone, B: Body> OpenRows<K, B> {
             tidy(&mut open.body);
             self.index.insert(key.clone(), Slot(i as u32));
         }
-    }
-
-    /// Every open row.
-    pub fn iter(&self) -> impl Iterator<Item = (&K, &Open<B>)> {
-        self.rows.iter().map(|(key, open)| (key, open))
     }
 }

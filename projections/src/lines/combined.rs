@@ -15,17 +15,15 @@ use super::values::{self, Found};
 
 /// Fields in quotes after the size that are never a time: referer and agent.
 const QUOTED_SKIPPED: usize = 2;
+/// Hosts up to this length are looked for byte by byte.
+const HOST_BYTES: usize = 32;
 /// At most so many fields behind the size are looked at for the time taken.
 const FIELDS_MAX: usize = 32;
 
-/// What an access log's line says; `None`: it is none.
+/// Finds what an access log's line says; `None`: it is none, and nothing was found.
 #[inline]
-pub(super) fn read(line: &[u8], clock: &mut Clock) -> Option<Found> {
-    let bracket = memchr::memchr(b'[', line)?;
-    if !is_head(line.get(..bracket)?) {
-        return None;
-    }
-    let (time_ms, at) = time(line, bracket + 1, clock)?;
+pub(super) fn read(line: &[u8], found: &mut Found, clock: &mut Clock) -> Option<()> {
+    let (time_ms, at) = time(line, bracket(line)? + 1, clock)?;
     let at = quote_after(line, at)?;
     if line.get(at) != Some(&b' ') {
         return None;
@@ -35,23 +33,28 @@ pub(super) fn read(line: &[u8], clock: &mut Clock) -> Option<Found> {
         return None;
     }
     let (bytes, at) = size(line, at + 1)?;
-    let mut found = Found::new();
-    (found.time_ms, found.status, found.bytes) = (time_ms, status, bytes);
-    found.latency_ms = match line.get(at) {
+    let latency_ms = match line.get(at) {
         None => None,
         Some(b' ') => time_taken(line, at),
         Some(_) => return None,
     };
-    Some(found)
+    (found.time_ms, found.status, found.bytes, found.latency_ms) = (time_ms, status, bytes, latency_ms);
+    Some(())
 }
 
-/// `host ident user ` and perhaps more words.
+/// Where the bracket stands behind `host ident user ` and perhaps more words.
 #[inline]
-fn is_head(head: &[u8]) -> bool {
-    let Some((b' ', words)) = head.split_last() else { return false };
+fn bracket(line: &[u8]) -> Option<usize> {
+    // Nearly all lines have neither ident nor user, and a host of less than two blocks.
+    let host = line.iter().take(HOST_BYTES).position(|byte| *byte == b' ').unwrap_or(0);
+    if host > 0 && line.get(host..).and_then(<[u8]>::first_chunk) == Some(b" - - [") {
+        return Some(host + 5);
+    }
+    let bracket = memchr::memchr(b'[', line)?;
+    let (b' ', words) = line[..bracket].split_last()? else { return None };
     let mut words = words.split(|byte| *byte == b' ');
     let three = [words.next(), words.next(), words.next()];
-    three.iter().all(|word| word.is_some_and(|word| !word.is_empty()))
+    three.iter().all(|word| word.is_some_and(|word| !word.is_empty())).then_some(bracket)
 }
 
 /// The time up to `] "`, and where the request begins. A time that is none leaves the line undated.
@@ -81,13 +84,19 @@ fn quote_after(line: &[u8], from: usize) -> Option<usize> {
 /// `200` or `-` at `at`, and where it ends.
 #[inline]
 fn status(line: &[u8], at: usize) -> Option<(Option<u16>, usize)> {
-    if line.get(at) == Some(&b'-') {
+    let rest = line.get(at..)?;
+    if rest.first() == Some(&b'-') {
         return Some((None, at + 1));
     }
-    let digits = line[at..].iter().take(4).take_while(|byte| byte.is_ascii_digit());
-    let (length, status) =
-        digits.fold((0, 0), |(length, status), digit| (length + 1, status * 10 + u16::from(digit - b'0')));
-    (1..=3).contains(&length).then(|| (Some(status).filter(|status| (100..=599).contains(status)), at + length))
+    let digit = |nth: usize| rest.get(nth).filter(|byte| byte.is_ascii_digit()).map(|byte| u16::from(byte - b'0'));
+    match (digit(0), digit(1), digit(2), digit(3)) {
+        (Some(a), Some(b), Some(c), None) => {
+            Some((Some(a * 100 + b * 10 + c).filter(|status| (100..=599).contains(status)), at + 3))
+        }
+        (Some(_), None, ..) => Some((None, at + 1)),
+        (Some(_), Some(_), None, _) => Some((None, at + 2)),
+        _ => None,
+    }
 }
 
 /// `12345` or `-` at `at`, and where it ends.
@@ -118,6 +127,16 @@ fn time_taken(line: &[u8], mut at: usize) -> Option<f64> {
             }
             inside
         } else {
+            // A time taken without a name can be read where it stands, if it ends there.
+            if let Some((number, end)) = number::decimal(line, at)
+                && matches!(line.get(end), None | Some(b' '))
+            {
+                at = end;
+                match values::usable(number.to_f64(3)) {
+                    Some(ms) if number.has_point() => return Some(ms),
+                    _ => continue,
+                }
+            }
             let length = line[at..].iter().take_while(|byte| **byte != b' ').count();
             at += length;
             &line[at - length..at]
@@ -129,13 +148,12 @@ fn time_taken(line: &[u8], mut at: usize) -> Option<f64> {
     None
 }
 
-#[inline]
 fn as_time_taken(field: &[u8]) -> Option<f64> {
     let named = field.strip_prefix(b"rt=").or_else(|| field.strip_prefix(b"request_time="));
     let text = named.unwrap_or(field);
     let text = text.strip_prefix(b"\"").and_then(|text| text.strip_suffix(b"\"")).unwrap_or(text);
     match number::whole(text) {
-        Some(number) if named.is_some() || text.contains(&b'.') => values::usable(number.to_f64(3)),
+        Some(number) if named.is_some() || number.has_point() => values::usable(number.to_f64(3)),
         Some(_) => None,
         None => values::latency_text(text, 3),
     }
@@ -147,7 +165,8 @@ mod tests {
     use super::*;
 
     fn read(line: &str) -> Option<Found> {
-        super::read(line.as_bytes(), &mut Clock::new(0))
+        let mut found = Found::new();
+        super::read(line.as_bytes(), &mut found, &mut Clock::new(0)).map(|()| found)
     }
 
     const HEAD: &str = r#"1.2.3.4 - - [01/Jan/2026:00:00:00 +0000] "GET / HTTP/1.1" "#;
@@ -166,7 +185,10 @@ mod tests {
         assert_eq!((found.status, found.bytes, found.latency_ms), (Some(304), None, None));
         let found = read(&format!("{HEAD}- 0 \"-\" \"-\"")).unwrap();
         assert_eq!((found.status, found.bytes, found.latency_ms), (None, Some(0.0), None));
-        assert_eq!(read(&format!("{HEAD}000 0")).unwrap().status, None);
+        for none in ["0", "00", "000", "99", "600"] {
+            assert_eq!(read(&format!("{HEAD}{none} 7")).unwrap().bytes, Some(7.0), "{none}");
+            assert_eq!(read(&format!("{HEAD}{none} 7")).unwrap().status, None, "{none}");
+        }
         assert_eq!(read(&HEAD.replace("01/Jan", "31/Feb").replace("\" ", "\" 200 1")).unwrap().time_ms, None);
     }
 

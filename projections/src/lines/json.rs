@@ -21,31 +21,47 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// What a line says whose first byte is `{`. `plain` as for [`super::Parser::parse`].
+    /// Finds what a line says whose first byte is `{`; `None`: it is malformed. `plain` as for [`super::Parser::parse`].
     #[inline]
-    pub(super) fn read(&mut self, line: &[u8], plain: bool, tools: &mut Tools) -> Option<Found> {
+    pub(super) fn read(&mut self, line: &[u8], plain: bool, found: &mut Found, tools: &mut Tools) -> Option<()> {
         if !plain {
-            return self.read_odd(line, tools);
+            return self.read_odd(line, found, tools);
         }
-        match self.layouts.read(line, tools) {
-            Some(found) => Some(found),
-            None => self.read_anew(line, tools),
+        match self.layouts.read(line, 0, found, tools) {
+            Some(_) => Some(()),
+            None => self.read_anew(line, found, tools),
         }
     }
 
+    /// Finds what the line at `from` of a plain batch says and where it ends, if it reads as an earlier one; else what was
+    /// found means nothing.
+    #[inline]
+    pub(super) fn read_predicted(
+        &mut self,
+        batch: &[u8],
+        from: usize,
+        found: &mut Found,
+        tools: &mut Tools,
+    ) -> Option<usize> {
+        self.layouts.read(batch, from, found, tools)
+    }
+
+    /// As [`Reader::read`], for a plain line of which it is known that it does not read as an earlier one.
     #[inline(never)]
-    fn read_anew(&mut self, line: &[u8], tools: &mut Tools) -> Option<Found> {
+    pub(super) fn read_anew(&mut self, line: &[u8], found: &mut Found, tools: &mut Tools) -> Option<()> {
         self.reading.validate::<false>(line)?;
         self.layouts.learn(line, &self.reading);
-        Some(self.reading.found(line, tools))
+        *found = self.reading.found(line, tools);
+        Some(())
     }
 
     /// A line with control bytes or bytes that are not UTF-8: valid only if the former are whitespace between tokens.
     #[cold]
-    fn read_odd(&mut self, line: &[u8], tools: &mut Tools) -> Option<Found> {
+    fn read_odd(&mut self, line: &[u8], found: &mut Found, tools: &mut Tools) -> Option<()> {
         str::from_utf8(line).ok()?;
         self.reading.validate::<true>(line)?;
-        Some(self.reading.found(line, tools))
+        *found = self.reading.found(line, tools);
+        Some(())
     }
 }
 

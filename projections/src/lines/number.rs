@@ -32,7 +32,7 @@ fn digit(bytes: &[u8], at: usize) -> Option<u64> {
 }
 
 /// The number at `from` in JSON's grammar, and where it ends. Whether a number may end there is the caller's question.
-#[inline]
+#[inline(always)]
 pub(super) fn json(bytes: &[u8], from: usize) -> Option<(Decimal<'_>, usize)> {
     let digits = from + usize::from(bytes.get(from) == Some(&b'-'));
     if bytes.get(digits) == Some(&b'0') && digit(bytes, digits + 1).is_some() {
@@ -42,8 +42,53 @@ pub(super) fn json(bytes: &[u8], from: usize) -> Option<(Decimal<'_>, usize)> {
 }
 
 /// The number at `from`, as in JSON but with any number of leading zeros, and where it ends.
-#[inline]
+#[inline(always)]
 pub(super) fn decimal(bytes: &[u8], from: usize) -> Option<(Decimal<'_>, usize)> {
+    match short(bytes, from) {
+        Some(decimal) => Some(decimal),
+        None => decimal_of_any_length(bytes, from),
+    }
+}
+
+/// The same for a number of up to seven bytes without sign and exponent that ends before the eighth. Its length costs no
+/// branch: lengths of numbers in logs are what a processor predicts worst.
+#[inline(always)]
+fn short(bytes: &[u8], from: usize) -> Option<(Decimal<'_>, usize)> {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    let word = u64::from_le_bytes(*bytes.get(from..)?.first_chunk()?);
+    // A digit's byte becomes its value; of any other byte the highest bit is set in `others`.
+    let values = word ^ (EACH * 0x30);
+    let others = (((values & (EACH * 0x7f)) + EACH * 0x76) | values) & (EACH * 0x80);
+    let whole_bits = others.trailing_zeros() & !7;
+    if whole_bits == 0 || whole_bits == 64 {
+        return None;
+    }
+    let (mut digits, mut digits_bits, mut end_bits) = (values, whole_bits, whole_bits);
+    if (word >> whole_bits) as u8 == b'.' {
+        end_bits = (others & (others - 1)).trailing_zeros() & !7;
+        digits_bits = end_bits - 8;
+        if end_bits == 64 || digits_bits == whole_bits {
+            return None;
+        }
+        // Take the point out.
+        let whole = values & ((1 << whole_bits) - 1);
+        digits = whole | (values >> 8 >> whole_bits << whole_bits);
+    }
+    if matches!((word >> end_bits) as u8, b'e' | b'E' | b'.') {
+        return None;
+    }
+    // Zeros in front, then neighbours are joined: pairs, fours, all eight.
+    let digits = digits << (64 - digits_bits);
+    let pairs = (digits.wrapping_mul(2561) >> 8) & 0x00ff_00ff_00ff_00ff;
+    let fours = (pairs.wrapping_mul(6_553_601) >> 16) & 0x0000_ffff_0000_ffff;
+    let mantissa = fours.wrapping_mul(42_949_672_960_001) >> 32;
+    let end = from + end_bits as usize / 8;
+    let exponent = -i64::from((digits_bits - whole_bits) / 8);
+    Some((Decimal { text: &bytes[from..end], negative: false, mantissa, exponent, exact: true }, end))
+}
+
+#[inline(never)]
+fn decimal_of_any_length(bytes: &[u8], from: usize) -> Option<(Decimal<'_>, usize)> {
     let negative = bytes.get(from) == Some(&b'-');
     let first = from + usize::from(negative);
     let (mut at, mut mantissa) = (first, 0u64);
@@ -128,6 +173,12 @@ impl Decimal<'_> {
         parsed.expect("a decimal is a number")
     }
 
+    /// Whether it is written with a point.
+    #[inline(always)]
+    pub(super) fn has_point(self) -> bool {
+        self.text.contains(&b'.')
+    }
+
     /// The value when it is a whole number below 2^16 without a sign.
     #[inline]
     pub(super) fn to_u16(self) -> Option<u16> {
@@ -175,6 +226,14 @@ mod tests {
         }
 
         #[test]
+        fn what_follows_a_number_changes_nothing(text in "-?[0-9]{0,9}\\.?[0-9]{0,8}e?", next in "[,}.e+ a0-9\"\\xff]{0,9}") {
+            let text = format!("{text}{next}");
+            let read = |(decimal, end): (Decimal<'_>, usize)| (decimal.to_f64(0).to_bits(), decimal.has_point(), decimal.text.len(), end);
+            let long = decimal_of_any_length(text.as_bytes(), 0).map(read);
+            prop_assert_eq!(decimal(text.as_bytes(), 0).map(read), long, "{}", text);
+        }
+
+        #[test]
         fn an_f64_printed_comes_back(value in any::<f64>().prop_filter("finite", |value| value.is_finite())) {
             prop_assert_eq!(bits(&format!("{value:e}")), value.to_bits());
             prop_assert_eq!(bits(&format!("{value}")), value.to_bits());
@@ -193,6 +252,15 @@ mod tests {
         fn jsons_grammar_is_serde_jsons(text in "[-+]?0{0,2}[0-9]{0,3}\\.?[0-9]{0,3}[eE]?[-+]?[0-9]{0,3}[.x]?") {
             let ours = json(text.as_bytes(), 0).is_some_and(|(_, end)| end == text.len());
             prop_assert_eq!(ours, serde_json::from_str::<serde::de::IgnoredAny>(&text).is_ok());
+        }
+    }
+
+    #[test]
+    fn digits_beyond_a_u64_do_not_wrap_around() {
+        for text in
+            ["18446744073709551617", "0.18446744073709551617", "-184467440737095516170", "00018446744073709551617"]
+        {
+            assert_eq!(bits(text), text.parse::<f64>().unwrap().to_bits(), "{text}");
         }
     }
 

@@ -79,6 +79,9 @@ impl Clock {
         let minute: &[u8; 17] = text.first_chunk()?;
         let minute_ms = if *minute == self.clf.0 { self.clf.1 } else { self.clf_minute(minute)? };
         let (second_ms, end) = second(text, 17)?;
+        if text.get(end..).and_then(<[u8]>::first_chunk) == Some(b" +0000") {
+            return in_range(minute_ms + second_ms, end + 6);
+        }
         self.zoned(text, minute_ms + second_ms, end)
     }
 
@@ -173,9 +176,9 @@ fn zone_word(text: &[u8]) -> Option<usize> {
 pub(super) fn unix(number: Decimal<'_>) -> Option<i64> {
     let (whole, millionths) = number.whole_and_millionths()?;
     let ms = match whole {
-        ..100_000_000_000 => whole * 1000 + millionths / 1000,
-        ..100_000_000_000_000 => whole,
-        ..100_000_000_000_000_000 => whole / 1000,
+        0..100_000_000_000 => whole * 1000 + millionths / 1000,
+        100_000_000_000..100_000_000_000_000 => whole,
+        100_000_000_000_000..100_000_000_000_000_000 => whole / 1000,
         _ => whole / 1_000_000,
     };
     i64::try_from(ms).ok().filter(|ms| *ms <= TIME_MS_MAX)

@@ -87,74 +87,84 @@ impl Found {
     }
 
     /// Takes the value of `field` if it can be used and no better one is there.
-    #[inline]
     pub(super) fn take(&mut self, field: Field, line: &[u8], scalar: Scalar<'_>, tools: &mut Tools) {
         let role = names::role(field);
         if !self.wants(field, role) {
             return;
         }
-        let text = match scalar {
-            Scalar::Text { escaped: true, from, to } => return self.take_escaped(field, &line[from..to], tools),
-            Scalar::Text { from, to, .. } => Some(&line[from..to]),
-            Scalar::Number(_) | Scalar::Other => None,
-        };
-        let taken = match (role, text, scalar) {
-            (Role::Service, Some(text), Scalar::Text { from, to, .. }) if is_service(text) => {
-                self.service = Named::Line(from, to);
-                true
-            }
-            (Role::Service, ..) => false,
-            (_, Some(text), _) => self.take_text(role, text, &mut tools.clock),
-            (_, None, Scalar::Number(number)) => self.take_number(role, number),
-            (_, None, _) => false,
-        };
-        if taken {
+        match scalar {
+            Scalar::Text { from, to, escaped: false } => self.take_text(field, role, line, from, to, tools),
+            Scalar::Text { from, to, escaped: true } => self.take_escaped(field, role, &line[from..to], tools),
+            Scalar::Number(number) => self.take_number(field, role, number),
+            Scalar::Other => {}
+        }
+    }
+
+    /// As [`Found::take`], for a wanted field whose value is the text from .. to without escapes.
+    #[inline(always)]
+    pub(super) fn take_text(
+        &mut self,
+        field: Field,
+        role: Role,
+        line: &[u8],
+        from: usize,
+        to: usize,
+        tools: &mut Tools,
+    ) {
+        let text = &line[from..to];
+        if role != Role::Service {
+            return self.take_meaning(field, role, text, &mut tools.clock);
+        }
+        if is_service(text) {
+            self.service = Named::Line(from, to);
             self.best[role.index()] = field;
         }
     }
 
     #[cold]
-    fn take_escaped(&mut self, field: Field, raw: &[u8], tools: &mut Tools) {
-        let role = names::role(field);
+    fn take_escaped(&mut self, field: Field, role: Role, raw: &[u8], tools: &mut Tools) {
         let mut text = std::mem::take(&mut tools.unescaped);
-        let taken = unescape(raw, &mut text).is_some()
-            && match role {
-                // Only now the name may go where an earlier, worse one may be.
-                Role::Service if is_service(text.as_bytes()) => {
-                    std::mem::swap(&mut text, &mut tools.service);
-                    self.service = Named::Tools;
-                    true
-                }
-                Role::Service => false,
-                _ => self.take_text(role, text.as_bytes(), &mut tools.clock),
-            };
-        tools.unescaped = text;
-        if taken {
+        let usable = unescape(raw, &mut text).is_some();
+        if usable && role != Role::Service {
+            self.take_meaning(field, role, text.as_bytes(), &mut tools.clock);
+        } else if usable && is_service(text.as_bytes()) {
+            // Only now the name may go where an earlier, worse one may be.
+            std::mem::swap(&mut text, &mut tools.service);
+            self.service = Named::Tools;
             self.best[role.index()] = field;
         }
+        tools.unescaped = text;
     }
 
-    #[inline]
-    fn take_text(&mut self, role: Role, text: &[u8], clock: &mut Clock) -> bool {
-        match role {
+    /// Takes a text that is no service's name.
+    #[inline(always)]
+    fn take_meaning(&mut self, field: Field, role: Role, text: &[u8], clock: &mut Clock) {
+        let taken = match role {
             Role::Time => put(&mut self.time_ms, clock.whole(text)),
             Role::Level => put(&mut self.level, level(text)),
             Role::Status => put(&mut self.status, number::whole(text).and_then(status)),
             Role::Latency(shift) => put(&mut self.latency_ms, latency_text(text, shift)),
             Role::Bytes => put(&mut self.bytes, number::whole(text).and_then(bytes)),
             Role::Service => false,
+        };
+        if taken {
+            self.best[role.index()] = field;
         }
     }
 
-    #[inline]
-    fn take_number(&mut self, role: Role, number: Decimal<'_>) -> bool {
-        match role {
+    /// As [`Found::take`], for a wanted field.
+    #[inline(always)]
+    pub(super) fn take_number(&mut self, field: Field, role: Role, number: Decimal<'_>) {
+        let taken = match role {
             Role::Time => put(&mut self.time_ms, time::unix(number)),
             Role::Level => put(&mut self.level, number.to_u16().and_then(level_number)),
             Role::Status => put(&mut self.status, status(number)),
             Role::Latency(shift) => put(&mut self.latency_ms, usable(number.to_f64(shift))),
             Role::Bytes => put(&mut self.bytes, bytes(number)),
             Role::Service => false,
+        };
+        if taken {
+            self.best[role.index()] = field;
         }
     }
 }

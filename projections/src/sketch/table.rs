@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 /// Keys that one array may span (32 octaves: a microsecond to an hour); four bytes each. A key further off goes to the
-/// tree, which costs more time and, at worst (every key there is), some 4 MB.
+/// tree, which costs more time and is bounded by `STRAYS_MAX`.
 const ARRAY_KEYS_MAX: u32 = 32 * OCTAVE;
 
 /// Arrays begin and end at whole octaves, so that they seldom grow.
@@ -31,6 +31,20 @@ impl Table {
         }
         keys.iter().for_each(|&key| table.add(key, 1));
         table
+    }
+
+    /// A table with these counts.
+    pub(super) fn counted(counts: &[(i32, u64)]) -> Table {
+        let mut table = Table::default();
+        // From the highest down: the array settles around what every reader asks for, and is bounded downwards.
+        counts.iter().rev().for_each(|&(key, n)| table.add(key, n));
+        table
+    }
+
+    /// Keys that no array reaches.
+    #[inline]
+    pub(super) fn strays(&self) -> usize {
+        self.positive.far.len() + self.negative.far.len()
     }
 
     #[inline]

@@ -5,6 +5,7 @@
 
 mod commits;
 mod expiry;
+pub mod faulty;
 pub mod memory;
 mod names;
 mod races;

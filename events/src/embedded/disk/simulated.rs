@@ -9,9 +9,12 @@
 //! Both end all handles: they answer with an error from then on, as do all calls of a disk whose power has failed and not yet returned.
 
 mod image;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     io::{self, IoSlice},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -120,7 +123,23 @@ struct State {
 
 /// The disk; clones are the same disk.
 #[derive(Debug, Clone)]
-pub struct SimulatedDisk(Arc<Mutex<State>>);
+pub struct SimulatedDisk(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    meanwhile: Mutex<Meanwhile>,
+}
+
+/// What others do while a sync is on its way.
+#[derive(Default, Clone)]
+struct Meanwhile(Option<Arc<dyn Fn() + Send + Sync>>);
+
+impl fmt::Debug for Meanwhile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Meanwhile").field(&self.0.is_some()).finish()
+    }
+}
 
 /// An open file of it.
 #[derive(Debug)]
@@ -141,7 +160,7 @@ pub struct SimulatedLock {
 impl SimulatedDisk {
     /// An empty disk without faults; the seed decides their chance once they are set, and what `fresh_id` gives.
     pub fn new(seed: u64) -> Self {
-        Self(Arc::new(Mutex::new(State {
+        let state = State {
             folders: BTreeMap::from([(String::new(), Names::default())]),
             files: BTreeMap::new(),
             locks: BTreeSet::new(),
@@ -153,7 +172,20 @@ impl SimulatedDisk {
             fails_after: None,
             down: false,
             steps: 0,
-        })))
+        };
+        Self(Arc::new(Shared { state: state.into(), meanwhile: Mutex::default() }))
+    }
+
+    /// At each sync, before it has any effect, this is called: what a reader does at the worst moment. `None`: nothing.
+    pub fn set_meanwhile(&self, call: Option<Arc<dyn Fn() + Send + Sync>>) {
+        *self.0.meanwhile.lock().unwrap_or_else(PoisonError::into_inner) = Meanwhile(call);
+    }
+
+    fn call_meanwhile(&self) {
+        let call = self.0.meanwhile.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(call) = call.0 {
+            call();
+        }
     }
 
     /// From now on, calls fail this often.
@@ -169,6 +201,11 @@ impl SimulatedDisk {
     /// The power fails during the call that changes something after so many others; `power_loss` brings it back.
     pub fn fail_after(&self, steps: u64) {
         self.state().fails_after = Some(steps);
+    }
+
+    /// The power has failed, and is not back.
+    pub fn is_down(&self) -> bool {
+        self.state().down
     }
 
     /// How many calls have changed something so far.
@@ -197,8 +234,7 @@ impl SimulatedDisk {
                 state.folders.remove(&folder);
             }
         }
-        let stale: Vec<[u8; SECTOR_BYTES]> =
-            state.files.values().filter_map(|image| image.any_sector(&mut chance)).collect();
+        let stale: Vec<_> = state.files.values().flat_map(Image::sectors).collect();
         for image in state.files.values_mut() {
             image.lose(&mut chance, &stale);
         }
@@ -229,7 +265,7 @@ impl SimulatedDisk {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts a call that changes something; it happens in part if this is where the power fails.
@@ -360,6 +396,7 @@ impl super::Disk for SimulatedDisk {
     }
 
     fn sync_folder(&self, folder: &str) -> io::Result<()> {
+        self.call_meanwhile();
         let mut state = self.step()?;
         let chance = state.faults.sync;
         if state.down || state.chance.one_in(chance) {
@@ -416,7 +453,7 @@ impl super::File for SimulatedFile {
     }
 
     fn write_at(&self, parts: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
-        let bytes: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
+        let bytes = parts.iter().map(|part| &**part).collect::<Vec<_>>().concat();
         let faults = self.disk.state().faults.write;
         let room = self.disk.state().grow(self.id, offset + bytes.len() as u64);
         self.change(|image, chance, down| {
@@ -451,6 +488,7 @@ impl super::File for SimulatedFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        self.disk.call_meanwhile();
         let faults = self.disk.state().faults.sync;
         self.change(|image, chance, down| {
             if down {

@@ -7,9 +7,10 @@
 
 use super::super::block;
 use super::super::names::{Field, Role, role};
-use super::super::values::{Found, Tools};
-use super::scalar;
+use super::super::number;
+use super::super::values::{Found, Scalar, Tools};
 use super::validating::Reading;
+use super::{scalar, string_end};
 
 /// How many layouts are remembered: producers that take turns on one stream.
 const LAYOUTS_MAX: usize = 4;
@@ -50,21 +51,30 @@ struct Slot {
 }
 
 impl Layouts {
-    /// What the line says, if its layout is known.
+    /// Finds what the line at `from` says and where it ends, if its layout is known; else what was found means nothing.
+    /// What follows the line may follow in `bytes`: a string never goes over a newline, and the bytes around never had one.
     #[inline]
-    pub(super) fn read(&mut self, line: &[u8], tools: &mut Tools) -> Option<Found> {
+    pub(super) fn read(&mut self, bytes: &[u8], from: usize, found: &mut Found, tools: &mut Tools) -> Option<usize> {
         let first = self.known.first_mut()?;
-        let found = first.read(line, tools);
-        first.held |= found.is_some();
-        if found.is_some() { found } else { self.read_by_another(line, tools) }
+        match first.read(bytes, from, found, tools) {
+            Some(end) => {
+                first.held = true;
+                Some(end)
+            }
+            None => self.read_by_another(bytes, from, found, tools),
+        }
     }
 
     #[inline(never)]
-    fn read_by_another(&mut self, line: &[u8], tools: &mut Tools) -> Option<Found> {
-        let (found, index) = (1..self.known.len()).find_map(|n| Some((self.known[n].read(line, tools)?, n)))?;
-        self.known[index].held = true;
+    fn read_by_another(&mut self, bytes: &[u8], from: usize, found: &mut Found, tools: &mut Tools) -> Option<usize> {
+        let others = &mut self.known.iter_mut().enumerate().skip(1);
+        let (index, end) = others.find_map(|(index, layout)| {
+            let end = layout.read(bytes, from, found, tools)?;
+            layout.held = true;
+            Some((index, end))
+        })?;
         self.known[..=index].rotate_right(1);
-        Some(found)
+        Some(end)
     }
 
     /// Remembers the layout of a line that none of the known ones fits, unless learning has not paid of late.
@@ -120,24 +130,22 @@ impl Layout {
         (self.between.len() <= BETWEEN_BYTES_MAX).then_some(())
     }
 
-    /// What the line says if it has this layout.
-    #[inline]
-    fn read(&self, line: &[u8], tools: &mut Tools) -> Option<Found> {
-        let mut found = Found::new();
-        let mut at = 0;
+    /// Finds what the line at `from` says and where it ends, if it has this layout; else what was found means nothing.
+    #[inline(never)]
+    fn read(&self, bytes: &[u8], from: usize, found: &mut Found, tools: &mut Tools) -> Option<usize> {
+        *found = Found::new();
+        let mut at = from;
         for slot in &self.slots {
-            at = self.before(slot, line, at)?;
+            at = self.before(slot, bytes, at)?;
             at = match slot.field {
-                None => scalar::<false>(line, at)?.1,
-                Some((field, Role::Time)) => read_time(&mut found, field, line, at, tools)?,
-                Some((field, _)) => {
-                    let (value, end) = scalar::<false>(line, at)?;
-                    found.take(field, line, value, tools);
-                    end
-                }
+                None => skip(bytes, at)?,
+                Some((field, role)) => value(found, field, role, bytes, at, tools)?,
             };
         }
-        (line.get(at..)? == &self.between[self.tail_from..]).then_some(found)
+        let tail = &self.between[self.tail_from..];
+        let end = at + tail.len();
+        let holds = bytes.get(at..end)? == tail && matches!(bytes.get(end), None | Some(b'\n'));
+        holds.then_some(end)
     }
 
     /// Where the slot's scalar begins, if before it stands what stood there.
@@ -153,19 +161,53 @@ impl Layout {
     }
 }
 
-/// A timestamp is mostly the common form: then it need not be looked at for its closing quote first.
+/// Where the scalar at `at` ends.
 #[inline(always)]
-fn read_time(found: &mut Found, field: Field, line: &[u8], at: usize, tools: &mut Tools) -> Option<usize> {
-    if line.get(at) == Some(&b'"')
-        && let Some((time_ms, length)) = tools.clock.rfc3339(&line[at + 1..])
-        && line.get(at + 1 + length) == Some(&b'"')
-    {
-        if found.wants(field, Role::Time) {
-            found.take_time(field, time_ms);
-        }
-        return Some(at + length + 2);
+fn skip(line: &[u8], at: usize) -> Option<usize> {
+    if line.get(at) == Some(&b'"') {
+        return Some(string_end::<false>(line, at + 1)?.0 + 1);
     }
-    let (value, end) = scalar::<false>(line, at)?;
+    any_scalar(line, at).map(|(_, end)| end)
+}
+
+/// Takes the scalar at `at` as the value of `field`, and says where it ends. Each role's common form is tried first, and
+/// only where the general way would say the same.
+#[inline(always)]
+fn value(found: &mut Found, field: Field, role: Role, line: &[u8], at: usize, tools: &mut Tools) -> Option<usize> {
+    if found.wants(field, role) {
+        match role {
+            // A timestamp of the common form need not be searched for its closing quote first.
+            Role::Time => {
+                if line.get(at) == Some(&b'"')
+                    && let Some((time_ms, length)) = tools.clock.rfc3339(line.get(at + 1..)?)
+                    && line.get(at + 1 + length) == Some(&b'"')
+                {
+                    found.take_time(field, time_ms);
+                    return Some(at + length + 2);
+                }
+            }
+            Role::Level | Role::Service => {
+                if line.get(at) == Some(&b'"')
+                    && let Some((to, false)) = string_end::<false>(line, at + 1)
+                {
+                    found.take_text(field, role, line, at + 1, to, tools);
+                    return Some(to + 1);
+                }
+            }
+            Role::Status | Role::Latency(_) | Role::Bytes => {
+                if let Some((number, end)) = number::json(line, at) {
+                    found.take_number(field, role, number);
+                    return Some(end);
+                }
+            }
+        }
+    }
+    let (value, end) = any_scalar(line, at)?;
     found.take(field, line, value, tools);
     Some(end)
+}
+
+#[inline(never)]
+fn any_scalar(line: &[u8], at: usize) -> Option<(Scalar<'_>, usize)> {
+    scalar::<false>(line, at)
 }

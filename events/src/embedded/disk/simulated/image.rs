@@ -100,19 +100,20 @@ impl Image {
 
     /// What a power loss leaves becomes all there is.
     pub fn lose(&mut self, chance: &mut Seeded, stale: &[Sector]) {
-        let mood = chance.below(4);
-        for (number, versions) in std::mem::take(&mut self.pending) {
+        let mood = chance.below(6);
+        let shift = chance.below(stale.len() as u64) as usize;
+        for (i, (number, versions)) in std::mem::take(&mut self.pending).into_iter().enumerate() {
             // All lost, all kept, or each sector on its own.
             let pick = match mood {
-                0 => 0,
-                1 => versions.len(),
+                0 | 1 => 0,
+                2 => versions.len(),
                 _ => chance.below(versions.len() as u64 + 1) as usize,
             };
             match pick.checked_sub(1) {
                 Some(version) => set(&mut self.durable, number, versions[version]),
-                None if !stale.is_empty() && !self.durable.contains_key(&number) && chance.one_in(4) => {
-                    let other = chance.below(stale.len() as u64) as usize;
-                    set(&mut self.durable, number, stale[other]);
+                // Blocks that were another file's, or that this one was to write elsewhere.
+                None if mood % 2 == 1 && !stale.is_empty() && !self.durable.contains_key(&number) => {
+                    set(&mut self.durable, number, stale[(shift + i) % stale.len()]);
                 }
                 None => {}
             }
@@ -131,13 +132,16 @@ impl Image {
         self.len = self.durable_len;
     }
 
-    /// One of its sectors that are not empty.
-    pub fn any_sector(&self, chance: &mut Seeded) -> Option<Sector> {
-        let number = chance.below(self.durable.len() as u64) as usize;
-        self.durable.values().nth(number).copied()
+    /// Its sectors that are not empty, in order.
+    pub fn sectors(&self) -> impl Iterator<Item = Sector> {
+        self.durable.values().copied()
     }
 
     fn put(&mut self, number: u64, sector: Sector) {
+        let stored = |sectors: &BTreeMap<u64, Sector>| sectors.get(&number).copied().unwrap_or(ZERO);
+        if stored(&self.now) == sector && stored(&self.durable) == sector && !self.pending.contains_key(&number) {
+            return;
+        }
         set(&mut self.now, number, sector);
         self.pending.entry(number).or_default().push(sector);
     }

@@ -1,0 +1,372 @@
+//! Files, folders, patterns and standard input become batches, each sent until it is durable. Decides what of a file is new; never what a line
+//! means, and prints nothing.
+//!
+//! Invariants:
+//! - What a file is called on the stream (its origin) is durable in the reader's list before the first append.
+//! - The list's end of a file moves only past what the sender has acknowledged, in order. So whoever stops anywhere reads some bytes again,
+//!   under the same origin and offsets, and the fold knows them: never twice, never a hole.
+//! - One thread reads and packs, and is ahead of the sends by a bounded number of batches. A thread, because a read may block for as long as a
+//!   pipe is silent or a network folder hangs, and because packing then runs beside the sends.
+//! - A file that cannot be read is named in the report; the others are read all the same.
+//!
+//! Standard input and pipes have no origin. They are known by (producer, epoch, counter), and as nothing spools them they are *at least once*:
+//! lines of a run that was cut off are counted again by the next. `--as NAME` makes them exactly once, if the same bytes come again.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    future::poll_fn,
+    io::Read,
+    path::PathBuf,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    task::{Context, Poll},
+};
+
+use events::{pack::Packed, position::SequenceNumber, wire::Codec};
+use tokio::sync::mpsc;
+
+mod damage;
+mod gzip;
+mod input;
+pub mod list;
+mod paths;
+mod reader;
+mod recognise;
+mod service;
+mod source;
+mod zstd_frames;
+
+pub use damage::FileError;
+pub use list::ReaderList;
+pub use service::service_of;
+
+use list::{EntryId, Mark};
+use reader::{Message, Reader};
+
+/// Sends that are under way at the same time. Fewer than the 64 that law 6 allows a producer, and enough to fill a group commit.
+pub const SENDS_MAX: usize = 16;
+/// Batches that the reading thread may be ahead of the sends; then it waits.
+const AHEAD_MAX: usize = 4;
+
+/// Where batches go: into the stream of this process, or over HTTP to another.
+pub trait Sender: Sync {
+    /// Returns once the batch is durable. Called for several batches at the same time, which may become durable in any order; it retries what
+    /// may pass by itself. A batch may be sent again by a later run, whole or cut otherwise: the fold knows its bytes.
+    fn send(&self, packed: Packed) -> impl Future<Output = Result<(), SendError>> + Send;
+}
+
+/// A batch is not known to be durable: it may have been appended or not, and a later run sends it again.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// This batch; others may pass.
+    #[error("a batch was refused: {0}")]
+    Refused(String),
+    /// Nothing more can be sent: ingest stops.
+    #[error("batches cannot be sent: {0}")]
+    Unavailable(String),
+}
+
+/// What to do with the files.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The tenant.
+    pub tenant: String,
+    /// The service of lines that name none; without it a file's name gives it, see [`service_of`].
+    pub service: Option<String>,
+    /// The identity given by hand: one input, read from its first byte.
+    pub as_name: Option<String>,
+    /// Counts files again that were read before.
+    pub again: bool,
+    /// How bodies are packed.
+    pub codec: Codec,
+    /// About how many bytes of lines a batch holds.
+    pub target_bytes: usize,
+    /// The wall clock, Unix milliseconds.
+    pub now_ms: i64,
+    /// The highest revision of definitions known.
+    pub definitions: Option<SequenceNumber>,
+}
+
+/// What became of one input.
+#[derive(Debug)]
+pub enum Outcome {
+    /// What was new of it is durable.
+    Ingested {
+        /// Bytes of lines, after decompression.
+        bytes: u64,
+        /// Physical lines.
+        lines: u64,
+    },
+    /// It was read before and holds nothing new.
+    Unchanged,
+    /// It could not be read to its end.
+    Failed {
+        /// The cause.
+        error: FileError,
+        /// Physical lines before the damage, which are in.
+        lines: u64,
+    },
+}
+
+/// One input of the report.
+#[derive(Debug)]
+pub struct FileReport {
+    /// Its path; `-` is standard input.
+    pub path: PathBuf,
+    /// What became of it.
+    pub outcome: Outcome,
+}
+
+/// What `ingest` did.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// Every input, in the order of reading.
+    pub files: Vec<FileReport>,
+    /// What the user should know and need not act on.
+    pub warnings: Vec<String>,
+    /// Physical lines whose batches are durable: the fold's balance must accept as many.
+    pub lines_sent: u64,
+}
+
+impl Report {
+    /// The inputs that failed.
+    pub fn failed(&self) -> impl Iterator<Item = (&PathBuf, &FileError)> {
+        self.files.iter().filter_map(|file| match &file.outcome {
+            Outcome::Failed { error, .. } => Some((&file.path, error)),
+            _ => None,
+        })
+    }
+}
+
+/// How far it is, for whoever shows it. Counters only grow.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// Files that were found.
+    pub files_total: AtomicU64,
+    /// Files that were read, or failed.
+    pub files_done: AtomicU64,
+    /// Size on disk of the files that were found.
+    pub disk_bytes_total: AtomicU64,
+    /// Of these, bytes that were read or known from before.
+    pub disk_bytes_read: AtomicU64,
+    /// Bytes after decompression.
+    pub raw_bytes: AtomicU64,
+    /// Physical lines that were packed.
+    pub lines_packed: AtomicU64,
+    /// Physical lines that are durable.
+    pub lines_sent: AtomicU64,
+}
+
+/// Reads what is new of the inputs, and sends it. Returns when all of it is durable, or named as failed.
+///
+/// `paths`: files, folders, patterns, or `-` for `stdin`. Dropped, it stops after at most one more batch is packed.
+pub async fn ingest<S: Sender>(
+    paths: Vec<PathBuf>,
+    stdin: Box<dyn Read + Send>,
+    options: Options,
+    list: Arc<ReaderList>,
+    sender: &S,
+    progress: Arc<Progress>,
+) -> Report {
+    let (messages, received) = mpsc::channel(AHEAD_MAX);
+    let stop = Arc::new(AtomicBool::new(false));
+    let broken = Arc::new(AtomicU64::new(0));
+    let reader = Reader {
+        options,
+        list: list.clone(),
+        progress: progress.clone(),
+        messages,
+        stop: stop.clone(),
+        broken: broken.clone(),
+        stdin: Some(stdin),
+        read_to: HashMap::new(),
+    };
+    let thread = std::thread::Builder::new().name("weir-reader".into()).spawn(move || reader.run(&paths));
+    let mut sends = Sends {
+        sender,
+        list,
+        progress,
+        received,
+        stop,
+        broken,
+        under_way: VecDeque::new(),
+        files: vec![],
+        report: Report::default(),
+    };
+    match thread {
+        Ok(_) => sends.run().await,
+        Err(error) => {
+            let error = FileError::Open(error);
+            sends.report.files.push(FileReport { path: "-".into(), outcome: Outcome::Failed { error, lines: 0 } });
+        }
+    }
+    sends.report
+}
+
+/// One input, from the side of the sends.
+#[derive(Debug, Default)]
+struct File {
+    path: PathBuf,
+    lines: u64,
+    bytes: u64,
+    /// The first batch that was not acknowledged: nothing after it moves the list's end.
+    broken: Option<SendError>,
+    done: bool,
+}
+
+/// What waits for its turn. Taken from the front only, so that marks move in order and no counter runs far ahead of an unacknowledged one.
+enum UnderWay<'a> {
+    Send {
+        file: usize,
+        lines: u64,
+        covers: u64,
+        mark: Option<(EntryId, Mark)>,
+        future: Pin<Box<dyn Future<Output = Result<(), SendError>> + Send + 'a>>,
+        answer: Option<Result<(), SendError>>,
+    },
+    Done {
+        file: usize,
+        entry: Option<EntryId>,
+        outcome: Result<bool, FileError>,
+    },
+}
+
+struct Sends<'a, S> {
+    sender: &'a S,
+    list: Arc<ReaderList>,
+    progress: Arc<Progress>,
+    received: mpsc::Receiver<Message>,
+    stop: Arc<AtomicBool>,
+    broken: Arc<AtomicU64>,
+    under_way: VecDeque<UnderWay<'a>>,
+    files: Vec<File>,
+    report: Report,
+}
+
+impl<'a, S: Sender> Sends<'a, S> {
+    async fn run(&mut self) {
+        while poll_fn(|context| self.poll_step(context)).await {}
+        self.finish();
+    }
+
+    /// Ready when something moved; false once all is done.
+    fn poll_step(&mut self, context: &mut Context<'_>) -> Poll<bool> {
+        for item in &mut self.under_way {
+            if let UnderWay::Send { future, answer: answer @ None, .. } = item
+                && let Poll::Ready(result) = future.as_mut().poll(context)
+            {
+                *answer = Some(result);
+            }
+        }
+        let mut moved = false;
+        while !matches!(self.under_way.front(), None | Some(UnderWay::Send { answer: None, .. })) {
+            if let Some(item) = self.under_way.pop_front() {
+                self.settle(item);
+            }
+            moved = true;
+        }
+        if self.stop.load(Relaxed) && self.under_way.is_empty() {
+            return Poll::Ready(false);
+        }
+        if self.under_way.len() < SENDS_MAX && !self.stop.load(Relaxed) {
+            match self.received.poll_recv(context) {
+                Poll::Ready(Some(message)) => {
+                    self.take(message);
+                    moved = true;
+                }
+                Poll::Ready(None) if self.under_way.is_empty() => return Poll::Ready(false),
+                Poll::Ready(None) | Poll::Pending => {}
+            }
+        }
+        if moved { Poll::Ready(true) } else { Poll::Pending }
+    }
+
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Found(paths) => {
+                self.files.extend(paths.into_iter().map(|path| File { path, ..File::default() }));
+            }
+            Message::Warning(text) => self.report.warnings.push(text),
+            Message::Batch { file, packed, mark } => {
+                if self.files[file].broken.is_some() {
+                    return;
+                }
+                let (lines, covers) = (packed.lines, packed.covers);
+                let future = Box::pin(self.sender.send(packed));
+                self.under_way.push_back(UnderWay::Send { file, lines, covers, mark, future, answer: None });
+            }
+            Message::Done { file, entry, outcome } => {
+                self.under_way.push_back(UnderWay::Done { file, entry, outcome });
+            }
+        }
+    }
+
+    fn settle(&mut self, item: UnderWay<'_>) {
+        match item {
+            UnderWay::Send { file, lines, covers, mark, answer: Some(Ok(())), .. } => {
+                let file = &mut self.files[file];
+                file.lines += lines;
+                file.bytes += covers;
+                self.report.lines_sent += lines;
+                self.progress.lines_sent.fetch_add(lines, Relaxed);
+                if let (None, Some((entry, mark))) = (&file.broken, mark)
+                    && let Err(error) = self.list.advance(entry, mark)
+                {
+                    self.report.warnings.push(format!("{}: {error}; it will be read again", file.path.display()));
+                }
+            }
+            UnderWay::Send { file, answer: Some(Err(error)), .. } => {
+                if matches!(error, SendError::Unavailable(_)) {
+                    self.stop.store(true, Relaxed);
+                }
+                self.files[file].broken.get_or_insert(error);
+                self.broken.fetch_max(file as u64 + 1, Relaxed);
+            }
+            UnderWay::Send { answer: None, .. } => {}
+            UnderWay::Done { file, entry, outcome } => {
+                let doubtful = outcome.as_ref().is_err_and(FileError::makes_bytes_doubtful);
+                if let Some(entry) =
+                    entry.filter(|_| self.files[file].broken.is_none() && (outcome.is_ok() || doubtful))
+                    && let Err(error) = self.list.finish(entry, doubtful)
+                {
+                    self.report.warnings.push(error.to_string());
+                }
+                self.close(file, outcome);
+            }
+        }
+    }
+
+    /// `outcome`: whether anything was new.
+    fn close(&mut self, file: usize, outcome: Result<bool, FileError>) {
+        let file = &mut self.files[file];
+        file.done = true;
+        self.progress.files_done.fetch_add(1, Relaxed);
+        let outcome = match (file.broken.take(), outcome) {
+            (Some(error), _) => Outcome::Failed { error: FileError::Send(error), lines: file.lines },
+            (None, Err(error)) => Outcome::Failed { error, lines: file.lines },
+            (None, Ok(false)) if file.lines == 0 => Outcome::Unchanged,
+            (None, Ok(_)) => Outcome::Ingested { bytes: file.bytes, lines: file.lines },
+        };
+        self.report.files.push(FileReport { path: file.path.clone(), outcome });
+    }
+
+    /// Files that were not reached, because sending had to stop.
+    fn finish(&mut self) {
+        for file in 0..self.files.len() {
+            if !self.files[file].done {
+                self.close(file, Err(FileError::NotRead));
+            }
+        }
+        if let Err(error) = self.list.sync() {
+            self.report
+                .warnings
+                .push(format!("{error}: what was read may be read again, and is then counted as duplicate"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,279 @@
+//! The list on disk: JSON lines, appended, each the whole of what is known of one file; the last one about a file holds. Decides what of a
+//! damaged list can be used.
+//!
+//! The first line says the version, the reader's id and the next free number. Each line ends with a checksum of its text. The file begins, and
+//! is shortened, by writing it anew beside the old one and renaming it. At most `UNSYNCED_BYTES_MAX` at its end were not synced: there lines may
+//! be torn, and are dropped; a line that cannot be read further up stops the reader with a message.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::{Entry, EntryId, FILES_MAX, ListError, Mark, Print};
+
+const VERSION: u32 = 1;
+/// Written and not yet synced; then it is.
+const UNSYNCED_BYTES_MAX: u64 = 64 << 10;
+/// So many lines more than twice the files, and the list is written anew at opening.
+const SPARE_LINES: usize = 1_000;
+const SUM: &str = ",\"sum\":\"";
+const SUM_BYTES: usize = SUM.len() + 16 + 2;
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "snake_case")]
+enum Line {
+    List { version: u32, reader: String, next: u64 },
+    File(FileLine),
+    Epoch { epoch: u64 },
+}
+
+/// Hashes are hexadecimal: JSON's numbers do not hold them.
+#[derive(Debug, Serialize, Deserialize)]
+struct FileLine {
+    number: u64,
+    tenant: String,
+    path: String,
+    name: String,
+    head_bytes: usize,
+    head_hash: String,
+    end: u64,
+    tail_bytes: usize,
+    tail_hash: String,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    gone: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    doubtful: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reading_since_ms: Option<i64>,
+}
+
+impl From<&Entry> for FileLine {
+    fn from(entry: &Entry) -> Self {
+        Self {
+            number: entry.id.0,
+            tenant: entry.tenant.clone(),
+            path: entry.path.clone(),
+            name: entry.name.clone(),
+            head_bytes: entry.head.len,
+            head_hash: format!("{:032x}", entry.head.hash),
+            end: entry.mark.end,
+            tail_bytes: entry.mark.tail.len,
+            tail_hash: format!("{:032x}", entry.mark.tail.hash),
+            gone: entry.gone,
+            doubtful: entry.doubtful,
+            reading_since_ms: entry.reading_since_ms,
+        }
+    }
+}
+
+impl TryFrom<FileLine> for Entry {
+    type Error = String;
+
+    fn try_from(line: FileLine) -> Result<Self, String> {
+        let hash = |text: &str| u128::from_str_radix(text, 16).map_err(|_| format!("`{text}` is no hash"));
+        Ok(Self {
+            id: EntryId(line.number),
+            tenant: line.tenant,
+            path: line.path,
+            name: line.name,
+            head: Print { len: line.head_bytes, hash: hash(&line.head_hash)? },
+            mark: Mark { end: line.end, tail: Print { len: line.tail_bytes, hash: hash(&line.tail_hash)? } },
+            gone: line.gone,
+            doubtful: line.doubtful,
+            reading_since_ms: line.reading_since_ms,
+        })
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Journal {
+    path: PathBuf,
+    file: Arc<File>,
+    length: u64,
+    unsynced: u64,
+    reader: String,
+    next: u64,
+    epoch: u64,
+}
+
+impl Journal {
+    pub(super) fn open(folder: &Path, reader: u64) -> Result<(Self, Vec<Entry>), ListError> {
+        let path = folder.join("files.jsonl");
+        let disk = |what| {
+            let path = path.clone();
+            move |source| ListError::Disk { what, path, source }
+        };
+        let mut loaded = match fs::read(&path) {
+            Ok(text) => load(&path, &text)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Loaded { reader: format!("{reader:016x}"), next: 1, anew: true, ..Loaded::default() }
+            }
+            Err(error) => return Err(disk("read")(error)),
+        };
+        loaded.forget_oldest();
+        if loaded.anew {
+            write_anew(&path, &loaded).map_err(disk("written"))?;
+        }
+        let file = File::options().append(true).open(&path).map_err(disk("opened"))?;
+        let length = file.metadata().map_err(disk("opened"))?.len();
+        let Loaded { reader, next, epoch, entries, .. } = loaded;
+        let entries = entries.into_values().collect();
+        Ok((Self { path, file: Arc::new(file), length, unsynced: 0, reader, next, epoch }, entries))
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn reader(&self) -> &str {
+        &self.reader
+    }
+
+    /// Never given twice: who takes it writes an entry with it, and a number that was not written was not used.
+    pub(super) fn next_number(&mut self) -> u64 {
+        self.next += 1;
+        self.next - 1
+    }
+
+    pub(super) fn next_epoch(&mut self) -> Result<u64, ListError> {
+        let epoch = self.epoch + 1;
+        self.append(spell(&Line::Epoch { epoch }))?;
+        self.epoch = epoch;
+        Ok(epoch)
+    }
+
+    pub(super) fn write(&mut self, entries: &[Entry]) -> Result<(), ListError> {
+        self.append(entries.iter().map(|entry| spell(&Line::File(entry.into()))).collect())
+    }
+
+    /// The file to sync; what was written so far is then durable.
+    pub(super) fn begin_sync(&mut self) -> Arc<File> {
+        self.unsynced = 0;
+        self.file.clone()
+    }
+
+    fn append(&mut self, text: String) -> Result<(), ListError> {
+        let disk = |what| {
+            let path = self.path.clone();
+            move |source| ListError::Disk { what, path, source }
+        };
+        if self.unsynced > 0 && self.unsynced + text.len() as u64 > UNSYNCED_BYTES_MAX {
+            self.file.sync_data().map_err(disk("synced"))?;
+            self.unsynced = 0;
+        }
+        if let Err(error) = (&*self.file).write_all(text.as_bytes()) {
+            // Half a line must not stand before the next one.
+            self.file.set_len(self.length).map_err(disk("cut back"))?;
+            return Err(disk("written")(error));
+        }
+        self.length += text.len() as u64;
+        self.unsynced += text.len() as u64;
+        Ok(())
+    }
+}
+
+#[derive(Debug, Default)]
+struct Loaded {
+    reader: String,
+    next: u64,
+    epoch: u64,
+    entries: std::collections::BTreeMap<u64, Entry>,
+    /// It is to be written anew.
+    anew: bool,
+}
+
+impl Loaded {
+    fn take(&mut self, line: Line) -> Result<(), String> {
+        match line {
+            Line::List { version, .. } if version > VERSION => {
+                return Err(format!("it has version {version}, this program reads {VERSION}: use the newer program"));
+            }
+            Line::List { reader, next, .. } => (self.reader, self.next) = (reader, next),
+            Line::Epoch { epoch } => self.epoch = self.epoch.max(epoch),
+            Line::File(line) => {
+                self.next = self.next.max(line.number + 1);
+                self.entries.insert(line.number, Entry::try_from(line)?);
+            }
+        }
+        Ok(())
+    }
+
+    fn forget_oldest(&mut self) {
+        let surplus = self.entries.len().saturating_sub(FILES_MAX / 2);
+        let oldest: Vec<u64> =
+            self.entries.values().filter(|entry| entry.gone).map(|entry| entry.id.0).take(surplus).collect();
+        self.anew |= !oldest.is_empty();
+        for number in oldest {
+            self.entries.remove(&number);
+        }
+    }
+}
+
+fn load(path: &Path, text: &[u8]) -> Result<Loaded, ListError> {
+    let mut loaded = Loaded::default();
+    let synced = text.len().saturating_sub(UNSYNCED_BYTES_MAX as usize);
+    let (mut at, mut count) = (0, 0);
+    for (index, line) in text.split_inclusive(|byte| *byte == b'\n').enumerate() {
+        let taken = parse(line).and_then(|line| loaded.take(line));
+        if let Err(why) = taken {
+            if index == 0 || at < synced {
+                return Err(ListError::Damaged { path: path.to_owned(), line: index + 1, why });
+            }
+            loaded.anew = true;
+        }
+        at += line.len();
+        count = index + 1;
+    }
+    if loaded.reader.is_empty() {
+        return Err(ListError::Damaged { path: path.to_owned(), line: 1, why: "the file is empty".into() });
+    }
+    loaded.anew |= count > 2 * loaded.entries.len() + SPARE_LINES;
+    Ok(loaded)
+}
+
+/// A line with its checksum and newline.
+fn spell(line: &Line) -> String {
+    let mut text = serde_json::to_string(line).expect("strings and numbers always encode");
+    let sum = xxh3_64(text.as_bytes());
+    text.pop();
+    text.push_str(&format!("{SUM}{sum:016x}\"}}\n"));
+    text
+}
+
+fn parse(line: &[u8]) -> Result<Line, String> {
+    let line = std::str::from_utf8(line).map_err(|_| "it is not UTF-8")?;
+    let line = line.strip_suffix('\n').ok_or("it is cut short")?;
+    let (body, sum) =
+        line.len().checked_sub(SUM_BYTES).and_then(|at| line.split_at_checked(at)).ok_or("it has no checksum")?;
+    let sum = sum.strip_prefix(SUM).and_then(|sum| sum.strip_suffix("\"}")).ok_or("it has no checksum")?;
+    let body = format!("{body}}}");
+    if u64::from_str_radix(sum, 16) != Ok(xxh3_64(body.as_bytes())) {
+        return Err("its checksum is wrong".into());
+    }
+    serde_json::from_str(&body).map_err(|error| error.to_string())
+}
+
+fn write_anew(path: &Path, loaded: &Loaded) -> io::Result<()> {
+    let beside = path.with_extension("jsonl.new");
+    let mut file = io::BufWriter::new(File::create(&beside)?);
+    let first = Line::List { version: VERSION, reader: loaded.reader.clone(), next: loaded.next };
+    file.write_all(spell(&first).as_bytes())?;
+    if loaded.epoch > 0 {
+        file.write_all(spell(&Line::Epoch { epoch: loaded.epoch }).as_bytes())?;
+    }
+    for entry in loaded.entries.values() {
+        file.write_all(spell(&Line::File(entry.into())).as_bytes())?;
+    }
+    file.into_inner()?.sync_all()?;
+    fs::rename(&beside, path)?;
+    match path.parent() {
+        Some(folder) => File::open(folder)?.sync_all(),
+        None => Ok(()),
+    }
+}

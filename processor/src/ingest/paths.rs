@@ -1,0 +1,179 @@
+//! What the user named becomes a list of inputs. Decides order and what is no file; opens none.
+//!
+//! Invariants:
+//! - The same names over the same folders give the same order: as named, folders sorted by name, depth first.
+//! - A file is listed once, under its real path: links followed, so that two names of one file are one identity.
+
+use std::{
+    collections::HashSet,
+    fs::{self, FileType, Metadata},
+    path::{Path, PathBuf},
+};
+
+use super::FileError;
+
+/// Folders within folders; deeper ones are named as failed.
+const DEPTH_MAX: usize = 100;
+
+/// Something to be read, or why not.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// As the user would name it.
+    pub path: PathBuf,
+    pub kind: Kind,
+}
+
+#[derive(Debug)]
+pub(super) enum Kind {
+    Stdin,
+    /// Its real path, and its size.
+    File(PathBuf, u64),
+    Pipe,
+    Failed(FileError),
+}
+
+/// What was found, and what was passed over in folders.
+#[derive(Debug, Default)]
+pub(super) struct Finder {
+    pub found: Vec<Found>,
+    pub warnings: Vec<String>,
+    files: HashSet<PathBuf>,
+    folders: HashSet<PathBuf>,
+}
+
+impl Finder {
+    pub(super) fn find(paths: &[PathBuf]) -> Self {
+        let mut finder = Self::default();
+        for path in paths {
+            finder.named(path);
+        }
+        finder
+    }
+
+    fn add(&mut self, path: &Path, kind: Kind) {
+        self.found.push(Found { path: path.to_owned(), kind });
+    }
+
+    fn fail(&mut self, path: &Path, error: std::io::Error) {
+        let error = match error.kind() {
+            std::io::ErrorKind::NotFound => FileError::NotFound,
+            _ => FileError::Open(error),
+        };
+        self.add(path, Kind::Failed(error));
+    }
+
+    /// What stands there is meant, even if its name looks like a pattern.
+    fn named(&mut self, path: &Path) {
+        if path.as_os_str() == "-" {
+            return self.add(path, Kind::Stdin);
+        }
+        let pattern = path.to_str().filter(|text| text.contains(['*', '?', '[']));
+        match (fs::symlink_metadata(path), pattern) {
+            (Err(_), Some(pattern)) => self.matching(path, pattern),
+            _ => self.visit(path, 0),
+        }
+    }
+
+    fn matching(&mut self, path: &Path, pattern: &str) {
+        let matches = match glob::glob(pattern) {
+            Ok(matches) => matches,
+            Err(error) => return self.add(path, Kind::Failed(FileError::BadPattern(error.to_string()))),
+        };
+        let mut none = true;
+        for entry in matches {
+            none = false;
+            match entry {
+                Ok(path) => self.visit(&path, 0),
+                Err(error) => {
+                    let path = error.path().to_owned();
+                    self.fail(&path, error.into());
+                }
+            }
+        }
+        if none {
+            self.add(path, Kind::Failed(FileError::NotFound));
+        }
+    }
+
+    fn visit(&mut self, path: &Path, depth: usize) {
+        let metadata = match fs::metadata(path) {
+            Ok(metadata) => metadata,
+            Err(error) => return self.fail(path, error),
+        };
+        if metadata.is_dir() {
+            return self.folder(path, depth);
+        }
+        if !metadata.is_file() {
+            return self.special(path, metadata.file_type(), depth > 0);
+        }
+        self.file(path, &metadata);
+    }
+
+    fn file(&mut self, path: &Path, metadata: &Metadata) {
+        match fs::canonicalize(path) {
+            Ok(real) => {
+                if self.files.insert(real.clone()) {
+                    self.add(path, Kind::File(real, metadata.len()));
+                }
+            }
+            Err(error) => self.fail(path, error),
+        }
+    }
+
+    fn folder(&mut self, path: &Path, depth: usize) {
+        if depth > DEPTH_MAX {
+            return self.add(path, Kind::Failed(FileError::TooDeep(DEPTH_MAX)));
+        }
+        match fs::canonicalize(path) {
+            // Met before: a link back up, or a folder named twice.
+            Ok(real) => {
+                if !self.folders.insert(real) {
+                    return;
+                }
+            }
+            Err(error) => return self.fail(path, error),
+        }
+        let listed = fs::read_dir(path)
+            .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>());
+        match listed {
+            Ok(mut paths) => {
+                paths.sort();
+                for path in paths {
+                    self.visit(&path, depth + 1);
+                }
+            }
+            Err(error) => self.fail(path, error),
+        }
+    }
+
+    /// A pipe is read where it is named; in a folder nobody means the sockets and pipes that lie about, and opening one may block for ever.
+    fn special(&mut self, path: &Path, kind: FileType, in_folder: bool) {
+        let name = special_name(kind);
+        if in_folder {
+            self.warnings.push(format!("{} is a {name}: not read", path.display()));
+        } else if name == PIPE {
+            self.add(path, Kind::Pipe);
+        } else {
+            self.add(path, Kind::Failed(FileError::Special(name)));
+        }
+    }
+}
+
+const PIPE: &str = "pipe";
+
+#[cfg(unix)]
+fn special_name(kind: FileType) -> &'static str {
+    use std::os::unix::fs::FileTypeExt;
+    if kind.is_fifo() {
+        PIPE
+    } else if kind.is_socket() {
+        "socket"
+    } else {
+        "device"
+    }
+}
+
+#[cfg(not(unix))]
+fn special_name(_: FileType) -> &'static str {
+    "device"
+}

@@ -1,0 +1,307 @@
+//! The reading thread: one input after the other, read and packed. Decides the order; waits where the sends are behind.
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use events::{
+    identity::{ORIGIN_NAME_BYTES_MAX, Origin, OriginKind},
+    pack::{Identity, Packed, Packer, Source as Speaks},
+};
+use tokio::sync::mpsc;
+
+use super::{
+    FileError, Options, Progress, ReaderList,
+    input::Raw,
+    list::{Entry, EntryId, HEAD_BYTES, Mark},
+    paths::{Finder, Found, Kind},
+    recognise::{Next, Question},
+    service_of,
+    source::{Source, open_file},
+};
+
+/// How much is read at once.
+const READ_BYTES: usize = 256 << 10;
+/// Files elsewhere that a new file is compared with while it is read; of more, the newest.
+const ALIKE_MAX: usize = 64;
+
+/// What the thread tells.
+pub(super) enum Message {
+    /// All inputs, in the order of reading: their places are the `file` of what follows.
+    Found(Vec<PathBuf>),
+    Warning(String),
+    /// `mark`: what the list says once the batch and all before it are durable.
+    Batch {
+        file: usize,
+        packed: Packed,
+        mark: Option<(EntryId, Mark)>,
+    },
+    /// Nothing more of this input. `outcome`: whether anything was new.
+    Done {
+        file: usize,
+        entry: Option<EntryId>,
+        outcome: Result<bool, FileError>,
+    },
+}
+
+/// See the module.
+pub(super) struct Reader {
+    pub options: Options,
+    pub list: Arc<ReaderList>,
+    pub progress: Arc<Progress>,
+    pub messages: mpsc::Sender<Message>,
+    /// Nothing more can be sent.
+    pub stop: Arc<AtomicBool>,
+    /// The last input of which a batch was refused, plus one.
+    pub broken: Arc<AtomicU64>,
+    pub stdin: Option<Box<dyn Read + Send>>,
+    /// How far files were read in this run, sent or not.
+    pub read_to: HashMap<EntryId, Mark>,
+}
+
+/// Bytes of one input with their identity.
+struct Pour<'a> {
+    file: usize,
+    path: &'a Path,
+    source: Source,
+    packer: Packer,
+    entry: Option<EntryId>,
+    alike: Vec<(Mark, String)>,
+    warned: bool,
+}
+
+impl Reader {
+    pub(super) fn run(mut self, paths: &[PathBuf]) {
+        let finder = Finder::find(paths);
+        let count = finder.found.len();
+        self.progress.files_total.store(count as u64, Relaxed);
+        let sizes = finder.found.iter().map(|found| if let Kind::File(_, len) = found.kind { len } else { 0 });
+        self.progress.disk_bytes_total.store(sizes.sum(), Relaxed);
+        let named = finder.found.iter().map(|found| found.path.clone()).collect();
+        let mut told = self.tell(Message::Found(named));
+        for warning in finder.warnings {
+            told = told.and_then(|()| self.tell(Message::Warning(warning)));
+        }
+        for (file, found) in finder.found.into_iter().enumerate() {
+            if told.is_err() || self.stop.load(Relaxed) {
+                return;
+            }
+            let mut entry = None;
+            let outcome = self.read_one(file, found, count, &mut entry);
+            told = self.tell(Message::Done { file, entry, outcome });
+        }
+    }
+
+    /// Waits until the sends are near enough; an error: nobody listens any more.
+    fn tell(&self, message: Message) -> Result<(), FileError> {
+        self.messages.blocking_send(message).map_err(|_| FileError::NotRead)
+    }
+
+    fn read_one(
+        &mut self,
+        file: usize,
+        found: Found,
+        count: usize,
+        entry: &mut Option<EntryId>,
+    ) -> Result<bool, FileError> {
+        let path = found.path.as_path();
+        if let Some(name) = self.options.as_name.clone() {
+            return self.read_named(file, found, count, name);
+        }
+        match found.kind {
+            Kind::Failed(error) => Err(error),
+            Kind::File(real, _) => self.read_file(file, path, &real, entry),
+            Kind::Stdin | Kind::Pipe => {
+                let source = self.open_pipe(&found)?;
+                let producer = self.list.new_producer()?;
+                self.pour(self.plain(file, path, source, Identity::Producer(producer), self.options.now_ms))
+            }
+        }
+    }
+
+    /// The name alone is the identity, so the whole input is read, and the fold knows what it has.
+    fn read_named(&mut self, file: usize, found: Found, count: usize, name: String) -> Result<bool, FileError> {
+        if count > 1 {
+            return Err(FileError::AsOne(count));
+        }
+        if name.is_empty() || name.len() > ORIGIN_NAME_BYTES_MAX || name.contains('\0') {
+            return Err(FileError::AsName);
+        }
+        let source = match found.kind {
+            Kind::Failed(error) => return Err(error),
+            Kind::File(ref real, _) => Source::open(real, Some(self.progress.clone()))?,
+            Kind::Stdin | Kind::Pipe => self.open_pipe(&found)?,
+        };
+        let origin = Origin { kind: OriginKind::Named, name, version: String::new() };
+        let identity = Identity::Origin { origin, from: 0 };
+        self.pour(self.plain(file, &found.path, source, identity, self.options.now_ms))
+    }
+
+    fn open_pipe(&mut self, found: &Found) -> Result<Source, FileError> {
+        let pipe = match found.kind {
+            Kind::Stdin => self.stdin.take().ok_or(FileError::NotFound)?,
+            _ => Box::new(File::open(&found.path).map_err(FileError::Open)?),
+        };
+        Source::new(Raw::Pipe(pipe), Some(self.progress.clone()))
+    }
+
+    fn read_file(
+        &mut self,
+        file: usize,
+        path: &Path,
+        real: &Path,
+        entry: &mut Option<EntryId>,
+    ) -> Result<bool, FileError> {
+        let path_text = real.to_str().ok_or(FileError::NotUtf8)?;
+        let list = self.list.clone();
+        let opened = open_file(real)?;
+        let question = Question {
+            list: &list,
+            file: &opened,
+            tenant: &self.options.tenant,
+            path: real,
+            path_text,
+            again: self.options.again,
+            now_ms: self.options.now_ms,
+            progress: &self.progress,
+        };
+        // An empty file is read, and holds nothing.
+        let Some(mut known) = question.answer()? else { return Ok(true) };
+        *entry = Some(known.entry.id);
+        let mut from = known.from;
+        let unfinished = known.before.last().is_some_and(|last| *last != b'\n');
+        let mut first = None;
+        match known.next {
+            Next::End => return Ok(false),
+            // The last line lacked its newline when it was taken, and was counted: this only ends it. Anything else is a line of its own.
+            Next::Byte(b'\n') if unfinished => {
+                from += 1;
+                known.before.push(b'\n');
+                self.list.advance(known.entry.id, Mark::after(from, &known.before))?;
+            }
+            Next::Byte(byte) => first = Some(byte),
+            Next::Unread => {}
+        }
+        let identity = Identity::Origin { origin: self.list.origin(&known.entry), from };
+        let read_at_ms = known.entry.reading_since_ms.unwrap_or(self.options.now_ms);
+        let mut pour = self.plain(file, path, known.source, identity, read_at_ms);
+        pour.packer.remember(&known.before);
+        pour.packer.push(first.as_slice());
+        pour.entry = Some(known.entry.id);
+        pour.alike = self.marks_of(known.alike);
+        self.pour(pour).map(|new| new || from > known.from || known.is_new)
+    }
+
+    /// How far files that begin alike were read.
+    fn marks_of(&self, alike: Vec<Entry>) -> Vec<(Mark, String)> {
+        let read = |entry: Entry| (*self.read_to.get(&entry.id).unwrap_or(&entry.mark), entry.path);
+        let mut newest = alike;
+        newest.sort_by_key(|entry| std::cmp::Reverse(entry.id));
+        newest.into_iter().map(read).filter(|(mark, _)| mark.end > 0).take(ALIKE_MAX).collect()
+    }
+
+    fn plain<'a>(&self, file: usize, path: &'a Path, source: Source, identity: Identity, read_at_ms: i64) -> Pour<'a> {
+        let options = &self.options;
+        let speaks = Speaks {
+            tenant: options.tenant.clone(),
+            service: options.service.clone().or_else(|| service_of(path).filter(|_| path.as_os_str() != "-")),
+            identity,
+            read_at_ms,
+            definitions: options.definitions,
+        };
+        let packer = Packer::new(speaks, options.codec, options.target_bytes);
+        Pour { file, path, source, packer, entry: None, alike: vec![], warned: false }
+    }
+
+    /// Reads to the end; true if there was anything.
+    fn pour(&mut self, mut pour: Pour<'_>) -> Result<bool, FileError> {
+        let from = pour.packer.offset();
+        let result = self.pour_all(&mut pour);
+        if let Some(entry) = pour.entry {
+            self.read_to.insert(entry, Mark::after(pour.packer.offset(), pour.packer.history()));
+        }
+        result.map(|()| pour.packer.offset() > from)
+    }
+
+    fn pour_all(&self, pour: &mut Pour<'_>) -> Result<(), FileError> {
+        loop {
+            let filled = self.fill(pour);
+            while let Some(packed) = pour.packer.next(false) {
+                self.send(pour, packed)?;
+            }
+            let result = match filled {
+                Ok(true) => continue,
+                Ok(false) => Ok(()),
+                // Half a line before damage is no line.
+                Err(error) => {
+                    pour.packer.forget_unfinished();
+                    Err(error)
+                }
+            };
+            while let Some(packed) = pour.packer.next(true) {
+                self.send(pour, packed)?;
+            }
+            return result;
+        }
+    }
+
+    /// Reads about a batch; false at the end.
+    fn fill(&self, pour: &mut Pour<'_>) -> Result<bool, FileError> {
+        let mut appetite = pour.packer.appetite();
+        while appetite > 0 {
+            let space = pour.packer.space(READ_BYTES);
+            let wanted = space.len().min(appetite);
+            let count = pour.source.read(&mut space[..wanted])?;
+            if count == 0 {
+                self.compare(pour, 0);
+                return Ok(false);
+            }
+            pour.packer.filled(count);
+            self.progress.raw_bytes.fetch_add(count as u64, Relaxed);
+            self.compare(pour, count as u64);
+            appetite -= count;
+        }
+        Ok(true)
+    }
+
+    /// Warns once if the file holds, from its first byte on, all that was read of another. A short one must be the whole of it.
+    fn compare(&self, pour: &mut Pour<'_>, count: u64) {
+        if pour.alike.is_empty() || pour.warned {
+            return;
+        }
+        let to = pour.source.offset();
+        let reached = |mark: &Mark| {
+            if mark.end >= HEAD_BYTES as u64 {
+                (to - count + 1..=to).contains(&mark.end)
+            } else {
+                count == 0 && mark.end == to
+            }
+        };
+        let pushed = pour.packer.pushed();
+        let same = pour.alike.iter().find(|(mark, _)| {
+            reached(mark) && mark.tail.ends(&pushed[..pushed.len().saturating_sub((to - mark.end) as usize)])
+        });
+        if let Some((_, other)) = same {
+            pour.warned = true;
+            let warning = format!("{} holds the bytes of {other}, and was counted again", pour.path.display());
+            // Where nobody listens, the next batch says so.
+            let _ = self.tell(Message::Warning(warning));
+        }
+    }
+
+    fn send(&self, pour: &Pour<'_>, packed: Packed) -> Result<(), FileError> {
+        if self.stop.load(Relaxed) || self.broken.load(Relaxed) == pour.file as u64 + 1 {
+            return Err(FileError::NotRead);
+        }
+        self.progress.lines_packed.fetch_add(packed.lines, Relaxed);
+        let mark = pour.entry.map(|entry| (entry, Mark::after(pour.packer.offset(), pour.packer.history())));
+        self.tell(Message::Batch { file: pour.file, packed, mark })
+    }
+}

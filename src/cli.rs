@@ -1,0 +1,231 @@
+//! What the commands are called and what they take. Each command is a file; all of them speak to the system through its HTTP API, in the same
+//! process or over a socket, so that a command means the same with and without a running `weir up`.
+
+mod alarms;
+mod apply;
+mod client;
+mod demo;
+mod ingest;
+mod metrics;
+mod output;
+mod up;
+mod verify;
+
+use std::{fmt, net::SocketAddr, num::NonZeroU16, path::PathBuf};
+
+use clap::{Args as ClapArgs, Parser, Subcommand};
+
+/// Where `weir up` listens unless it is told otherwise.
+pub const DEFAULT_LISTEN: &str = "127.0.0.1:4717";
+
+/// Logs in, metrics and alarms out: an event-sourced stream processor in one program.
+#[derive(Debug, Parser)]
+#[command(name = "weir", version, arg_required_else_help = true)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run stream, consumer and API in one process; Ctrl-C drains and exits
+    Up(Up),
+    /// Read log files; returns when every line is durable, folded and readable
+    Ingest(Ingest),
+    /// Print metrics
+    Metrics(Metrics),
+    /// Recompute every row from the stream and compare
+    Verify(Verify),
+    /// Put definitions (alarms) in force
+    Apply(Apply),
+    /// Print alarms, their states and their changes
+    Alarms(Alarms),
+    /// Show it all on sample logs in a temporary folder
+    Demo(Demo),
+}
+
+/// Which system a command speaks to.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct Where {
+    /// Data folder; default: weir in the user's data directory. A running `weir up` on it is found by itself
+    #[arg(long, env = "WEIR_DATA", value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// A running weir, such as http://127.0.0.1:4717; WEIR_TOKEN holds the token if it asks for one
+    #[arg(long, env = "WEIR_URL", value_name = "URL")]
+    url: Option<String>,
+}
+
+/// How an answer is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// For people
+    Table,
+    /// One object a line
+    Json,
+    /// With a header line
+    Csv,
+}
+
+/// Choice of format.
+#[derive(Debug, Clone, Copy, ClapArgs)]
+pub struct Output {
+    /// Format of the answer
+    #[arg(short, long = "output", value_name = "FORMAT", value_enum, default_value = "table")]
+    output: Format,
+    /// The same as -o json
+    #[arg(long)]
+    json: bool,
+}
+
+impl Output {
+    fn format(self) -> Format {
+        if self.json { Format::Json } else { self.output }
+    }
+}
+
+/// Options of `weir up`.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct Up {
+    /// Data folder; default: weir in the user's data directory
+    #[arg(long, env = "WEIR_DATA", value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Address to serve on; port 0 takes any free one
+    #[arg(long, default_value = DEFAULT_LISTEN, value_name = "HOST:PORT")]
+    listen: SocketAddr,
+    /// File with a line `TENANT TOKEN` for each credential; needed to listen beyond this machine
+    #[arg(long, value_name = "FILE")]
+    tokens: Option<PathBuf>,
+    /// Shards of a new data folder [default: one for each core, at most 8]
+    #[arg(long, value_name = "N")]
+    shards: Option<NonZeroU16>,
+    /// Go on although the host's clock stands before the stream's last stamp
+    #[arg(long)]
+    confirm_clock: bool,
+}
+
+/// Options of `weir ingest`.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct Ingest {
+    /// Files, folders, patterns, or - for standard input; gzip and zstd are told by their bytes
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
+    /// Service of lines that name none [default: from the file's name]
+    #[arg(long, value_name = "NAME")]
+    service: Option<String>,
+    /// Identity of the one input, by hand: bytes that came under this name before are not counted again
+    #[arg(long = "as", value_name = "NAME")]
+    as_name: Option<String>,
+    /// Count files again that were read before
+    #[arg(long, conflicts_with = "as_name")]
+    again: bool,
+    #[command(flatten)]
+    to: Where,
+}
+
+/// Options of `weir metrics`.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct Metrics {
+    /// Only this service
+    #[arg(long, value_name = "NAME")]
+    service: Option<String>,
+    /// Only this metric, such as requests, errors, latency
+    #[arg(long, value_name = "NAME")]
+    metric: Option<String>,
+    /// Only this namespace
+    #[arg(long, value_name = "NAME")]
+    namespace: Option<String>,
+    /// First time: RFC 3339, a date, epoch seconds or milliseconds, now, -15m [default: the first there is]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    start: Option<String>,
+    /// First time that is not wanted [default: the last there is]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    end: Option<String>,
+    /// From so long ago until now, such as 15m, 1h, 7d
+    #[arg(long, value_name = "SPAN", conflicts_with = "start")]
+    since: Option<String>,
+    /// Seconds of one window: 60, 300 or 3600
+    #[arg(long, default_value = "60", value_parser = ["60", "300", "3600"])]
+    period: String,
+    #[command(flatten)]
+    output: Output,
+    #[command(flatten)]
+    of: Where,
+}
+
+/// Options of `weir verify`.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct Verify {
+    /// One object instead of sentences
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    of: Where,
+}
+
+/// Options of `weir apply`.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct Apply {
+    /// JSON files with alarms in CloudWatch's field names: one, an array, or {"MetricAlarms": […]}
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    #[command(flatten)]
+    to: Where,
+}
+
+/// Options of `weir alarms`.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct Alarms {
+    /// One alarm, with its changes
+    #[arg(value_name = "NAME")]
+    name: Option<String>,
+    #[command(flatten)]
+    output: Output,
+    #[command(flatten)]
+    of: Where,
+}
+
+/// Options of `weir demo`.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct Demo {
+    /// Address to serve on; port 0 takes any free one
+    #[arg(long, default_value = DEFAULT_LISTEN, value_name = "HOST:PORT")]
+    listen: SocketAddr,
+}
+
+/// What came of a command that could be carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// Fine.
+    Yes,
+    /// It differs, or some inputs failed; which was said.
+    No,
+}
+
+/// A command could not be carried out: the thing, the cause and the next step, in one text.
+#[derive(Debug)]
+pub struct Failure(String);
+
+impl Failure {
+    fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Carries out a command.
+pub async fn run(args: Args) -> Result<Answer, Failure> {
+    match args.command {
+        Command::Up(options) => up::run(options).await,
+        Command::Ingest(options) => ingest::run(options).await,
+        Command::Metrics(options) => metrics::run(options).await,
+        Command::Verify(options) => verify::run(options).await,
+        Command::Apply(options) => apply::run(options).await,
+        Command::Alarms(options) => alarms::run(options).await,
+        Command::Demo(options) => demo::run(options).await,
+    }
+}

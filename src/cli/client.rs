@@ -1,0 +1,200 @@
+//! One way to the system: its HTTP API, in this process or over a socket. Decides which of the two; knows no command.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use axum::{Router, body::Body};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::{Method, Request, StatusCode, Uri, header};
+use hyper_util::{
+    client::legacy::{Client as Pool, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use serde_json::Value;
+use weir::{OpenError, Options, System};
+
+use super::{Failure, Where};
+
+/// Most bytes of an answer that is read: a page of 1,000 items is far below.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
+/// How long to look for a `weir up` that left its address in the folder.
+const PROBE: Duration = Duration::from_secs(2);
+
+/// The system that a command speaks to.
+pub enum Client {
+    /// Opened by this process, closed with it.
+    Here { system: Arc<System>, router: Router },
+    /// A running `weir up`.
+    There { url: String, token: Option<String>, pool: Pool<HttpConnector, Full<Bytes>> },
+}
+
+/// The data folder that is meant: as given, or in the user's data directory.
+pub fn data_folder(given: Option<&Path>) -> Result<PathBuf, Failure> {
+    let of = |variable: &str| std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
+    given
+        .map(Path::to_owned)
+        .or_else(|| of("XDG_DATA_HOME").map(|folder| folder.join("weir")))
+        .or_else(|| of("HOME").map(|home| home.join(".local/share/weir")))
+        .ok_or_else(|| Failure::new("no data folder: neither --data, WEIR_DATA nor HOME is set; give --data DIR"))
+}
+
+fn over_http(url: &str) -> Result<Client, Failure> {
+    let url = url.trim_end_matches('/').to_owned();
+    if !url.starts_with("http://") {
+        return Err(Failure::new(format!(
+            "{url}: this build speaks plain http:// only; give http://HOST:PORT, or reach a TLS address through a local proxy"
+        )));
+    }
+    let token = std::env::var("WEIR_TOKEN").ok().filter(|token| !token.is_empty());
+    Ok(Client::There { url, token, pool: Pool::builder(TokioExecutor::new()).build_http() })
+}
+
+impl Client {
+    /// The system that the options name: a URL, a `weir up` that has the folder open, or the folder itself.
+    pub async fn connect(of: &Where) -> Result<Self, Failure> {
+        if let Some(url) = &of.url {
+            return over_http(url);
+        }
+        let folder = data_folder(of.data.as_deref())?;
+        if let Some(running) = running(&folder).await {
+            return Ok(running);
+        }
+        match System::open(&folder, Options::default()).await {
+            Ok(system) => {
+                if of.data.is_none() {
+                    eprintln!("data folder: {}", folder.display());
+                }
+                Ok(Self::here(system))
+            }
+            Err(error @ OpenError::InUse(_)) => {
+                // It may have begun to serve just now.
+                match running(&folder).await {
+                    Some(running) => Ok(running),
+                    None => Err(Failure::new(format!(
+                        "{error} that serves no address (another `weir ingest`, perhaps): wait for it, or run `weir up` and let both go through it"
+                    ))),
+                }
+            }
+            Err(error) => Err(Failure::new(error.to_string())),
+        }
+    }
+
+    /// Speaks to a system of this process.
+    pub fn here(system: System) -> Self {
+        let system = Arc::new(system);
+        let router = api::router(system.clone(), api::Access::Open);
+        Self::Here { system, router }
+    }
+
+    /// Names the system for the list of what was read into it: a file goes once into each.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Here { .. } => "local",
+            Self::There { url, .. } => url,
+        }
+    }
+
+    /// Sends a request; the answer's status and body.
+    pub async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<(StatusCode, Bytes), Failure> {
+        match self {
+            Self::Here { router, .. } => {
+                let request = Request::builder().method(method).uri(path).body(Body::from(body));
+                let request = request.map_err(|error| Failure::new(format!("{path}: {error}")))?;
+                let service = router.clone();
+                let answer = tower_service::Service::call(&mut service.into_service::<Body>(), request).await;
+                let Ok(answer) = answer;
+                let status = answer.status();
+                Ok((status, read(answer.into_body(), path).await?))
+            }
+            Self::There { url, token, pool } => {
+                let uri: Uri =
+                    format!("{url}{path}").parse().map_err(|error| Failure::new(format!("{url}{path}: {error}")))?;
+                let mut request = Request::builder().method(method).uri(uri);
+                if let Some(token) = token {
+                    request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+                }
+                let request = request.body(Full::new(body)).map_err(|error| Failure::new(format!("{url}: {error}")))?;
+                let answer = pool.request(request).await.map_err(|error| {
+                    Failure::new(format!("{url} does not answer ({}): is `weir up` running there?", root(&error)))
+                })?;
+                let status = answer.status();
+                Ok((status, read(answer.into_body(), path).await?))
+            }
+        }
+    }
+
+    /// Sends a request whose answer is JSON; a refusal becomes a failure with the answer's own message.
+    pub async fn json(&self, method: Method, path: &str, body: Bytes) -> Result<Value, Failure> {
+        let (status, answer) = self.send(method, path, body).await?;
+        let value: Value = serde_json::from_slice(&answer).unwrap_or(Value::Null);
+        if status.is_success() {
+            return Ok(value);
+        }
+        let message = value["error"]["message"].as_str().map(str::to_owned);
+        let message = message.unwrap_or_else(|| String::from_utf8_lossy(&answer[..answer.len().min(500)]).into_owned());
+        Err(Failure::new(if status == StatusCode::UNAUTHORIZED && message.is_empty() {
+            "the credential was refused: set WEIR_TOKEN to a token that this weir knows".to_owned()
+        } else {
+            message
+        }))
+    }
+
+    /// Folds what is left and closes a system of this process.
+    pub async fn close(self) -> Result<(), Failure> {
+        if let Self::Here { system, router } = self {
+            drop(router);
+            if let Ok(system) = Arc::try_unwrap(system) {
+                let stopped = tokio::task::spawn_blocking(move || system.close()).await.ok().flatten();
+                if let Some(why) = stopped {
+                    return Err(Failure::new(why));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The innermost cause: hyper's outer ones say only that something failed.
+fn root(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}
+
+async fn read<B>(body: B, path: &str) -> Result<Bytes, Failure>
+where
+    B: hyper::body::Body,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let whole = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
+    whole
+        .map(http_body_util::Collected::to_bytes)
+        .map_err(|error| Failure::new(format!("{path}: the answer broke off: {error}")))
+}
+
+/// The `weir up` that has the folder open, if it answers.
+async fn running(folder: &Path) -> Option<Client> {
+    let address = std::fs::read_to_string(folder.join("address")).ok()?;
+    let client = over_http(address.trim()).ok()?;
+    let health = client.send(Method::GET, "/health", Bytes::new());
+    let (status, _) = tokio::time::timeout(PROBE, health).await.ok()?.ok()?;
+    (status.is_success() || status == StatusCode::SERVICE_UNAVAILABLE).then_some(client)
+}
+
+/// Text as part of a query string.
+pub fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => out.push(char::from(byte)),
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
+}

@@ -1,0 +1,236 @@
+//! `weir ingest`: reads files, sends their batches, and waits until all of it is folded and readable. The last line printed is the balance.
+
+use std::{
+    collections::hash_map::RandomState,
+    hash::{BuildHasher, Hasher},
+    io::IsTerminal,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use events::{identity::LOCAL_TENANT, pack::Packed, wire::Codec};
+use hyper::{Method, StatusCode};
+use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
+use processor::ingest::{self, Options, Progress, ReaderList, Report, SendError, Sender};
+use serde_json::Value;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::{
+    Answer, Failure, Ingest,
+    client::{Client, data_folder},
+    output::say,
+};
+
+/// About so many bytes of lines in a batch: a record holds 1 MiB with its header, and one group of lines may pass the target.
+pub const BATCH_BYTES: usize = 512 << 10;
+/// A batch that may not have arrived is sent again, so often.
+const TRIES_MAX: u32 = 5;
+/// Messages about one kind of finding that are printed one by one.
+const LISTED_MAX: usize = 20;
+
+/// Batches of one run, sent to the system.
+pub struct Run<'a> {
+    client: &'a Client,
+    path: String,
+    name: String,
+}
+
+impl<'a> Run<'a> {
+    /// A run with a name that nobody else uses.
+    pub fn new(client: &'a Client) -> Self {
+        let name = format!("{:016x}", random());
+        Self { client, path: format!("/ingest?run={name}"), name }
+    }
+
+    /// Waits until everything that was sent is folded and readable.
+    pub async fn settled(&self) -> Result<Value, Failure> {
+        loop {
+            let balance = self.client.json(Method::GET, &format!("/runs/{}", self.name), Bytes::new()).await?;
+            if balance["settled"] != Value::Bool(false) {
+                return Ok(balance);
+            }
+        }
+    }
+}
+
+impl Sender for Run<'_> {
+    async fn send(&self, packed: Packed) -> Result<(), SendError> {
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            let why = match self.client.send(Method::POST, &self.path, packed.data.clone()).await {
+                Ok((status, _)) if status.is_success() => return Ok(()),
+                Ok((status, body)) => {
+                    let value: Value = serde_json::from_slice(&body).unwrap_or_default();
+                    let message = value["error"]["message"].as_str().unwrap_or("no reason given");
+                    let why = format!("{status}: {message}");
+                    // What is wrong with the batch or the credential stays wrong; too many requests and trouble of the server pass.
+                    if status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS {
+                        return Err(SendError::Unavailable(why));
+                    }
+                    why
+                }
+                Err(error) => error.to_string(),
+            };
+            if attempt == TRIES_MAX {
+                return Err(SendError::Unavailable(why));
+            }
+            tokio::time::sleep(Duration::from_millis(100 << attempt)).await;
+        }
+    }
+}
+
+/// A number that nobody can foresee: the standard library's own seed for hash tables.
+fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
+/// Runs the command.
+pub async fn run(options: Ingest) -> Result<Answer, Failure> {
+    if options.as_name.is_some() && options.paths.len() != 1 {
+        return Err(Failure::new("--as names one input: give one PATH"));
+    }
+    let client = Client::connect(&options.to).await?;
+    let answer = read(&client, &options).await;
+    client.close().await?;
+    answer
+}
+
+/// The list of what was read into the system that the client speaks to.
+pub fn reader_list(client: &Client, folder: &std::path::Path) -> Result<ReaderList, Failure> {
+    let folder = match client {
+        // Through a running `weir up` of the folder or without one: the same list.
+        Client::Here { .. } => folder.join("readers"),
+        Client::There { .. } if is_of(client, folder) => folder.join("readers"),
+        Client::There { .. } => folder.join(format!("readers-{:016x}", xxh3_64(client.name().as_bytes()))),
+    };
+    ReaderList::open(&folder, random(), true).map_err(|error| Failure::new(error.to_string()))
+}
+
+fn is_of(client: &Client, folder: &std::path::Path) -> bool {
+    std::fs::read_to_string(folder.join("address")).is_ok_and(|address| address.trim() == client.name())
+}
+
+async fn read(client: &Client, options: &Ingest) -> Result<Answer, Failure> {
+    let folder = data_folder(options.to.data.as_deref())?;
+    let list = Arc::new(reader_list(client, &folder)?);
+    let run = Run::new(client);
+    let progress = Arc::new(Progress::default());
+    let shown = Shown::start(progress.clone());
+    let settings = Options {
+        tenant: LOCAL_TENANT.into(),
+        service: options.service.clone(),
+        as_name: options.as_name.clone(),
+        again: options.again,
+        codec: Codec::None,
+        target_bytes: BATCH_BYTES,
+        now_ms: weir::now_ms(),
+        definitions: None,
+    };
+    let report =
+        ingest::ingest(options.paths.clone(), Box::new(std::io::stdin()), settings, list, &run, progress).await;
+    shown.stop();
+    let balance = if report.lines_sent > 0 { run.settled().await? } else { Value::Null };
+    tell(&report)?;
+    say(&sentence(&balance))?;
+    let accepted = balance["accepted"].as_u64().unwrap_or(0);
+    if accepted != report.lines_sent {
+        return Err(Failure::new(format!(
+            "{} lines were sent and {accepted} are accounted for: run `weir verify`, and report this as a defect",
+            report.lines_sent
+        )));
+    }
+    Ok(if report.failed().next().is_some() { Answer::No } else { Answer::Yes })
+}
+
+/// Warnings and failures, on standard error: the answer is the balance.
+fn tell(report: &Report) -> Result<(), Failure> {
+    let warnings = report.warnings.iter().map(|warning| format!("warning: {warning}"));
+    let failures = report.failed().map(|(path, error): (&PathBuf, _)| format!("failed: {}: {error}", path.display()));
+    for lines in [warnings.collect::<Vec<_>>(), failures.collect()] {
+        for line in lines.iter().take(LISTED_MAX) {
+            eprintln!("{line}");
+        }
+        if lines.len() > LISTED_MAX {
+            eprintln!("… and {} more", lines.len() - LISTED_MAX);
+        }
+    }
+    let unchanged = report.files.iter().filter(|file| matches!(file.outcome, ingest::Outcome::Unchanged)).count();
+    if unchanged > 0 {
+        eprintln!("{unchanged} of {} files hold nothing new since they were last read", report.files.len());
+    }
+    Ok(())
+}
+
+/// accepted = folded + skipped (by reason) + duplicate + dead.
+pub fn sentence(balance: &Value) -> String {
+    let number = |field: &str| balance[field].as_u64().unwrap_or(0);
+    let reasons: Vec<(String, u64)> = balance["skipped"]
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(reason, count)| (reason.clone(), count.as_u64().unwrap_or(0)))
+        .collect();
+    let skipped: u64 = reasons.iter().map(|(_, count)| count).sum();
+    let listed: Vec<String> = reasons.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
+    let listed = if listed.is_empty() { String::new() } else { format!(" ({})", listed.join(", ")) };
+    format!(
+        "accepted {} = folded {} + skipped {skipped}{listed} + duplicate {} + dead {}",
+        number("accepted"),
+        number("folded"),
+        number("duplicate"),
+        number("dead")
+    )
+}
+
+/// A line of progress on a terminal; nothing elsewhere.
+struct Shown {
+    stop: Arc<AtomicBool>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Shown {
+    fn start(progress: Arc<Progress>) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let thread = std::io::stderr().is_terminal().then(|| {
+            let stop = stop.clone();
+            std::thread::spawn(move || show(&progress, &stop))
+        });
+        Self { stop, thread }
+    }
+
+    fn stop(mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn show(progress: &Progress, stop: &AtomicBool) {
+    let bar = ProgressBar::new(0);
+    if let Ok(style) = ProgressStyle::with_template("{bar:30} {percent:>3}%  {msg}  {eta} left") {
+        bar.set_style(style);
+    }
+    let started = Instant::now();
+    while !stop.load(Ordering::Relaxed) {
+        let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        let secs = started.elapsed().as_secs_f64().max(0.001);
+        let (lines, raw) = (read(&progress.lines_sent), read(&progress.raw_bytes));
+        bar.set_length(read(&progress.disk_bytes_total).max(1));
+        bar.set_position(read(&progress.disk_bytes_read));
+        bar.set_message(format!(
+            "{} lines  {} lines/s  {}/s",
+            HumanCount(lines),
+            HumanCount((lines as f64 / secs) as u64),
+            HumanBytes((raw as f64 / secs) as u64)
+        ));
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    bar.finish_and_clear();
+}

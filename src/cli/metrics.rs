@@ -1,0 +1,113 @@
+//! `weir metrics`: asks for pages and prints them.
+
+use bytes::Bytes;
+use hyper::Method;
+
+use super::{
+    Answer, Failure, Format, Metrics,
+    client::{Client, escaped},
+    output::{Column, Printer},
+};
+
+/// A table of more rows says nothing to a person; JSON and CSV print all.
+const TABLE_ROWS_MAX: usize = 500;
+
+const fn left(name: &'static str, field: &'static str) -> Column {
+    Column { name, field, right: false }
+}
+
+const fn right(name: &'static str, field: &'static str) -> Column {
+    Column { name, field, right: true }
+}
+
+static TABLE: [Column; 12] = [
+    left("TIME", "timestamp"),
+    left("SERVICE", "service"),
+    left("METRIC", "metric"),
+    left("DIMENSIONS", "dimensions"),
+    right("COUNT", "count"),
+    right("SUM", "sum"),
+    right("AVERAGE", "average"),
+    right("P50", "p50"),
+    right("P95", "p95"),
+    right("P99", "p99"),
+    right("MAX", "max"),
+    left("UNIT", "unit"),
+];
+
+static CSV: [Column; 16] = [
+    left("", "service"),
+    left("", "namespace"),
+    left("", "metric"),
+    left("", "dimensions"),
+    left("", "timestamp"),
+    left("", "period"),
+    left("", "count"),
+    left("", "sum"),
+    left("", "min"),
+    left("", "max"),
+    left("", "average"),
+    left("", "p50"),
+    left("", "p90"),
+    left("", "p95"),
+    left("", "p99"),
+    left("", "unit"),
+];
+
+/// Runs the command.
+pub async fn run(options: Metrics) -> Result<Answer, Failure> {
+    let client = Client::connect(&options.of).await?;
+    let answer = print(&client, &options).await;
+    client.close().await?;
+    answer
+}
+
+fn query(options: &Metrics) -> String {
+    let start = match (&options.start, &options.since) {
+        (Some(start), _) => start.clone(),
+        (None, Some(since)) => format!("-{}", since.trim_start_matches('-')),
+        (None, None) => "1970-01-01".to_owned(),
+    };
+    let end =
+        options.end.clone().unwrap_or_else(|| if options.since.is_some() { "now".into() } else { "9999-01-01".into() });
+    let mut query =
+        format!("/metrics?startTime={}&endTime={}&period={}", escaped(&start), escaped(&end), options.period);
+    for (name, value) in [("service", &options.service), ("metric", &options.metric), ("namespace", &options.namespace)]
+    {
+        if let Some(value) = value {
+            query.push_str(&format!("&{name}={}", escaped(value)));
+        }
+    }
+    query
+}
+
+async fn print(client: &Client, options: &Metrics) -> Result<Answer, Failure> {
+    let format = options.output.format();
+    let mut printer = Printer::new(format, if format == Format::Table { &TABLE } else { &CSV });
+    let query = query(options);
+    let (mut next, mut printed, mut cut): (Option<String>, usize, bool) = (None, 0, false);
+    loop {
+        let limit = if format == Format::Table { TABLE_ROWS_MAX } else { 1000 };
+        let token = next.map(|token| format!("&nextToken={}", escaped(&token))).unwrap_or_default();
+        let page = client.json(Method::GET, &format!("{query}&limit={limit}{token}"), Bytes::new()).await?;
+        let items = page["items"].as_array().cloned().unwrap_or_default();
+        printed += items.len();
+        printer.items(&items)?;
+        next = page["nextToken"].as_str().map(str::to_owned);
+        if next.is_none() {
+            break;
+        }
+        if format == Format::Table && printed >= TABLE_ROWS_MAX {
+            cut = true;
+            break;
+        }
+    }
+    printer
+        .end("no metrics match. `weir metrics` without options shows all there are; `weir ingest PATH` reads logs")?;
+    if cut {
+        eprintln!(
+            "… these are the first {printed} rows. Fewer: --service, --metric, --since, --period 3600. All of them: -o json or -o csv"
+        );
+    }
+    Ok(Answer::Yes)
+}

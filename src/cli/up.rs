@@ -1,0 +1,200 @@
+//! `weir up`: stream, consumer and API in one process. Decides where it listens and how it ends.
+
+use std::{
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::net::TcpListener;
+use weir::{Options, System};
+
+use super::{Answer, Failure, Up, client::data_folder, output::say};
+
+/// How long requests that are under way may take once the program is told to end.
+const DRAIN: Duration = Duration::from_secs(10);
+/// How often a stopped consumer is looked for.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Runs the command.
+pub async fn run(options: Up) -> Result<Answer, Failure> {
+    let access = access(options.tokens.as_deref(), options.listen)?;
+    let folder = data_folder(options.data.as_deref())?;
+    let listener = listen(options.listen).await?;
+    let settings = Options { shards: options.shards, confirm_clock: options.confirm_clock };
+    let system = System::open(&folder, settings).await.map_err(|error| Failure::new(error.to_string()))?;
+    let serving = Serving::start(system, listener, access)?;
+    say(&format!("weir serves {}  (data folder {}; Ctrl-C drains and exits)", serving.url, folder.display()))?;
+    serving.until_told().await
+}
+
+/// A system that serves, and has its address in its folder.
+pub struct Serving {
+    /// Where.
+    pub url: String,
+    system: Arc<System>,
+    listener: TcpListener,
+    router: axum::Router,
+    address: PathBuf,
+}
+
+impl Serving {
+    /// Leaves the address in the folder, for the other commands.
+    pub fn start(system: System, listener: TcpListener, access: api::Access) -> Result<Self, Failure> {
+        let system = Arc::new(system);
+        let local = listener.local_addr().map_err(|error| Failure::new(format!("no address: {error}")))?;
+        let url = format!("http://{local}");
+        let address = system.folder().join("address");
+        // Written beside and renamed: whoever reads it reads a whole address or none.
+        let beside = system.folder().join("address.new");
+        std::fs::write(&beside, &url)
+            .and_then(|()| std::fs::rename(&beside, &address))
+            .map_err(|error| Failure::new(format!("{}: {error}", address.display())))?;
+        let router = api::router(system.clone(), access);
+        Ok(Self { url, system, listener, router, address })
+    }
+
+    /// The system.
+    pub fn system(&self) -> &Arc<System> {
+        &self.system
+    }
+
+    /// Serves until Ctrl-C, SIGTERM, or until the consumer has stopped; then drains.
+    pub async fn until_told(self) -> Result<Answer, Failure> {
+        self.until_told_after(|| {}).await
+    }
+
+    /// As `until_told`; `end` ends what else uses the system, before it is drained.
+    pub async fn until_told_after(self, end: impl FnOnce()) -> Result<Answer, Failure> {
+        let Self { system, listener, router, address, .. } = self;
+        let (told, mut hears) = tokio::sync::watch::channel(false);
+        let watched = system.clone();
+        let mut server = tokio::spawn(api::serve(listener, router, async move {
+            let _ = hears.wait_for(|told| *told).await;
+        }));
+        tokio::select! {
+            () = signal() => {}
+            () = stopped(&watched) => {}
+            ended = &mut server => {
+                if let Ok(Err(error)) = ended {
+                    return Err(Failure::new(format!("the server ended: {error}")));
+                }
+            }
+        }
+        drop(watched);
+        end();
+        let _ = std::fs::remove_file(&address);
+        told.send_replace(true);
+        if tokio::time::timeout(DRAIN, &mut server).await.is_err() {
+            server.abort();
+            let _ = server.await;
+        }
+        match Arc::try_unwrap(system) {
+            Ok(system) => match tokio::task::spawn_blocking(move || system.close()).await.ok().flatten() {
+                Some(why) => Err(Failure::new(why)),
+                None => Ok(Answer::Yes),
+            },
+            // A request that did not end in time still holds it; what is durable is safe, and folds at the next start.
+            Err(_) => Ok(Answer::Yes),
+        }
+    }
+}
+
+async fn stopped(system: &System) {
+    while system.why_stopped().is_none() {
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+async fn signal() {
+    let interrupted = tokio::signal::ctrl_c();
+    #[cfg(unix)]
+    {
+        let Ok(mut terminated) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) else {
+            let _ = interrupted.await;
+            return;
+        };
+        tokio::select! {
+            _ = interrupted => {}
+            _ = terminated.recv() => {}
+        }
+    }
+    #[cfg(not(unix))]
+    let _ = interrupted.await;
+}
+
+/// Takes the address, or says who has it and what to do.
+pub async fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
+    match TcpListener::bind(address).await {
+        Ok(listener) => Ok(listener),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            let holder = holder(address.port()).unwrap_or_else(|| "another program".into());
+            let next = free_port(address)
+                .map_or("--listen HOST:PORT with a free port".into(), |free| format!("--listen {free}"));
+            Err(Failure::new(format!("{address} is taken by {holder}. Stop it, or try {next}")))
+        }
+        Err(error) => Err(Failure::new(format!("cannot listen on {address}: {error}"))),
+    }
+}
+
+/// A free port after the taken one.
+fn free_port(address: SocketAddr) -> Option<SocketAddr> {
+    (1..=20u16)
+        .filter_map(|step| address.port().checked_add(step))
+        .map(|port| SocketAddr::new(address.ip(), port))
+        .find(|next| std::net::TcpListener::bind(next).is_ok())
+}
+
+/// The program that listens on a port, as Linux tells it under /proc; `None` elsewhere, and for other users' programs.
+fn holder(port: u16) -> Option<String> {
+    let suffix = format!(":{port:04X}");
+    let mut inodes = vec![];
+    for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
+        for line in std::fs::read_to_string(table).unwrap_or_default().lines().skip(1) {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            if let [_, local, _, "0A", _, _, _, _, _, inode, ..] = fields.as_slice()
+                && local.ends_with(&suffix)
+            {
+                inodes.push(format!("socket:[{inode}]"));
+            }
+        }
+    }
+    let processes = std::fs::read_dir("/proc").ok()?.flatten();
+    processes.filter(|process| process.file_name().to_string_lossy().bytes().all(|b| b.is_ascii_digit())).find_map(
+        |process| {
+            let holds = std::fs::read_dir(process.path().join("fd")).ok()?.flatten().any(|descriptor| {
+                std::fs::read_link(descriptor.path())
+                    .is_ok_and(|link| inodes.iter().any(|inode| link == Path::new(inode)))
+            });
+            let name = std::fs::read_to_string(process.path().join("comm")).ok()?;
+            holds.then(|| format!("`{}` (process {})", name.trim(), process.file_name().to_string_lossy()))
+        },
+    )
+}
+
+/// Who may come in: everybody on this machine, or whoever has a token of the file.
+fn access(tokens: Option<&Path>, listen: SocketAddr) -> Result<api::Access, Failure> {
+    let Some(path) = tokens else {
+        if !listen.ip().is_loopback() {
+            return Err(Failure::new(format!(
+                "{listen} can be reached from other machines: give --tokens FILE with a line `TENANT TOKEN` for each client, or listen on 127.0.0.1"
+            )));
+        }
+        return Ok(api::Access::Open);
+    };
+    let failed = |why: String| Failure::new(format!("{}: {why}", path.display()));
+    let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
+    let mut tokens = vec![];
+    for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty() && !line.starts_with('#'))
+    {
+        // The line itself is never shown: it holds a secret.
+        let Some((tenant, token)) = line.trim().split_once(char::is_whitespace) else {
+            return Err(failed(format!("line {} is not `TENANT TOKEN`", number + 1)));
+        };
+        events::identity::check_tenant(tenant).map_err(|error| failed(format!("line {}: {error}", number + 1)))?;
+        tokens.push((tenant.to_owned(), token.trim().to_owned()));
+    }
+    api::Access::tokens(tokens).map_err(|error| failed(error.to_string()))
+}

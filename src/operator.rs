@@ -1,0 +1,110 @@
+//! What the API asks of this process: the system, seen through the API's port.
+
+use std::time::Duration;
+
+use api::operator::{AppendFailed, Check, Health, Operator, Unsettled};
+use events::{
+    event::{Defined, Event},
+    identity::{CONTROL_KEY, Producer},
+    position::{HashKey, SequenceNumber, ShardId},
+    stream::{Appended, Put},
+};
+use processor::{consume::system_event_of, ledger};
+use projections::{
+    fold::balance::Balance,
+    query,
+    store::{Generation, Kind, Span, Store},
+};
+use serde_json::{Value, json};
+
+use crate::{LocalStore, System, now_ms};
+
+/// Longest that a definition waits until its row can be read.
+const APPLY_WAIT: Duration = Duration::from_secs(60);
+
+impl Operator for System {
+    type Store = LocalStore;
+
+    fn store(&self) -> &LocalStore {
+        Self::store(self)
+    }
+
+    fn generation(&self) -> Generation {
+        Self::generation(self)
+    }
+
+    fn now_ms(&self) -> i64 {
+        now_ms()
+    }
+
+    async fn append(&self, put: Put) -> Result<Appended, AppendFailed> {
+        Ok(Self::append(self, put).await?)
+    }
+
+    fn producer(&self) -> Producer {
+        Self::producer(self)
+    }
+
+    fn definitions_revision(&self) -> Option<SequenceNumber> {
+        let revision = self.revision();
+        (revision > SequenceNumber::ZERO).then_some(revision)
+    }
+
+    fn expect(&self, run: &str, appended: &Appended) {
+        self.ledger().expect(run, &appended.shard, appended.sequence);
+    }
+
+    async fn settled(&self, run: &str, wait: Duration) -> Result<Balance, Unsettled> {
+        self.ledger().settled(run, wait).await.map_err(|unsettled| match unsettled {
+            ledger::Unsettled::Unknown(_) => Unsettled::Unknown,
+            ledger::Unsettled::Stopped(why) => Unsettled::Stopped(why),
+            ledger::Unsettled::Late(balance) => Unsettled::Late(balance),
+        })
+    }
+
+    fn applied_through(&self) -> Vec<(ShardId, SequenceNumber)> {
+        self.ledger().applied_through()
+    }
+
+    async fn health(&self) -> Health {
+        let check = |name: &str, answer: Result<String, String>| {
+            let ok = answer.is_ok();
+            Check { name: name.into(), ok, detail: answer.unwrap_or_else(|why| why) }
+        };
+        let shards = self.shards().await.map(|count| format!("{count} shards")).map_err(|error| error.to_string());
+        let span = Span::All { tenant: None, generation: self.generation(), kind: Kind::Service };
+        let rows = self.store().scan(&span, None, std::num::NonZeroUsize::MIN).await;
+        let rows = rows.map(|_| "rows can be read".to_owned()).map_err(|error| error.to_string());
+        let consumer = match self.why_stopped() {
+            None => Ok("every shard has a worker".to_owned()),
+            Some(why) => Err(format!("stopped: {why}. Mend the cause and start weir again: it goes on where it was")),
+        };
+        Health {
+            checks: vec![check("stream", shards), check("store", rows), check("consumer", consumer)],
+            behind_ms: self.behind_ms().into_iter().max().unwrap_or(0),
+        }
+    }
+
+    async fn verify(&self) -> Result<Value, String> {
+        let report = Self::verify(self, |_| {}).await.map_err(|error| error.to_string())?;
+        let digest = query::digest(self.store(), self.generation()).await.map_err(|error| error.to_string())?;
+        let mut value = serde_json::to_value(&report).map_err(|error| error.to_string())?;
+        value["digest"] = json!(digest);
+        Ok(value)
+    }
+
+    async fn apply(&self, tenant: &str, defined: Vec<Defined>) -> Result<Vec<SequenceNumber>, String> {
+        let run = format!("{tenant}/apply-{}", self.producer().counter);
+        let mut revisions = vec![];
+        for definition in defined {
+            let put = system_event_of(tenant, HashKey::of(CONTROL_KEY), Event::Defined(definition));
+            let appended = Self::append(self, put).await.map_err(|error| error.to_string())?;
+            self.ledger().expect(&run, &appended.shard, appended.sequence);
+            revisions.push(appended.sequence);
+        }
+        self.ledger().settled(&run, APPLY_WAIT).await.map_err(|error| error.to_string())?;
+        // They come into force at the tick that names them: now, rather than at the next minute.
+        self.tick().await.map_err(|error| error.to_string())?;
+        Ok(revisions)
+    }
+}
