@@ -313,10 +313,27 @@ proptest! {
 
     #[test]
     fn an_item_s_json_is_read_back(said in said()) {
-        for item in world(&said, 1, 9, 3).metrics(&query(), None, 1_000).items {
-            let json = serde_json::to_string(&item).unwrap();
-            prop_assert_eq!(serde_json::from_str::<Item>(&json).unwrap(), item);
+        let items = world(&said, 1, 9, 3).metrics(&query(), None, 1_000).items;
+        let mut json = vec![];
+        write_items(&items, Statistics::ALL, &mut json);
+        prop_assert_eq!(serde_json::from_slice::<Vec<Item>>(&json).unwrap(), items);
+    }
+
+    #[test]
+    fn items_are_written_as_each_alone_would_be(
+        said in said(), factor in prop_oneof![Just(1.0), Just(-1.0), Just(1e-300), Just(1e14), Just(1e90)], mask in 0..512usize,
+    ) {
+        let names = Statistics::NAMES.iter().enumerate().filter(|(i, _)| mask >> i & 1 == 1).map(|(_, name)| *name);
+        let names = names.collect::<Vec<_>>().join(",");
+        let statistics = if names.is_empty() { Statistics::ALL } else { Statistics::parse(&names).unwrap() };
+        let mut items = world(&said, 1, 9, 3).metrics(&query(), None, 1_000).items;
+        for item in &mut items {
+            (item.sum, item.average, item.p90) = (item.sum * factor, item.average * factor, -0.0);
         }
+        let mut json = vec![];
+        write_items(&items, statistics, &mut json);
+        let each: Vec<_> = items.iter().map(|item| item.show(statistics)).collect();
+        prop_assert_eq!(String::from_utf8(json).unwrap(), serde_json::to_string(&each).unwrap());
     }
 
     #[test]
@@ -341,23 +358,27 @@ proptest! {
 
 #[test]
 fn a_window_with_more_series_than_a_page_is_read_in_full() {
-    let mut world = World::of(2);
-    let mut names: Vec<String> = (0..1_500).map(|i| format!("m{i:04}")).collect();
-    for names in names.chunks(100) {
-        for _ in 0..2 {
-            // Twice, in two records that may meet on two shards: two partials of each series.
-            let data = names.iter().map(|name| datum("a", name, HOUR, 1.0));
-            world.measure("local", data.collect());
-            world.measure("local", names.iter().rev().map(|name| datum("a", name, HOUR, 2.0)).collect());
+    let store = Memory::new(Commits::Whole);
+    let name = |i: usize| format!("m{:04}", i * 7 % 1_500);
+    // Each series stands on two shards, and its neighbours in order on other pages.
+    for (shard, value) in [(0, 1.0), (1, 2.0)] {
+        for (page, names) in (0..1_500).map(name).collect::<Vec<_>>().chunks(20).enumerate() {
+            let mut cell = Cell::default();
+            for name in names {
+                cell.add_value(&Series::new("Custom", name, &[], "None").unwrap(), 60, value).unwrap();
+            }
+            let mut row = row(Kind::Window, "a", cell.encode());
+            (row.key.shard, row.key.page) = (ShardId::numbered(shard), 1 + page as u32);
+            block_on(store.write(vec![row])).unwrap();
         }
     }
-    world.commit();
-    names.sort();
-    for limit in [1, 7, 300, 1_000, 1_500] {
-        let items = world.pages(&query(), limit);
-        let found: Vec<_> = items.iter().map(|item| item.series.metric.clone()).collect();
-        assert_eq!(found, names, "{limit}");
-        assert!(items.iter().all(|item| item.count == 4 && item.sum == 6.0), "{limit}");
+    let world = World { store, shards: vec![], records: 0 };
+    for limit in [11, 300, 1_000, 1_500] {
+        let items = world.pages(&Query { service: Some("a".into()), ..query() }, limit);
+        assert_eq!(items.len(), 1_500, "{limit}");
+        for (i, item) in items.iter().enumerate() {
+            assert_eq!((item.series.metric.as_str(), item.sum), (format!("m{i:04}").as_str(), 3.0), "{limit}");
+        }
     }
 }
 
