@@ -43,6 +43,7 @@ use projections::{
     fold::Place,
     store::{Generation, Store},
 };
+use tokio::sync::Semaphore;
 
 /// The stream of a data folder.
 pub type LocalStream = stream::Embedded<RealDisk>;
@@ -86,7 +87,7 @@ pub enum OpenError {
     TimeReset(String),
     /// The shards could not be listed.
     #[error(transparent)]
-    Shards(#[from] events::stream::ReadError),
+    Shards(#[from] Box<events::stream::ReadError>),
 }
 
 /// How a data folder is opened.
@@ -106,6 +107,8 @@ pub struct System {
     ledger: Arc<Ledger>,
     places: Vec<Place>,
     stop: Arc<AtomicBool>,
+    /// A permit for each worker that commits; `verify` takes all of them while it compares.
+    commits: Arc<Semaphore>,
     threads: Vec<JoinHandle<()>>,
     behind_ms: Arc<Vec<AtomicU64>>,
     producer_id: String,
@@ -155,7 +158,7 @@ impl System {
         let disk = RealDisk::in_folder(folder.join("stream")).map_err(failed)?;
         let stream = Arc::new(LocalStream::open(disk, now_ms, settings)?);
         let store = Arc::new(LocalStore::open(&folder.join("rows.redb"))?);
-        let shards = stream.shards().await?;
+        let shards = stream.shards().await.map_err(Box::new)?;
         let ring: Vec<_> = shards.iter().map(|shard| (shard.id.clone(), shard.range)).collect();
         let places: Vec<Place> = shards
             .iter()
@@ -169,6 +172,7 @@ impl System {
             store,
             ledger: Arc::default(),
             behind_ms: Arc::new(places.iter().map(|_| AtomicU64::new(0)).collect()),
+            commits: Arc::new(Semaphore::new(places.len())),
             places,
             stop: Arc::default(),
             threads: vec![],
@@ -190,8 +194,9 @@ impl System {
                 .map_err(Box::new)?;
             self.ledger.committed(&place.shard, worker.committed());
             let (ledger, stop, behind) = (self.ledger.clone(), self.stop.clone(), self.behind_ms.clone());
+            let commits = self.commits.clone();
             self.threads.push(spawn(format!("worker-{number}"), async move {
-                if let Err(error) = consume(worker, &place, &ledger, &stop, &behind[number]).await {
+                if let Err(error) = consume(worker, &place, &ledger, &commits, &stop, &behind[number]).await {
                     ledger.stopped(&error.to_string());
                 }
             }));
@@ -268,7 +273,9 @@ impl System {
         let answer = match opened {
             Ok(rows) => {
                 let stream = ReadOnly::new(self.stream.clone());
-                verify::verify(stream, &*self.store, Arc::new(rows), self.places.clone(), progress).await
+                let all = u32::try_from(self.places.len()).unwrap_or(u32::MAX);
+                let pause = self.commits.acquire_many(all);
+                verify::verify(stream, &*self.store, Arc::new(rows), self.places.clone(), pause, progress).await
             }
             Err(error) => Err(error),
         };
@@ -314,6 +321,7 @@ async fn consume<S: Stream, T: Store>(
     mut worker: Worker<S, T, Live<S>>,
     place: &Place,
     ledger: &Ledger,
+    commits: &Semaphore,
     stop: &AtomicBool,
     behind_ms: &AtomicU64,
 ) -> Result<(), ConsumeError> {
@@ -330,7 +338,9 @@ async fn consume<S: Stream, T: Store>(
         behind_ms.store(step.behind_ms, Ordering::Relaxed);
         ledger.folded(&place.shard, step.folded);
         if worker.is_due(step.caught_up, awaited) || (stopping && step.caught_up) {
+            let permit = commits.acquire().await;
             ledger.committed(&place.shard, worker.commit().await?);
+            drop(permit);
         }
         if stopping && step.caught_up {
             return Ok(());

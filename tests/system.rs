@@ -84,3 +84,25 @@ async fn a_definition_is_in_force_on_every_shard_and_verifies() {
     assert_eq!(report["differences"], 0, "{report}");
     assert_eq!(system.close(), None);
 }
+
+#[tokio::test]
+async fn rows_that_move_while_they_are_verified_do_not_differ() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = Options { shards: NonZeroU16::new(2), ..Options::default() };
+    let system = std::sync::Arc::new(System::open(folder.path(), options).await.unwrap());
+    let writer = system.clone();
+    let writing = tokio::spawn(async move {
+        for file in 0..40 {
+            ingest(&writer, "run", &format!("/logs/{file}.jsonl"), &lines(1_000)).await;
+            writer.ledger().settled("run", Duration::from_secs(30)).await.unwrap();
+        }
+    });
+    let mut rounds = 0;
+    while !writing.is_finished() {
+        let report = system.verify(|_| {}).await.unwrap();
+        assert_eq!(report.differences, 0, "{:?}", report.first_difference);
+        rounds += 1;
+    }
+    writing.await.unwrap();
+    assert!(rounds > 0);
+}

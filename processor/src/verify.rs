@@ -119,22 +119,21 @@ impl Sink for Barrier {
 }
 
 /// Folds every shard up to where its rows stand into `scratch`, an empty store, and compares. `progress` hears how many records are done.
-pub async fn verify<S: Stream, T: Store, R: Store>(
+///
+/// Rows move on meanwhile. So the long replay runs beside them; then `pause` keeps every worker from committing for as long as its answer lives,
+/// the replay catches up with the last commits, and the rows are compared standing still.
+pub async fn verify<S: Stream, T: Store, R: Store, G>(
     stream: ReadOnly<S>,
     store: &T,
     scratch: Arc<R>,
     places: Vec<Place>,
+    pause: impl Future<Output = G>,
     progress: impl Fn(u64),
 ) -> Result<Report, VerifyError> {
     let mut report = Report::default();
-    let mut until = HashMap::new();
     let mut oldest = HashMap::new();
+    let shards: Vec<ShardId> = places.iter().map(|place| place.shard.clone()).collect();
     for place in &places {
-        let checkpoint = store.checkpoint(place.generation, &place.shard).await?;
-        until.insert(
-            place.shard.clone(),
-            checkpoint.map_or(SequenceNumber::ZERO, |(checkpoint, _)| checkpoint.position),
-        );
         let first = stream.oldest(&place.shard).await?;
         report.from.insert(place.shard.to_string(), first.map_or("nothing".into(), |first| first.to_string()));
         oldest.insert(place.shard.clone(), first.unwrap_or_default());
@@ -149,9 +148,27 @@ pub async fn verify<S: Stream, T: Store, R: Store>(
         workers.push((place.shard.clone(), Worker::open(stream.clone(), scratch.clone(), sink, place).await?));
     }
     given(store, &*scratch, generation, &oldest).await?;
-    replay(&mut workers, &until, &control, &defined, &mut report, progress).await?;
+    let until = resume_points(store, generation, &shards).await?;
+    replay(&mut workers, &until, &control, &defined, &mut report, &progress).await?;
+    let _paused = pause.await;
+    let until = resume_points(store, generation, &shards).await?;
+    replay(&mut workers, &until, &control, &defined, &mut report, &progress).await?;
     compare(store, &*scratch, generation, &oldest, &mut report).await?;
     Ok(report)
+}
+
+/// Where the rows of each shard stand.
+async fn resume_points<T: Store>(
+    store: &T,
+    generation: Generation,
+    shards: &[ShardId],
+) -> Result<HashMap<ShardId, SequenceNumber>, ReadError> {
+    let mut points = HashMap::new();
+    for shard in shards {
+        let checkpoint = store.checkpoint(generation, shard).await?;
+        points.insert(shard.clone(), checkpoint.map_or(SequenceNumber::ZERO, |(checkpoint, _)| checkpoint.position));
+    }
+    Ok(points)
 }
 
 async fn replay<S: Stream, R: Store>(
@@ -160,7 +177,7 @@ async fn replay<S: Stream, R: Store>(
     control: &ShardId,
     defined: &Mutex<SequenceNumber>,
     report: &mut Report,
-    progress: impl Fn(u64),
+    progress: &impl Fn(u64),
 ) -> Result<(), VerifyError> {
     loop {
         let (mut moved, mut waiting) = (false, vec![]);

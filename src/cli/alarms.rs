@@ -15,7 +15,7 @@ const fn column(name: &'static str, field: &'static str) -> Column {
 }
 
 static STATES: [Column; 4] =
-    [column("ALARM", "name"), column("STATE", "state"), column("SINCE", "since"), column("REASON", "reason")];
+    [column("ALARM", "name"), column("STATE", "state"), column("SINCE", "decidedAt"), column("REASON", "reason")];
 static CHANGES: [Column; 4] =
     [column("TIME", "time"), column("FROM", "from"), column("TO", "to"), column("REASON", "reason")];
 
@@ -38,7 +38,7 @@ pub async fn run(options: Alarms) -> Result<Answer, Failure> {
         return Ok(Answer::Yes);
     }
     if format == Format::Table {
-        say(&format!("{} is {} since {}", text(&found["name"]), text(&found["state"]), text(&found["since"])))?;
+        say(&format!("{} is {} since {}", text(&found["name"]), text(&found["state"]), text(&found["decidedAt"])))?;
         say(&format!("{}\n", text(&found["reason"])))?;
     }
     let mut printer = Printer::new(format, &CHANGES);

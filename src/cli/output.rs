@@ -115,7 +115,13 @@ impl Printer {
             eprintln!("{empty}");
             return Ok(());
         }
-        say(&self.table.to_string().lines().map(str::trim_end).collect::<Vec<_>>().join("\n"))
+        say(&self
+            .table
+            .to_string()
+            .lines()
+            .map(|line| line.strip_prefix(' ').unwrap_or(line).trim_end())
+            .collect::<Vec<_>>()
+            .join("\n"))
     }
 }
 
