@@ -51,7 +51,7 @@ fn made(mb: usize) -> Vec<u8> {
         state ^= state << 17;
         let (second, service) = (line / 46, state % 50);
         let latency = 5.0 + (state >> 20 & 0xffff) as f64 / 512.0;
-        let (level, status) = if state % 50 == 0 { ("ERROR", 503) } else { ("INFO", 200) };
+        let (level, status) = if state.is_multiple_of(50) { ("ERROR", 503) } else { ("INFO", 200) };
         text.extend_from_slice(
             format!(
                 "{{\"timestamp\":\"2026-01-01T{:02}:{:02}:{:02}.{:03}Z\",\"level\":\"{level}\",\"service\":\"service-{service}\",\"message\":\"\

@@ -87,7 +87,7 @@ pub enum OpenError {
     TimeReset(String),
     /// The shards could not be listed.
     #[error(transparent)]
-    Shards(#[from] events::stream::ReadError),
+    Shards(#[from] Box<events::stream::ReadError>),
 }
 
 /// How a data folder is opened.
@@ -158,7 +158,7 @@ impl System {
         let disk = RealDisk::in_folder(folder.join("stream")).map_err(failed)?;
         let stream = Arc::new(LocalStream::open(disk, now_ms, settings)?);
         let store = Arc::new(LocalStore::open(&folder.join("rows.redb"))?);
-        let shards = stream.shards().await?;
+        let shards = stream.shards().await.map_err(Box::new)?;
         let ring: Vec<_> = shards.iter().map(|shard| (shard.id.clone(), shard.range)).collect();
         let places: Vec<Place> = shards
             .iter()

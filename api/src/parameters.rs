@@ -1,6 +1,9 @@
 //! The parameters of an address. Decides that each is known and given once: a misspelt one that is passed over in silence gives a wrong answer.
 
-use axum::{extract::Query, http::Uri};
+use axum::{
+    extract::{Path, Query, rejection::PathRejection},
+    http::Uri,
+};
 
 use crate::refusal::Refusal;
 
@@ -53,6 +56,12 @@ impl Parameters {
     pub(crate) fn run(&self, tenant: &str) -> Result<Option<String>, Refusal> {
         self.text("run").map(|run| run_of(tenant, run)).transpose()
     }
+}
+
+/// The last part of a path as text.
+pub(crate) fn part(part: Result<Path<String>, PathRejection>) -> Result<String, Refusal> {
+    part.map(|Path(text)| text)
+        .map_err(|error| Refusal::bad("bad_path", format!("the address's path cannot be read: {error}")))
 }
 
 /// Longest name of a run.

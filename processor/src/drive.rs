@@ -64,7 +64,7 @@ pub async fn fold<T: Store>(
 ) -> Result<Folded, DriveError> {
     if let Some(revision) = shard.wants_definitions(input) {
         let all = definitions(store, generation).await?;
-        shard.define(revision, &all);
+        shard.define(input, revision, &all);
     }
     let marks = read(store, shard.wants(input)).await?;
     let folded = shard.fold(input, marks)?;

@@ -187,8 +187,10 @@ impl Shard {
         input.definitions().filter(|revision| *revision > self.alarms.revision())
     }
 
-    /// Puts definitions in force: all that have a revision up to and including this one.
-    pub fn define(&mut self, revision: SequenceNumber, definitions: &[Definition]) {
+    /// Puts definitions in force for a record that is about to be folded: all that have a revision up to and including the one that it names.
+    pub fn define(&mut self, input: &Input, revision: SequenceNumber, definitions: &[Definition]) {
+        // The record's own time: what this process happens to remember of earlier records must not show.
+        self.alarms.advance(self.time_ms.max(input.arrived_at_ms));
         self.alarms.define(revision, definitions, &self.place);
     }
 

@@ -11,6 +11,7 @@ pub mod alarms;
 mod cursor;
 mod digest;
 mod item;
+mod json;
 mod names;
 pub mod tally;
 
@@ -29,6 +30,7 @@ pub use self::{
     cursor::{BadCursor, Cursor},
     digest::digest,
     item::{BadStatistic, Dimensions, Item, Shown, Statistics},
+    json::write_items,
     tally::{Tally, balance},
 };
 
@@ -168,7 +170,7 @@ impl<'a> Gather<'a> {
             after,
             names: Names::new(query.namespace.as_deref(), query.metric.as_deref()),
             limit: limit.get(),
-            items: Vec::new(),
+            items: Vec::with_capacity(limit.get().min(SCAN_ROWS.get()) + 1),
             parts: Vec::new(),
         }
     }

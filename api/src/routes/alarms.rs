@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use axum::{
     Extension,
     body::Body,
-    extract::{Path, State},
+    extract::{Path, State, rejection::PathRejection},
     http::{StatusCode, Uri},
     response::Response,
 };
@@ -19,7 +19,7 @@ use crate::{
     body::Incoming,
     guard::Caller,
     operator::Operator,
-    parameters::Parameters,
+    parameters::{Parameters, part},
     refusal::{Refusal, answer},
 };
 
@@ -45,10 +45,11 @@ pub(crate) async fn list<O: Operator>(
 pub(crate) async fn one<O: Operator>(
     State(api): State<Arc<Api<O>>>,
     Extension(caller): Extension<Caller>,
-    Path(name): Path<String>,
+    name: Result<Path<String>, PathRejection>,
     uri: Uri,
 ) -> Result<Response, Refusal> {
     Parameters::of(&uri, &[])?;
+    let name = part(name)?;
     let short: String = name.chars().take(255).collect();
     let unknown = || {
         Refusal::new(

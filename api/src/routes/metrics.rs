@@ -10,7 +10,7 @@ use axum::{
 };
 use projections::{
     fold::AHEAD_MAX_MS,
-    query::{self, Cursor, PERIODS_SECS, Query, Shown, Statistics},
+    query::{self, Cursor, PERIODS_SECS, Query, Statistics},
     when,
 };
 use serde::Serialize;
@@ -20,7 +20,7 @@ use crate::{
     guard::Caller,
     operator::Operator,
     parameters::Parameters,
-    refusal::{Refusal, answer},
+    refusal::{Refusal, json_response},
 };
 
 /// Most items of a page, and how many there are where none is asked for.
@@ -39,10 +39,10 @@ const KNOWN: [&str; 10] = [
     "nextToken",
 ];
 
+/// What stands beside the items.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Answer<'a> {
-    items: Vec<Shown<'a>>,
+struct Besides {
     #[serde(skip_serializing_if = "Option::is_none")]
     next_token: Option<String>,
     generation: u32,
@@ -77,15 +77,17 @@ pub(crate) async fn read<O: Operator>(
     // Before the rows are read: they may hold more by then, never less.
     let applied_through = operator.applied_through();
     let page = query::metrics(operator.store(), &query, after.as_ref(), limit).await?;
-    Ok(answer(
-        StatusCode::OK,
-        &Answer {
-            items: page.items.iter().map(|item| item.show(statistics)).collect(),
-            next_token: page.next.map(|cursor| cursor.to_string()),
-            generation: query.generation.0,
-            applied_through: applied_through.iter().map(|(shard, at)| (shard.to_string(), at.to_string())).collect(),
-        },
-    ))
+    let besides = Besides {
+        next_token: page.next.map(|cursor| cursor.to_string()),
+        generation: query.generation.0,
+        applied_through: applied_through.iter().map(|(shard, at)| (shard.to_string(), at.to_string())).collect(),
+    };
+    let mut json = b"{\"items\":".to_vec();
+    query::write_items(&page.items, statistics, &mut json);
+    let besides = serde_json::to_vec(&besides).expect("texts and numbers always encode");
+    json.push(b',');
+    json.extend_from_slice(&besides[1..]);
+    Ok(json_response(StatusCode::OK, json))
 }
 
 fn period(parameters: &Parameters) -> Result<u32, Refusal> {

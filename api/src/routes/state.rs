@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{
     Extension,
-    extract::{Path, State},
+    extract::{Path, State, rejection::PathRejection},
     http::{StatusCode, Uri},
     response::Response,
 };
@@ -18,7 +18,7 @@ use crate::{
     access::Access,
     guard::Caller,
     operator::{Operator, Unsettled},
-    parameters::{Parameters, run_of},
+    parameters::{Parameters, part, run_of},
     refusal::{Refusal, answer},
 };
 
@@ -34,10 +34,11 @@ struct Settled {
 pub(crate) async fn run<O: Operator>(
     State(api): State<Arc<Api<O>>>,
     Extension(caller): Extension<Caller>,
-    Path(run): Path<String>,
+    run: Result<Path<String>, PathRejection>,
     uri: Uri,
 ) -> Result<Response, Refusal> {
     let parameters = Parameters::of(&uri, &["wait"])?;
+    let run = part(run)?;
     let most = api.limits.settle;
     let wait = parameters.number("wait", 0, most.as_secs())?.map_or(most, std::time::Duration::from_secs);
     let name = run_of(caller.tenant()?, &run)?;

@@ -32,6 +32,7 @@ async fn an_alarm_is_defined_alone_in_a_list_or_as_cloudwatch_lists_them() {
     assert_eq!(one.json["definition"]["MetricName"], "errors");
     assert_eq!(one.json["transitions"], serde_json::json!([]));
     server.get("/alarms/none").await.refused(404, "unknown_alarm");
+    server.get("/alarms/%a0").await.refused(400, "bad_path");
     server.get("/alarms/%00").await.refused(404, "unknown_alarm");
 }
 

@@ -40,6 +40,8 @@ pub(super) struct Fake {
     pub(super) checks: Mutex<Vec<Check>>,
     /// Appends wait for this.
     pub(super) gate: tokio::sync::RwLock<()>,
+    /// Appends that began.
+    pub(super) begun: std::sync::atomic::AtomicU32,
 }
 
 #[derive(Default)]
@@ -65,6 +67,7 @@ impl Fake {
             failures: Mutex::default(),
             checks: Mutex::new(vec![Check { name: "stream".into(), ok: true, detail: "on disk".into() }]),
             gate: tokio::sync::RwLock::default(),
+            begun: Default::default(),
         }
     }
 
@@ -147,6 +150,7 @@ impl Operator for Fake {
     }
 
     async fn append(&self, put: Put) -> Result<Appended, AppendFailed> {
+        self.begun.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
         let _open = self.gate.read().await;
         let failure = self.failures.lock().unwrap().pop();
         failure.map_or_else(|| self.take(put), Err)

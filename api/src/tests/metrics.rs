@@ -36,7 +36,7 @@ async fn pages_follow_each_other_by_their_tokens() {
         next = format!("&nextToken={token}");
     }
     assert_eq!(paged, whole);
-    assert!(whole.len() > 60, "{}", whole.len());
+    assert!(whole.len() >= 60, "{}", whole.len());
     let foreign = server.get(&format!("/metrics?limit=7&service=db{next}")).await;
     assert!(foreign.refused(400, "bad_parameter").starts_with("nextToken: the token continues another query"));
 }

@@ -101,3 +101,29 @@ async fn a_page_with_a_token_may_ask_from_anywhere() {
     let request = request.header("authorization", format!("Bearer {ACME}")).body(Body::empty()).unwrap();
     assert_eq!(server.send(request).await.headers["access-control-allow-origin"], "*");
 }
+
+#[tokio::test]
+async fn a_server_answers_on_its_socket_and_ends_once_open_requests_are_answered() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    let server = Server::open();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let serving = tokio::spawn(crate::serve(listener, server.router.clone(), async { drop(stopped.await) }));
+    let shut = server.fake.gate.write().await;
+    let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
+    let request =
+        format!("POST /ingest HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-length: 7\r\n\r\na line\n");
+    client.write_all(request.as_bytes()).await.unwrap();
+    // The append waits at the gate when the server is told to stop.
+    while server.fake.begun.load(std::sync::atomic::Ordering::SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
+    stop.send(()).unwrap();
+    drop(shut);
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 202 Accepted\r\n"), "{answer}");
+    serving.await.unwrap().unwrap();
+}

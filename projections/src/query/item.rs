@@ -48,21 +48,28 @@ impl Item {
         values: &Distribution,
     ) -> Option<Self> {
         let [p50, p90, p95, p99] = values.quantiles([0.5, 0.9, 0.95, 0.99])?;
+        let (count, sum, min, max) = (values.count(), values.sum(), values.min()?, values.max()?);
         Some(Self {
             service,
             series,
             timestamp: Second(start_secs),
             period,
-            count: values.count(),
-            sum: values.sum(),
-            min: values.min()?,
-            max: values.max()?,
-            average: values.average()?,
+            count,
+            sum,
+            min,
+            max,
+            // As `Distribution::average`, without adding up once more.
+            average: (sum / count as f64).clamp(min, max),
             p50,
             p90,
             p95,
             p99,
         })
+    }
+
+    /// The statistics but the count, in order of their names.
+    pub(super) fn numbers(&self) -> [f64; 8] {
+        [self.sum, self.min, self.max, self.average, self.p50, self.p90, self.p95, self.p99]
     }
 
     /// The item with these statistics only, for writing.
@@ -97,8 +104,7 @@ impl Serialize for Shown<'_> {
         if statistics.has(0) {
             map.serialize_entry(Statistics::NAMES[0], &item.count)?;
         }
-        let numbers = [item.sum, item.min, item.max, item.average, item.p50, item.p90, item.p95, item.p99];
-        for (i, number) in (1..).zip(numbers) {
+        for (i, number) in (1..).zip(item.numbers()) {
             if statistics.has(i) {
                 map.serialize_entry(Statistics::NAMES[i], &number)?;
             }
@@ -142,7 +148,7 @@ impl Statistics {
         })
     }
 
-    fn has(self, place: usize) -> bool {
+    pub(super) fn has(self, place: usize) -> bool {
         self.0 & 1 << place != 0
     }
 }

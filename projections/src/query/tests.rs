@@ -1,278 +1,27 @@
 #![allow(clippy::unwrap_used)]
 //! Lines go through the real fold, on one to three shards, into the store in memory; answers are held against plain sums over the same lines.
 
-use std::{
-    collections::BTreeMap,
-    num::{NonZeroU16, NonZeroUsize},
-};
+mod world;
 
-use bytes::Bytes;
+use std::num::NonZeroUsize;
+
 use events::{
-    event::{Datum, Defined, Event, Measured, Ticked},
-    position::{HashKey, HashRange, SequenceNumber, ShardId},
-    stream::Record,
-    wire::{self, Codec, Content, Header},
+    event::{Defined, Event, Ticked},
+    position::{HashKey, SequenceNumber, ShardId},
+    wire::{self, Content},
 };
 use proptest::prelude::*;
 
+use self::world::*;
 use super::*;
 use crate::{
     cell::Cell,
-    definitions::Definition,
-    fold::{FOLD_REVISION, Input, Place, Shard},
+    fold::FOLD_REVISION,
     store::law::{
         block_on,
         memory::{Commits, Memory},
     },
 };
-
-const GENERATION: Generation = Generation(3);
-const NOW_MS: i64 = 1_767_322_800_000;
-const HOUR: i64 = 1_767_322_800;
-
-/// Shards and the store that they write to.
-struct World {
-    store: Memory,
-    shards: Vec<(HashRange, ShardId, Shard)>,
-    records: u64,
-}
-
-impl World {
-    fn of(shards: u16) -> Self {
-        let ranges = HashRange::even(NonZeroU16::new(shards).unwrap());
-        let ring: Vec<_> = (0..).map(ShardId::numbered).zip(ranges.iter().copied()).collect();
-        let shards = ring.iter().map(|(id, range)| {
-            let place = Place { generation: GENERATION, shard: id.clone(), ring: ring.clone() };
-            (*range, id.clone(), Shard::new(place))
-        });
-        Self { store: Memory::new(Commits::Whole), shards: shards.collect(), records: 0 }
-    }
-
-    fn header(tenant: &str, content: Content, raw_len: usize) -> Header {
-        Header {
-            tenant: tenant.into(),
-            content,
-            codec: Codec::None,
-            raw_len: raw_len as u32,
-            read_at_ms: NOW_MS,
-            service: None,
-            extent: None,
-            edits: vec![],
-            producer: None,
-            data_key_id: None,
-            definitions: None,
-        }
-    }
-
-    /// The five steps of `fold`.
-    fn put(&mut self, key: HashKey, arrived_at_ms: i64, data: Bytes) -> SequenceNumber {
-        self.records += 1;
-        let sequence = SequenceNumber::from_parts(1, self.records);
-        let record = Record { sequence, arrived_at_ms, partition_key: "k".into(), data };
-        let (_, _, shard) = self.shards.iter_mut().find(|(range, ..)| range.contains(key)).unwrap();
-        let input = Input::of(&record);
-        if let Some(revision) = shard.wants_definitions(&input) {
-            let span = Span::All { tenant: None, generation: GENERATION, kind: Kind::Definition };
-            let rows = block_on(self.store.scan(&span, None, SCAN_ROWS)).unwrap().rows;
-            let all: Vec<_> = rows.iter().map(|row| Definition::decode(&row.body).unwrap()).collect();
-            shard.define(revision, &all);
-        }
-        let marks = block_on(self.store.read(&shard.wants(&input))).unwrap();
-        shard.fold(&input, marks).unwrap();
-        let stored = block_on(self.store.read(&shard.unmet())).unwrap();
-        shard.meet(stored).unwrap();
-        sequence
-    }
-
-    fn lines(&mut self, tenant: &str, key: &str, lines: &str) {
-        let data = wire::encode(&Self::header(tenant, Content::Lines, lines.len()), lines.as_bytes());
-        self.put(HashKey::of(key), NOW_MS, data);
-    }
-
-    fn events(&mut self, tenant: &str, key: HashKey, at_ms: i64, events: &[Event]) -> SequenceNumber {
-        self.put(key, at_ms, wire::encode_events(Self::header(tenant, Content::Events, 0), events))
-    }
-
-    fn measure(&mut self, tenant: &str, data: Vec<Datum>) {
-        let key = HashKey::of(&format!("{data:?}"));
-        self.events(tenant, key, NOW_MS, &[Event::Measured(Measured { data })]);
-    }
-
-    fn commit(&mut self) {
-        for (_, _, shard) in &mut self.shards {
-            if shard.position() > SequenceNumber::ZERO {
-                block_on(self.store.commit(shard.commit())).unwrap();
-                shard.committed();
-            }
-        }
-    }
-
-    fn metrics(&self, query: &Query, after: Option<&Cursor>, limit: usize) -> Page {
-        block_on(metrics(&self.store, query, after, NonZeroUsize::new(limit).unwrap())).unwrap()
-    }
-
-    /// All pages, each read with the token that the one before it gave.
-    fn pages(&self, query: &Query, limit: usize) -> Vec<Item> {
-        let mut items = vec![];
-        let mut token: Option<String> = None;
-        loop {
-            let cursor = token.map(|token| Cursor::parse(&token, query).unwrap());
-            let page = self.metrics(query, cursor.as_ref(), limit);
-            assert!(page.items.len() == limit || page.next.is_none(), "a page that is not the last is full");
-            items.extend(page.items);
-            match page.next {
-                Some(next) => token = Some(next.to_string()),
-                None => return items,
-            }
-        }
-    }
-
-    fn digest(&self) -> String {
-        block_on(digest(&self.store, GENERATION)).unwrap()
-    }
-}
-
-fn query() -> Query {
-    Query {
-        tenant: "local".into(),
-        generation: GENERATION,
-        service: None,
-        namespace: None,
-        metric: None,
-        from_secs: i64::MIN,
-        to_secs: i64::MAX,
-        period_secs: 60,
-    }
-}
-
-fn datum(service: &str, metric: &str, secs: i64, value: f64) -> Datum {
-    let dimensions = vec![("d".to_owned(), metric.to_owned())];
-    Datum {
-        namespace: "Custom".into(),
-        metric: metric.into(),
-        service: Some(service.into()),
-        dimensions,
-        time_ms: Some(secs * 1000),
-        value,
-        unit: "None".into(),
-    }
-}
-
-/// A line, or a value that an API named.
-#[derive(Debug, Clone)]
-struct Said {
-    service: &'static str,
-    secs: i64,
-    status: Option<u16>,
-    latency: Option<f64>,
-    metric: Option<&'static str>,
-}
-
-impl Said {
-    fn line(&self) -> String {
-        let mut line = format!("{{\"time\":{},\"service\":\"{}\"", self.secs, self.service);
-        if let Some(status) = self.status {
-            line += &format!(",\"status\":{status}");
-        }
-        if let Some(latency) = self.latency {
-            line += &format!(",\"latency_ms\":{latency:?}");
-        }
-        line + "}\n"
-    }
-
-    /// Series and value, as the table of built-in metrics has them.
-    fn values(&self) -> Vec<(Series, f64)> {
-        if let Some(metric) = self.metric {
-            let dimensions = [("d".to_owned(), metric.to_owned())];
-            return vec![(Series::new("Custom", metric, &dimensions, "None").unwrap(), self.latency.unwrap_or(1.0))];
-        }
-        let count = |name: &str| (Series::of_logs(name, "Count"), 1.0);
-        let mut values = vec![count("lines")];
-        if self.status.is_some() || self.latency.is_some() {
-            values.push(count("requests"));
-        }
-        if let Some(status) = self.status {
-            values.push(count(&format!("status_{}xx", status / 100)));
-            if status >= 500 {
-                values.push(count("errors"));
-            }
-        }
-        values.extend(self.latency.map(|latency| (Series::of_logs("latency", "Milliseconds"), latency)));
-        values
-    }
-}
-
-fn said() -> impl Strategy<Value = Vec<Said>> {
-    let one = (
-        prop_oneof![Just("a"), Just("ab"), Just("b")],
-        HOUR - 7_300..HOUR + 300,
-        prop::option::of(200u16..600),
-        prop::option::of(0.0..1e4),
-        prop::option::weighted(0.3, prop_oneof![Just("m"), Just("n"), Just("requests")]),
-    );
-    let one = one.prop_map(|(service, secs, status, latency, metric)| Said { service, secs, status, latency, metric });
-    prop::collection::vec(one, 0..80)
-}
-
-/// Batches of a few lines each, spread over the shards, with a commit now and then.
-fn world(said: &[Said], shards: u16, batch: usize, commit_every: usize) -> World {
-    let mut world = World::of(shards);
-    for (i, batch) in said.chunks(batch).enumerate() {
-        let lines: String = batch.iter().filter(|said| said.metric.is_none()).map(Said::line).collect();
-        world.lines("local", &i.to_string(), &lines);
-        let data =
-            |said: &Said| said.metric.map(|name| datum(said.service, name, said.secs, said.latency.unwrap_or(1.0)));
-        world.measure("local", batch.iter().filter_map(data).collect());
-        if i % commit_every == 0 {
-            world.commit();
-        }
-    }
-    world.commit();
-    world
-}
-
-type Expected = BTreeMap<(String, i64, Series), Vec<f64>>;
-
-fn expected(said: &[Said], query: &Query) -> Expected {
-    let period = i64::from(query.period_secs);
-    let from = query.from_secs.saturating_sub(query.from_secs.rem_euclid(period));
-    let mut expected = Expected::new();
-    for said in said {
-        let start = said.secs - said.secs.rem_euclid(period);
-        for (series, value) in said.values() {
-            let fits = |wanted: &Option<String>, is: &str| wanted.as_ref().is_none_or(|wanted| wanted == is);
-            let is_wanted = fits(&query.service, said.service)
-                && fits(&query.namespace, &series.namespace)
-                && fits(&query.metric, &series.metric)
-                && (from..query.to_secs).contains(&start);
-            if is_wanted {
-                expected.entry((said.service.to_owned(), start, series)).or_default().push(value);
-            }
-        }
-    }
-    expected
-}
-
-fn queries() -> impl Strategy<Value = Query> {
-    let names = |names: &'static [&'static str]| prop::option::of(prop::sample::select(names).prop_map(str::to_owned));
-    (
-        names(&["a", "ab", "b", "c"]),
-        names(&["Custom", "Weir/Logs", "Weir"]),
-        names(&["requests", "latency", "lines", "m"]),
-        prop_oneof![Just(i64::MIN), HOUR - 7_300..HOUR],
-        prop_oneof![Just(i64::MAX), HOUR - 3_600..HOUR + 400],
-        prop::sample::select(&PERIODS_SECS),
-    )
-        .prop_map(|(service, namespace, metric, from_secs, to_secs, period_secs)| Query {
-            service,
-            namespace,
-            metric,
-            from_secs,
-            to_secs,
-            period_secs,
-            ..query()
-        })
-}
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
@@ -313,10 +62,27 @@ proptest! {
 
     #[test]
     fn an_item_s_json_is_read_back(said in said()) {
-        for item in world(&said, 1, 9, 3).metrics(&query(), None, 1_000).items {
-            let json = serde_json::to_string(&item).unwrap();
-            prop_assert_eq!(serde_json::from_str::<Item>(&json).unwrap(), item);
+        let items = world(&said, 1, 9, 3).metrics(&query(), None, 1_000).items;
+        let mut json = vec![];
+        write_items(&items, Statistics::ALL, &mut json);
+        prop_assert_eq!(serde_json::from_slice::<Vec<Item>>(&json).unwrap(), items);
+    }
+
+    #[test]
+    fn items_are_written_as_each_alone_would_be(
+        said in said(), factor in prop_oneof![Just(1.0), Just(-1.0), Just(1e-300), Just(1e14), Just(1e90)], mask in 0..512usize,
+    ) {
+        let names = Statistics::NAMES.iter().enumerate().filter(|(i, _)| mask >> i & 1 == 1).map(|(_, name)| *name);
+        let names = names.collect::<Vec<_>>().join(",");
+        let statistics = if names.is_empty() { Statistics::ALL } else { Statistics::parse(&names).unwrap() };
+        let mut items = world(&said, 1, 9, 3).metrics(&query(), None, 1_000).items;
+        for item in &mut items {
+            (item.sum, item.average, item.p90) = (item.sum * factor, item.average * factor, -0.0);
         }
+        let mut json = vec![];
+        write_items(&items, statistics, &mut json);
+        let each: Vec<_> = items.iter().map(|item| item.show(statistics)).collect();
+        prop_assert_eq!(String::from_utf8(json).unwrap(), serde_json::to_string(&each).unwrap());
     }
 
     #[test]
@@ -341,23 +107,27 @@ proptest! {
 
 #[test]
 fn a_window_with_more_series_than_a_page_is_read_in_full() {
-    let mut world = World::of(2);
-    let mut names: Vec<String> = (0..1_500).map(|i| format!("m{i:04}")).collect();
-    for names in names.chunks(100) {
-        for _ in 0..2 {
-            // Twice, in two records that may meet on two shards: two partials of each series.
-            let data = names.iter().map(|name| datum("a", name, HOUR, 1.0));
-            world.measure("local", data.collect());
-            world.measure("local", names.iter().rev().map(|name| datum("a", name, HOUR, 2.0)).collect());
+    let store = Memory::new(Commits::Whole);
+    let name = |i: usize| format!("m{:04}", i * 7 % 1_500);
+    // Each series stands on two shards, and its neighbours in order on other pages.
+    for (shard, value) in [(0, 1.0), (1, 2.0)] {
+        for (page, names) in (0..1_500).map(name).collect::<Vec<_>>().chunks(20).enumerate() {
+            let mut cell = Cell::default();
+            for name in names {
+                cell.add_value(&Series::new("Custom", name, &[], "None").unwrap(), 60, value).unwrap();
+            }
+            let mut row = row(Kind::Window, "a", cell.encode());
+            (row.key.shard, row.key.page) = (ShardId::numbered(shard), 1 + page as u32);
+            block_on(store.write(vec![row])).unwrap();
         }
     }
-    world.commit();
-    names.sort();
-    for limit in [1, 7, 300, 1_000, 1_500] {
-        let items = world.pages(&query(), limit);
-        let found: Vec<_> = items.iter().map(|item| item.series.metric.clone()).collect();
-        assert_eq!(found, names, "{limit}");
-        assert!(items.iter().all(|item| item.count == 4 && item.sum == 6.0), "{limit}");
+    let world = World { store, shards: vec![], records: 0 };
+    for limit in [11, 300, 1_000, 1_500] {
+        let items = world.pages(&Query { service: Some("a".into()), ..query() }, limit);
+        assert_eq!(items.len(), 1_500, "{limit}");
+        for (i, item) in items.iter().enumerate() {
+            assert_eq!((item.series.metric.as_str(), item.sum), (format!("m{i:04}").as_str(), 3.0), "{limit}");
+        }
     }
 }
 

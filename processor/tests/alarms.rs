@@ -1,0 +1,247 @@
+//! Alarms end to end: definitions, lines and ticks through the real stream, fold and store. Crashes, redelivery, the number of shards and replay
+//! change no transition, nor its time or reason.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::{
+    num::NonZeroU16,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use events::{
+    embedded::{Commit, Embedded, Options, disk::simulated::SimulatedDisk},
+    event::{Defined, Event},
+    identity::{CONTROL_KEY, Origin, OriginKind},
+    pack::{Identity, Packer, Source},
+    position::{HashKey, SequenceNumber},
+    stream::{Put, ReadOnly, Stream},
+    wire::Codec,
+};
+use processor::{
+    consume::{Live, Worker, append_all, system_event},
+    tick, verify,
+};
+use projections::{
+    alarm::State,
+    fold::{Place, alarms::Decision},
+    store::{
+        Generation, Kind, Span, Store,
+        law::{
+            block_on,
+            memory::{Commits, Memory},
+        },
+    },
+};
+
+/// 2026-01-01T00:00:00Z.
+const START_MS: i64 = 1_767_225_600_000;
+const GENERATION: Generation = Generation(0);
+
+type LocalStream = Embedded<SimulatedDisk>;
+type LocalWorker = Worker<LocalStream, Memory, Live<LocalStream>>;
+
+struct World {
+    clock: Arc<AtomicI64>,
+    stream: Arc<LocalStream>,
+    store: Arc<Memory>,
+    places: Vec<Place>,
+    workers: Vec<LocalWorker>,
+    /// Decides when workers crash; 0: never.
+    seed: u64,
+    files: u64,
+}
+
+impl World {
+    fn of(shards: u16, commits: Commits, seed: u64) -> Self {
+        let clock = Arc::new(AtomicI64::new(START_MS));
+        let stamps = clock.clone();
+        let options = Options {
+            shards: NonZeroU16::new(shards).unwrap(),
+            segment_bytes: 64 << 10,
+            commit: Commit::Inline,
+            ..Options::default()
+        };
+        let disk = SimulatedDisk::new(1);
+        let stream = Arc::new(Embedded::open(disk, move || stamps.load(Ordering::SeqCst), options).unwrap());
+        let ring: Vec<_> =
+            block_on(stream.shards()).unwrap().into_iter().map(|shard| (shard.id.clone(), shard.range)).collect();
+        let place =
+            |(shard, _): &(_, _)| Place { generation: GENERATION, shard: Clone::clone(shard), ring: ring.clone() };
+        let places = ring.iter().map(place).collect();
+        let store = Arc::new(Memory::new(commits));
+        let mut world = Self { clock, stream, store, places, workers: vec![], seed, files: 0 };
+        world.restart();
+        world
+    }
+
+    /// Every worker is gone, with all that it had not committed; others begin at the resume points.
+    fn restart(&mut self) {
+        self.workers.clear();
+        for place in &self.places {
+            let (stream, store) = (self.stream.clone(), self.store.clone());
+            let opened = Worker::open(ReadOnly::new(stream.clone()), store, Live(stream), place.clone());
+            self.workers.push(block_on(opened).unwrap());
+        }
+    }
+
+    fn random(&mut self, below: u64) -> u64 {
+        self.seed = self.seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.seed >> 33) % below
+    }
+
+    /// Folds all there is. With a seed, in random order, with commits and crashes in between.
+    fn settle(&mut self) {
+        if self.seed != 0 {
+            for _ in 0..8 {
+                let number = self.random(self.workers.len() as u64) as usize;
+                block_on(self.workers[number].step(Duration::ZERO)).unwrap();
+                match self.random(4) {
+                    0 => self.restart(),
+                    1 => drop(block_on(self.workers[number].commit()).unwrap()),
+                    _ => {}
+                }
+            }
+        }
+        loop {
+            let mut quiet = true;
+            for worker in &mut self.workers {
+                quiet &= block_on(worker.step(Duration::ZERO)).unwrap().caught_up;
+                block_on(worker.commit()).unwrap();
+            }
+            if quiet {
+                return;
+            }
+        }
+    }
+
+    fn apply(&mut self, body: &str) {
+        let event =
+            Event::Defined(Defined { kind: "alarm".into(), name: "slow".into(), body: body.into(), by: "me".into() });
+        block_on(append_all(&*self.stream, vec![system_event(HashKey::of(CONTROL_KEY), event)])).unwrap();
+        self.settle();
+    }
+
+    /// Lines of one minute, spread over the shards: each is a file of its own.
+    fn lines(&mut self, minute: i64, latencies: &[f64]) {
+        for latency in latencies {
+            self.files += 1;
+            let name = format!("/logs/{}.log", self.files);
+            let at = START_MS / 1000 + minute * 60 + 30;
+            let text = format!("{{\"ts\":{at},\"service\":\"shop\",\"latency_ms\":{latency}}}\n");
+            let origin = Origin { kind: OriginKind::File, name, version: "1".into() };
+            let source = Source {
+                tenant: "local".into(),
+                service: None,
+                identity: Identity::Origin { origin, from: 0 },
+                read_at_ms: at * 1000,
+                definitions: None,
+            };
+            let mut packer = Packer::new(source, Codec::None, 1 << 16);
+            packer.push(text.as_bytes());
+            let packed = packer.next(true).unwrap();
+            let put = Put { partition_key: packed.partition_key, hash_key: None, data: packed.data };
+            block_on(append_all(&*self.stream, vec![put])).unwrap();
+        }
+    }
+
+    /// The minute is over: the clock moves on, and the ticker ticks (twice, where a second one runs beside it).
+    fn end_minute(&mut self, minute: i64, tickers: usize) {
+        self.settle();
+        self.clock.store(START_MS + (minute + 1) * 60_000 + 1_000, Ordering::SeqCst);
+        for _ in 0..tickers {
+            block_on(tick::tick(&*self.stream, &*self.store, GENERATION)).unwrap();
+        }
+        self.settle();
+    }
+
+    fn transitions(&self) -> Vec<Decision> {
+        let span = Span::All { tenant: None, generation: GENERATION, kind: Kind::Transition };
+        let rows = block_on(self.store.scan(&span, None, 1000.try_into().unwrap())).unwrap().rows;
+        let mut found: Vec<Decision> = rows.iter().map(|row| Decision::decode(&row.body).unwrap()).collect();
+        found.sort_by_key(|decision| decision.time_secs);
+        for decision in &mut found {
+            // A position of the control shard: another in each world.
+            decision.revision = SequenceNumber::ZERO;
+        }
+        found
+    }
+
+    fn verify(&self) {
+        let stream = ReadOnly::new(self.stream.clone());
+        let scratch = Arc::new(Memory::new(Commits::Whole));
+        let verified = verify::verify(stream, &*self.store, scratch, self.places.clone(), async {}, |_| {});
+        let report = block_on(verified).unwrap();
+        assert_eq!(report.differences, 0, "{:?}", report.first_difference);
+        assert!(report.rows > 20, "{report:?}");
+    }
+}
+
+const ALARM: &str = r#"{"AlarmName":"slow","ServiceName":"shop","MetricName":"latency","ExtendedStatistic":"p90","Period":120,
+    "EvaluationPeriods":3,"DatapointsToAlarm":2,"Threshold":100,"ComparisonOperator":"GreaterThanThreshold"}"#;
+
+/// Some forty minutes with two bad spells, a silence, late lines, and a change of the threshold.
+fn play(shards: u16, commits: Commits, seed: u64, tickers: usize) -> World {
+    let mut world = World::of(shards, commits, seed);
+    world.apply(ALARM);
+    for minute in 0..42 {
+        let latencies: &[f64] = match minute {
+            8..13 | 20..24 => &[150.0, 250.0, 90.0, 300.0, 170.0],
+            26..38 => &[],
+            _ => &[10.0, 20.0, 30.0, 12.5, 11.0],
+        };
+        world.lines(minute, latencies);
+        if minute == 10 {
+            world.lines(3, &[5_000.0; 3]);
+        }
+        if minute == 23 {
+            world.apply(&ALARM.replace("\"Threshold\":100", "\"Threshold\":1000"));
+        }
+        world.end_minute(minute, tickers);
+    }
+    world.verify();
+    world
+}
+
+#[test]
+fn an_alarm_rings_and_falls_silent_again_with_times_and_reasons() {
+    use State::{Alarm, InsufficientData, Ok};
+    let told: Vec<_> = play(1, Commits::Whole, 0, 1)
+        .transitions()
+        .iter()
+        .map(|decision| (decision.from, decision.to, (decision.time_secs - START_MS / 1000) / 60))
+        .collect();
+    assert_eq!((told[0].0, told[0].1), (None, InsufficientData), "a new alarm has no data: {told:?}");
+    assert_eq!((told[1].0, told[1].1), (Some(InsufficientData), Ok), "{told:?}");
+    let rings: Vec<i64> = told.iter().filter(|change| change.1 == Alarm).map(|change| change.2).collect();
+    assert_eq!(rings.len(), 2, "two bad spells: {told:?}");
+    assert!((9..=12).contains(&rings[0]) && (21..=24).contains(&rings[1]), "{told:?}");
+    assert!(told.iter().any(|change| change.1 == InsufficientData && change.2 > 30), "the silence: {told:?}");
+    let calmed = |change: &&(Option<State>, State, i64)| change.0 == Some(Alarm) && change.1 == Ok;
+    assert!(told.iter().filter(calmed).any(|change| (24..=25).contains(&change.2)), "a higher threshold: {told:?}");
+}
+
+#[test]
+fn the_number_of_shards_changes_no_transition() {
+    let one = play(1, Commits::Whole, 0, 1).transitions();
+    for shards in [2, 3, 5] {
+        assert_eq!(play(shards, Commits::Whole, 0, 1).transitions(), one, "{shards} shards");
+    }
+}
+
+#[test]
+fn crashes_and_redelivery_change_no_transition_on_either_kind_of_store() {
+    let calm = play(3, Commits::Whole, 0, 1).transitions();
+    for seed in 1..=12 {
+        for commits in [Commits::Whole, Commits::ItemByItem] {
+            assert_eq!(play(3, commits, seed, 1).transitions(), calm, "seed {seed}, {commits:?}");
+        }
+    }
+}
+
+#[test]
+fn a_second_ticker_changes_no_transition() {
+    assert_eq!(play(3, Commits::Whole, 0, 2).transitions(), play(3, Commits::Whole, 0, 1).transitions());
+}
