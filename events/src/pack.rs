@@ -288,6 +288,27 @@ mod tests {
         assert_eq!(batches[2].header.extent.as_ref().unwrap().to, text.len() as u64);
     }
 
+    #[test]
+    fn the_last_bytes_before_a_batch_stay_readable() {
+        let long = "x".repeat(2 * LINE_BYTES_MAX);
+        let text: Vec<u8> =
+            (0..90_000).map(|i| format!("line {i}\n")).chain([long, "\nend\n".into()]).collect::<String>().into();
+        let mut packer = Packer::new(source(0), Codec::None, 10_000);
+        packer.remember(&[b'-'; 2_000]);
+        let mut packed = 0;
+        for piece in text.chunks(64 << 10).map(Some).chain([None]) {
+            packer.push(piece.unwrap_or(&[]));
+            while let Some(batch) = packer.next(piece.is_none()) {
+                packed += batch.covers as usize;
+                assert_eq!(packer.offset(), packed as u64);
+                let sure = &text[packed.saturating_sub(HISTORY_BYTES)..packed];
+                assert!(packer.history().ends_with(sure), "after {packed} bytes");
+                assert_eq!(packer.history().len(), HISTORY_BYTES);
+            }
+        }
+        assert_eq!(packed, text.len());
+    }
+
     proptest! {
         #[test]
         fn extents_cover_the_source_and_bodies_are_its_bytes(
