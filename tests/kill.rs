@@ -1,0 +1,326 @@
+//! The real program, killed with SIGKILL at random points while it reads logs, and run again until it is done: each time verify finds no
+//! difference, and totals are those that awk counts in the raw files.
+//!
+//! `WEIR_KILLS` says how many kills (half of them while `weir ingest` works alone, half with a `weir up` that it goes through), `WEIR_SEED` which.
+//! Kill points are drawn as shares of an undisturbed run's duration, so they cover the whole run on any machine.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+#[path = "kill/logs.rs"]
+mod logs;
+#[path = "program/weir.rs"]
+mod program;
+
+use std::{
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use logs::{Logs, Random, Totals, totals_of};
+use program::{Folder, Said, Server};
+
+/// Kills of each of the two tests where `WEIR_KILLS` is not set: well below a minute in a dev build on two idle cores.
+const KILLS: u64 = 12;
+/// Attempts of one round before it must get done: a run that starts anew each time would never end.
+const ATTEMPTS_MAX: u32 = 60;
+
+fn number(variable: &str, default: u64) -> u64 {
+    std::env::var(variable).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{variable}={text}")))
+}
+
+/// How a round of kills is going.
+struct Kills {
+    wanted: u64,
+    done: u64,
+    rounds: u64,
+    /// Kills by the tenth of the undisturbed run in which they fell.
+    tenths: [u64; 10],
+    /// How long an undisturbed run takes, as far as is known.
+    whole: Duration,
+}
+
+impl Kills {
+    fn new(whole: Duration) -> Self {
+        Self { wanted: number("WEIR_KILLS", 2 * KILLS).div_ceil(2), done: 0, rounds: 0, tenths: [0; 10], whole }
+    }
+
+    /// A share of an undisturbed run. First attempts go through its tenths, so that few rounds cover it; what is left of one that was killed is
+    /// shorter, so its kill comes sooner.
+    fn share(&self, random: &mut Random, attempt: u32) -> f64 {
+        match attempt {
+            1 => ((self.rounds * 7 % 10) as f64 + random.share()) / 10.0,
+            _ => random.share() * random.share(),
+        }
+    }
+
+    fn count(&mut self, share: f64) {
+        self.done += 1;
+        self.tenths[((share * 10.0) as usize).min(9)] += 1;
+    }
+
+    /// A run that nobody disturbed took so long: other work on the machine comes and goes.
+    fn took(&mut self, time: Duration) {
+        self.whole = (self.whole * 3 + time) / 4;
+    }
+
+    fn tell(&self, what: &str) {
+        println!(
+            "{what}: {} kills in {} rounds, 0 differences; by tenth of an undisturbed run ({:.2} s): {:?}",
+            self.done,
+            self.rounds,
+            self.whole.as_secs_f64(),
+            self.tenths
+        );
+    }
+}
+
+/// Waits for a moment, or for the process's end if that comes first. True: the moment came. Nothing is expected to have happened by then.
+fn comes_first(child: &mut Child, share: f64, whole: Duration) -> bool {
+    let deadline = Instant::now() + whole.mul_f64(share);
+    while Instant::now() < deadline {
+        if child.try_wait().unwrap().is_some() {
+            return false;
+        }
+        std::thread::sleep(Duration::from_micros(300));
+    }
+    child.try_wait().unwrap().is_none()
+}
+
+/// Kills a process at a moment. False: it had ended by itself.
+fn killed_at(child: &mut Child, share: f64, whole: Duration) -> bool {
+    if comes_first(child, share, whole) {
+        child.kill().unwrap();
+    }
+    child.wait().unwrap().code().is_none()
+}
+
+fn quiet(command: &mut Command) -> Child {
+    command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+/// A random order, and in one of three attempts not all of them.
+fn some<'a>(logs: &'a Logs, random: &mut Random) -> Vec<&'a std::path::Path> {
+    let mut paths: Vec<_> = logs.paths.iter().map(std::path::PathBuf::as_path).collect();
+    for i in (1..paths.len()).rev() {
+        paths.swap(i, random.below(i as u64 + 1) as usize);
+    }
+    if random.one_in(3) {
+        paths.truncate(1 + random.below(paths.len() as u64 - 1) as usize);
+    }
+    paths
+}
+
+#[track_caller]
+fn assert_totals(folder: &Folder, logs: &Logs, seed: u64) {
+    let csv = folder.run("metrics", ["-o", "csv"]).exits(0).out;
+    let found = totals_of(&csv);
+    if found != logs.totals {
+        panic!("seed {seed}: {}", first_difference(&found, &logs.totals));
+    }
+}
+
+fn first_difference(found: &Totals, counted: &Totals) -> String {
+    let of = |totals: &Totals, key| totals.get(key).copied();
+    let keys = counted.keys().chain(found.keys());
+    let differing = keys.filter(|key| of(found, key) != of(counted, key));
+    let mut differing: Vec<_> = differing.collect();
+    differing.sort();
+    differing.dedup();
+    let (count, key) = (differing.len(), differing[0]);
+    format!(
+        "{count} windows differ, first {key:?}: weir {:?}, awk {:?} (lines, requests, errors, latencies, sum)",
+        of(found, key),
+        of(counted, key)
+    )
+}
+
+/// A killed process leaves a folder whose rows are what the stream says, however far they are.
+fn perhaps_verify(folder: &Folder, random: &mut Random, seed: u64) {
+    if random.one_in(4) {
+        let said = folder.run("verify", ["--json"]);
+        assert_eq!(said.code, Some(0), "seed {seed}: after a kill: {said:?}");
+    }
+}
+
+/// The files hold nothing new, and the totals stay.
+fn again(folder: &Folder, logs: &Logs, seed: u64) {
+    let said = folder.ingest(&logs.paths).exits(0);
+    assert!(said.err.contains(&format!("{0} of {0} files", logs.paths.len())), "seed {seed}: {said:?}");
+    assert_totals(folder, logs, seed);
+}
+
+#[test]
+fn an_ingest_that_is_killed_anywhere_counts_every_line_once_when_it_is_run_again() {
+    let sources = Folder::new();
+    let logs = Logs::in_folder(sources.root.path());
+    // Once to have it all in the machine's memory, once to be timed.
+    Folder::new().ingest(&logs.paths).exits(0);
+    let undisturbed = Folder::new();
+    let begun = Instant::now();
+    let said = undisturbed.ingest(&logs.paths).exits(0);
+    let mut kills = Kills::new(begun.elapsed());
+    assert_totals(&undisturbed, &logs, 0);
+    let digest = undisturbed.verifies()["digest"].clone();
+    assert!(said.last_line().starts_with(&format!("accepted {} = folded", logs.lines)), "{said:?}");
+
+    let base = number("WEIR_SEED", 1);
+    while kills.done < kills.wanted {
+        kills.rounds += 1;
+        let seed = base + kills.rounds;
+        let mut random = Random(seed);
+        let folder = Folder::new();
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            assert!(attempts < ATTEMPTS_MAX, "seed {seed}: not done after {attempts} attempts");
+            let paths = some(&logs, &mut random);
+            let all = paths.len() == logs.paths.len();
+            let begun = Instant::now();
+            let mut child = quiet(folder.command("ingest").args(paths));
+            let share = kills.share(&mut random, attempts);
+            if killed_at(&mut child, share, kills.whole) {
+                kills.count(share);
+            } else {
+                let code = child.wait().unwrap().code();
+                assert_eq!(code, Some(0), "seed {seed}: an attempt that was not killed failed");
+                if all && attempts == 1 {
+                    kills.took(begun.elapsed());
+                }
+                if all {
+                    break;
+                }
+            }
+            perhaps_verify(&folder, &mut random, seed);
+        }
+        assert_totals(&folder, &logs, seed);
+        // The same windows on every route: also as when nobody was killed.
+        assert_eq!(folder.verifies()["digest"], digest, "seed {seed}");
+        if random.one_in(4) {
+            again(&folder, &logs, seed);
+        }
+    }
+    kills.tell("ingest alone");
+}
+
+#[test]
+fn killing_weir_up_or_the_ingest_that_goes_through_it_counts_every_line_once() {
+    let sources = Folder::new();
+    let logs = Logs::in_folder(sources.root.path());
+    let none: [&str; 0] = [];
+    let undisturbed = Folder::new();
+    let begun = Instant::now();
+    let server = undisturbed.up(none);
+    let starting = begun.elapsed();
+    let begun = Instant::now();
+    undisturbed.ingest(&logs.paths).exits(0);
+    let mut kills = Kills::new(begun.elapsed());
+    server.stop().exits(0);
+    let digest = undisturbed.verifies()["digest"].clone();
+
+    let base = number("WEIR_SEED", 1) << 32;
+    while kills.done < kills.wanted {
+        kills.rounds += 1;
+        let seed = base + kills.rounds;
+        let mut round = Round { folder: Folder::new(), random: Random(seed), seed, starting, server: None };
+        let mut attempts = 1;
+        while !round.attempt(&logs, &mut kills, attempts) {
+            attempts += 1;
+            assert!(attempts < ATTEMPTS_MAX, "seed {seed}: not done after {attempts} attempts");
+        }
+        round.finish(&logs, &digest);
+    }
+    kills.tell("ingest through weir up");
+}
+
+/// One folder, until everything is in it.
+struct Round {
+    folder: Folder,
+    random: Random,
+    seed: u64,
+    /// How long an undisturbed start takes.
+    starting: Duration,
+    server: Option<Server>,
+}
+
+impl Round {
+    /// Starts `weir up`, perhaps only after it was killed twice while it started or recovered.
+    fn serve(&mut self, kills: &mut Kills) {
+        if self.random.one_in(2) {
+            for _ in 0..2 {
+                let mut child = quiet(self.folder.command("up").args(["--listen", "127.0.0.1:0"]));
+                let share = self.random.share() * 1.5;
+                // It does not end by itself, so each of these is a kill; they fall into no tenth of an ingest.
+                kills.done += u64::from(killed_at(&mut child, share, self.starting));
+            }
+        }
+        let none: [&str; 0] = [];
+        self.server = Some(self.folder.up(none));
+    }
+
+    /// One ingest, with one of the two killed. True: everything is in.
+    fn attempt(&mut self, logs: &Logs, kills: &mut Kills, attempt: u32) -> bool {
+        if self.server.is_none() {
+            self.serve(kills);
+        }
+        let paths = some(logs, &mut self.random);
+        let all = paths.len() == logs.paths.len();
+        let begun = Instant::now();
+        let mut ingest = quiet(self.folder.command("ingest").args(paths));
+        let share = kills.share(&mut self.random, attempt);
+        let came = comes_first(&mut ingest, share, kills.whole);
+        let took = begun.elapsed();
+        let of_ingest = self.random.one_in(3);
+        if came {
+            kills.count(share);
+            if of_ingest {
+                ingest.kill().unwrap();
+            } else {
+                self.kill_server();
+                // Either it notices by itself, says so and ends, or it is cut down as well.
+                if self.random.one_in(2) {
+                    ingest.kill().unwrap();
+                }
+            }
+        } else if all && attempt == 1 {
+            kills.took(took);
+        }
+        let code = ingest.wait().unwrap().code();
+        assert!(came || code == Some(0), "seed {}: an ingest that was not disturbed exits with {code:?}", self.seed);
+        if self.server.is_none() {
+            perhaps_verify(&self.folder, &mut self.random, self.seed);
+        }
+        // It may have had its answer just before.
+        code == Some(0) && all
+    }
+
+    fn kill_server(&mut self) {
+        if let Some(mut server) = self.server.take() {
+            server.child.kill().unwrap();
+            server.child.wait().unwrap();
+        }
+    }
+
+    fn finish(mut self, logs: &Logs, digest: &serde_json::Value) {
+        let seed = self.seed;
+        if self.random.one_in(2) {
+            // What was said to be readable is durable.
+            self.kill_server();
+        }
+        if let Some(server) = self.server.take() {
+            assert_totals(&self.folder, logs, seed);
+            assert_eq!(&self.folder.verifies()["digest"], digest, "seed {seed}: through weir up");
+            let balance = server.get("/balance").json();
+            let number = |field: &str| balance[field].as_u64().unwrap();
+            let skipped: u64 = balance["skipped"].as_object().unwrap().values().map(|n| n.as_u64().unwrap()).sum();
+            assert_eq!(
+                (number("folded"), skipped),
+                (logs.lines - logs.skipped, logs.skipped),
+                "seed {seed}: {balance}"
+            );
+            assert_eq!(number("accepted"), logs.lines + number("duplicate"), "seed {seed}: {balance}");
+            let Said { code, .. } = server.stop();
+            assert_eq!(code, Some(0), "seed {seed}");
+        }
+        assert_totals(&self.folder, logs, seed);
+        assert_eq!(&self.folder.verifies()["digest"], digest, "seed {seed}");
+    }
+}
