@@ -286,7 +286,7 @@ impl Reader {
     fn fill(&mut self, pour: &mut Pour<'_>) -> Result<bool, FileError> {
         let mut appetite = pour.packer.appetite();
         while appetite > 0 {
-            let space = pour.packer.space(READ_BYTES);
+            let space = pour.packer.space(READ_BYTES.min(appetite));
             let wanted = space.len().min(appetite);
             let count = pour.source.read(&mut space[..wanted])?;
             if count == 0 {
