@@ -31,6 +31,12 @@ pub fn is_blank(line: &[u8]) -> bool {
     line.iter().all(u8::is_ascii_whitespace)
 }
 
+/// False for a first byte that nearly every line of every log has: such a line continues nothing and is not blank. Else the whole line says.
+#[inline]
+pub fn may_continue(first: u8) -> bool {
+    matches!(first, b' ' | b'\t' | b'C' | b'\r' | b'\n')
+}
+
 /// Follows heads and continuations line by line.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Groups {
@@ -43,9 +49,7 @@ impl Groups {
     /// then never continues anything, so that a cut before it is always allowed.
     #[inline]
     pub fn continues(&mut self, line: &[u8], too_long: bool) -> bool {
-        // Nearly every line of every log starts otherwise: one comparison a line.
-        let maybe = matches!(line.first(), Some(b' ' | b'\t' | b'C' | b'\r') | None);
-        if maybe {
+        if line.first().is_none_or(|first| may_continue(*first)) {
             if is_blank(line) {
                 self.since_head = 0;
                 return false;
@@ -55,8 +59,14 @@ impl Groups {
                 return true;
             }
         }
-        self.since_head = line.len() + 1;
+        self.begin(line);
         false
+    }
+
+    /// As `continues` for a line whose first byte is one that `may_continue` denies.
+    #[inline]
+    pub fn begin(&mut self, line: &[u8]) {
+        self.since_head = line.len() + 1;
     }
 }
 

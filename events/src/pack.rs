@@ -1,13 +1,19 @@
 //! Bytes in, batches out: the one packer that files, standard input and HTTP bodies go through. Pure: reads no file and asks no clock.
 //!
+//! Bytes are read into a buffer with room before them; a batch that nothing compresses is that buffer, with the header written into the room.
+//! So its bytes are never copied: only what follows the cut, some lines, moves to the next buffer.
+//!
 //! Invariants:
 //! - The batches' extents follow each other without gap or overlap and cover every byte pushed.
-//! - At most `2 * (WINDOW_BYTES_MIN + target)` bytes are held, however long a line is.
+//! - At most `2 * (WINDOW_BYTES_MIN + target)` bytes are held, however long a line is, and `SPARE_MAX` buffers that came back.
 //! - The last `HISTORY_BYTES` before the next batch stay readable: a reader keeps their hash to know the place again.
+
+mod buffer;
 
 use bytes::Bytes;
 use memchr::{memchr, memchr_iter, memrchr};
 
+use self::buffer::{Buffer, Spares};
 use crate::{
     cut::{Cut, LINE_KEPT_BYTES, WINDOW_BYTES_MIN, next_cut},
     identity::{Origin, Producer},
@@ -66,12 +72,11 @@ pub struct Packer {
     source: Source,
     codec: Codec,
     target: usize,
-    /// Offset in the origin of `window[begin]`.
+    /// Offset in the origin of the first byte that was not packed.
     offset: u64,
-    /// `..begin` was packed, `begin..end` was not, the rest is free.
-    window: Vec<u8>,
-    begin: usize,
-    end: usize,
+    /// What was pushed and not packed, behind what was packed last.
+    held: Buffer,
+    spares: Spares,
     too_long: Option<TooLong>,
 }
 
@@ -89,19 +94,22 @@ impl Packer {
             Identity::Origin { from, .. } => *from,
             Identity::Producer(_) => 0,
         };
-        Self { source, codec, target, offset, window: Vec::new(), begin: 0, end: 0, too_long: None }
+        let spares = Spares::default();
+        Self { source, codec, target, offset, held: spares.take(), spares, too_long: None }
     }
 
     /// Tells what stands before the first byte that will be pushed. Packs none of it.
     pub fn remember(&mut self, before: &[u8]) {
-        debug_assert!(self.end == self.begin, "what stands before is told before anything is pushed");
-        self.push(before);
-        self.begin = self.end;
+        debug_assert!(self.held.bytes().is_empty(), "what stands before is told before anything is pushed");
+        self.held.set_history(before);
     }
 
     /// How many bytes to push before asking for batches: fewer work too, and cost more.
     pub fn appetite(&self) -> usize {
-        (self.target + WINDOW_BYTES_MIN).saturating_sub(self.end - self.begin).max(4 << 10)
+        let held = self.held.bytes().len();
+        // A batch is cut within its target. What follows it moves, so there should be little.
+        let wanted = if held < self.target { self.target } else { self.target + WINDOW_BYTES_MIN };
+        wanted.saturating_sub(held).max(4 << 10)
     }
 
     /// Takes more bytes of the source.
@@ -112,36 +120,22 @@ impl Packer {
 
     /// Room for at least `wanted` bytes of the source, to be read into where they will be packed; `filled` says how many were.
     pub fn space(&mut self, wanted: usize) -> &mut [u8] {
-        if self.window.len() - self.end < wanted {
-            let past = self.begin.saturating_sub(HISTORY_BYTES);
-            if past > 0 {
-                self.window.copy_within(past..self.end, 0);
-                self.begin -= past;
-                self.end -= past;
-            }
-            let needed = self.end + wanted;
-            if self.window.len() < needed {
-                // Twice, so that what is held moves once in a few batches.
-                self.window.resize(needed.max(2 * self.window.len()), 0);
-            }
-        }
-        &mut self.window[self.end..]
+        self.held.space(wanted)
     }
 
     /// Takes the first so many bytes of `space`.
     pub fn filled(&mut self, count: usize) {
-        self.end += count;
-        assert!(self.end <= self.window.len(), "more was filled than there is space");
+        self.held.filled(count);
     }
 
-    /// The last bytes before the next batch, at most `HISTORY_BYTES` are sure.
+    /// The last bytes before the next batch: `HISTORY_BYTES`, or all that there were.
     pub fn history(&self) -> &[u8] {
-        &self.window[self.begin.saturating_sub(HISTORY_BYTES)..self.begin]
+        self.held.history()
     }
 
-    /// The last bytes that were pushed, packed or not: all of the last push, and at least `HISTORY_BYTES` before it.
+    /// What was pushed and not packed, behind at most `HISTORY_BYTES` of what was: until a batch is taken, all of the last push.
     pub fn pushed(&self) -> &[u8] {
-        &self.window[..self.end]
+        self.held.with_history()
     }
 
     /// Offset in the origin of the next batch.
@@ -152,7 +146,8 @@ impl Packer {
     /// The source broke off: forgets the last line unless it has its newline. What stays may be packed to its end.
     pub fn forget_unfinished(&mut self) {
         self.too_long = None;
-        self.end = self.begin + memrchr(b'\n', &self.window[self.begin..self.end]).map_or(0, |at| at + 1);
+        let kept = memrchr(b'\n', self.held.bytes()).map_or(0, |at| at + 1);
+        self.held.truncate(kept);
     }
 
     /// The next batch, if the bytes so far hold one. `at_end`: no more will be pushed; `None` then means that all is packed.
@@ -161,13 +156,10 @@ impl Packer {
             if self.too_long.is_some() {
                 return self.pass_over(at_end);
             }
-            match next_cut(&self.window[self.begin..self.end], self.offset, at_end, self.target) {
-                Cut::Batch(len) => {
-                    let window = std::mem::take(&mut self.window);
-                    let packed = self.pack(&window[self.begin..self.begin + len], vec![], len as u64);
-                    self.window = window;
-                    self.begin += len;
-                    return Some(packed);
+            match next_cut(self.held.bytes(), self.offset, at_end, self.target) {
+                Cut::Batch(length) => {
+                    let cut = self.held.cut(length, self.spares.take());
+                    return Some(self.pack(cut, vec![], length as u64));
                 }
                 Cut::TooLong => self.too_long = Some(TooLong { kept: Vec::new(), removed: 0 }),
                 Cut::NeedMore => return None,
@@ -175,30 +167,33 @@ impl Packer {
         }
     }
 
-    /// Consumes the window up to the long line's end; packs the line once that is found.
+    /// Consumes what is held up to the long line's end; packs the line once that is found.
     fn pass_over(&mut self, at_end: bool) -> Option<Packed> {
         let line = self.too_long.as_mut()?;
-        let rest = &self.window[self.begin..self.end];
+        let rest = self.held.bytes();
         let newline = memchr(b'\n', rest);
         let of_line = &rest[..newline.unwrap_or(rest.len())];
         let keep = of_line.len().min(LINE_KEPT_BYTES - line.kept.len());
         line.kept.extend_from_slice(&of_line[..keep]);
         line.removed += (of_line.len() - keep) as u64;
-        self.begin += of_line.len();
+        let passed = of_line.len() + usize::from(newline.is_some());
+        self.held.cut(passed, self.spares.take());
         if newline.is_none() && !at_end {
             return None;
         }
         let TooLong { mut kept, removed } = self.too_long.take()?;
         let edit = Edit { body_offset: kept.len() as u32, removed_bytes: removed, reason: Removed::TooLong };
         if newline.is_some() {
-            self.begin += 1;
             kept.push(b'\n');
         }
         let covers = kept.len() as u64 + removed;
-        Some(self.pack(&kept, vec![edit], covers))
+        let mut body = self.spares.take();
+        body.space(kept.len())[..kept.len()].copy_from_slice(&kept);
+        body.filled(kept.len());
+        Some(self.pack(body, vec![edit], covers))
     }
 
-    fn pack(&mut self, body: &[u8], edits: Vec<Edit>, covers: u64) -> Packed {
+    fn pack(&mut self, body: Buffer, edits: Vec<Edit>, covers: u64) -> Packed {
         let (extent, producer, partition_key) = match &mut self.source.identity {
             Identity::Origin { origin, .. } => {
                 let key = origin.partition_key(&self.source.tenant, self.offset);
@@ -210,11 +205,12 @@ impl Packer {
                 (None, Some(producer.clone()), producer.partition_key(&self.source.tenant))
             }
         };
+        let raw = body.bytes();
         let header = Header {
             tenant: self.source.tenant.clone(),
             content: Content::Lines,
             codec: self.codec,
-            raw_len: body.len() as u32,
+            raw_len: raw.len() as u32,
             read_at_ms: self.source.read_at_ms,
             service: self.source.service.clone(),
             extent,
@@ -224,7 +220,12 @@ impl Packer {
             definitions: self.source.definitions,
         };
         self.offset += covers;
-        Packed { partition_key, data: wire::encode(&header, body), covers, lines: count_lines(body) }
+        let lines = count_lines(raw);
+        let data = match self.codec {
+            Codec::None => body.with_head(&wire::encode_head(&header)),
+            Codec::Lz4 | Codec::Zstd => wire::encode(&header, raw),
+        };
+        Packed { partition_key, data, covers, lines }
     }
 }
 
@@ -286,6 +287,27 @@ mod tests {
             [Edit { body_offset: LINE_KEPT_BYTES as u32, removed_bytes: removed, reason: Removed::TooLong }]
         );
         assert_eq!(batches[2].header.extent.as_ref().unwrap().to, text.len() as u64);
+    }
+
+    #[test]
+    fn the_last_bytes_before_a_batch_stay_readable() {
+        let long = "x".repeat(2 * LINE_BYTES_MAX);
+        let text: Vec<u8> =
+            (0..90_000).map(|i| format!("line {i}\n")).chain([long, "\nend\n".into()]).collect::<String>().into();
+        let mut packer = Packer::new(source(0), Codec::None, 10_000);
+        packer.remember(&[b'-'; 2_000]);
+        let mut packed = 0;
+        for piece in text.chunks(64 << 10).map(Some).chain([None]) {
+            packer.push(piece.unwrap_or(&[]));
+            while let Some(batch) = packer.next(piece.is_none()) {
+                packed += batch.covers as usize;
+                assert_eq!(packer.offset(), packed as u64);
+                let sure = &text[packed.saturating_sub(HISTORY_BYTES)..packed];
+                assert!(packer.history().ends_with(sure), "after {packed} bytes");
+                assert_eq!(packer.history().len(), HISTORY_BYTES);
+            }
+        }
+        assert_eq!(packed, text.len());
     }
 
     proptest! {

@@ -172,11 +172,8 @@ pub fn is_batch(payload: &[u8]) -> bool {
 /// Packs a batch. `header.codec` and `header.raw_len` are taken as given: `raw` is the unpacked body and is packed here.
 pub fn encode(header: &Header, raw: &[u8]) -> Bytes {
     debug_assert_eq!(header.raw_len as usize, raw.len(), "raw_len names the body's length");
-    let head = rmp_serde::to_vec_named(header).expect("a header of strings and integers always encodes");
-    let mut payload = Vec::with_capacity(PREFIX + head.len() + raw.len() + 64);
-    payload.extend_from_slice(&MAGIC);
-    payload.push(VERSION);
-    payload.extend_from_slice(&(head.len() as u32).to_le_bytes());
+    let head = encode_head(header);
+    let mut payload = Vec::with_capacity(head.len() + raw.len() + 64);
     payload.extend_from_slice(&head);
     match header.codec {
         Codec::None => payload.extend_from_slice(raw),
@@ -186,6 +183,18 @@ pub fn encode(header: &Header, raw: &[u8]) -> Bytes {
         }
     }
     payload.into()
+}
+
+/// All of a batch that stands before its body.
+pub fn encode_head(header: &Header) -> Vec<u8> {
+    let mut head = Vec::with_capacity(512);
+    head.extend_from_slice(&MAGIC);
+    head.push(VERSION);
+    head.extend_from_slice(&[0; 4]);
+    rmp_serde::encode::write_named(&mut head, header).expect("a header of strings and integers always encodes");
+    let length = (head.len() - PREFIX) as u32;
+    head[PREFIX - 4..PREFIX].copy_from_slice(&length.to_le_bytes());
+    head
 }
 
 /// A batch of events.

@@ -183,6 +183,8 @@ pub async fn ingest<S: Sender>(
         broken: broken.clone(),
         stdin: Some(stdin),
         read_to: HashMap::new(),
+        held: vec![],
+        held_bytes: 0,
     };
     let thread = std::thread::Builder::new().name("weir-reader".into()).spawn(move || reader.run(&paths));
     let mut sends = Sends {
@@ -355,6 +357,12 @@ impl<'a, S: Sender> Sends<'a, S> {
 
     /// Files that were not reached, because sending had to stop.
     fn finish(&mut self) {
+        // Who stopped says why before.
+        while let Ok(message) = self.received.try_recv() {
+            if let Message::Warning(text) = message {
+                self.report.warnings.push(text);
+            }
+        }
         for file in 0..self.files.len() {
             if !self.files[file].done {
                 self.close(file, Err(FileError::NotRead));

@@ -99,7 +99,7 @@ impl Fake {
         let id = id.clone();
         let input = Input::of(&record);
         if let Some(revision) = shard.wants_definitions(&input) {
-            shard.define(revision, &self.definitions());
+            shard.define(&input, revision, &self.definitions());
         }
         let marks = block_on(self.store.read(&shard.wants(&input))).unwrap();
         let folded = shard.fold(&input, marks).unwrap();

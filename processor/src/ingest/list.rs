@@ -2,10 +2,12 @@
 //!
 //! | call | the list says | on disk when it returns |
 //! | --- | --- | --- |
-//! | `register` | a new incarnation, nothing taken | yes |
-//! | `resume` | the same file, perhaps under another name, perhaps with a longer head | yes, if it says more than before |
+//! | `register` | a new incarnation, nothing taken | no: `sync_named` must come before its first append |
+//! | `resume` | the same file, perhaps under another name, perhaps with a longer head | as `register`, if it says more than before |
 //! | `advance` | its end moved | written; synced with what comes next: a lost end is read again, and known |
 //! | `finish` | it was read to its end | as `advance` |
+//!
+//! So many small files are made durable by one sync.
 //!
 //! The list is `files.jsonl` in its folder: see `list/journal.rs`. A lock beside it keeps a second reader out.
 
@@ -146,6 +148,8 @@ struct State {
     by_head: HashMap<Print, Vec<EntryId>>,
     /// How many entries have a head of this length.
     head_lens: BTreeMap<usize, usize>,
+    /// Something that must be durable before the next append is not.
+    unsynced_names: bool,
 }
 
 impl ReaderList {
@@ -174,6 +178,7 @@ impl ReaderList {
             at_path: HashMap::new(),
             by_head: HashMap::new(),
             head_lens: BTreeMap::new(),
+            unsynced_names: false,
         };
         for entry in entries {
             state.insert(entry);
@@ -225,7 +230,7 @@ impl ReaderList {
         let mut changed = state.displaced(&entry);
         changed.push(entry.clone());
         state.write(changed)?;
-        sync(state)?;
+        state.unsynced_names = true;
         Ok(entry)
     }
 
@@ -245,9 +250,7 @@ impl ReaderList {
         let mut changed = state.displaced(&next);
         changed.push(next.clone());
         state.write(changed)?;
-        if says_more {
-            sync(state)?;
-        }
+        state.unsynced_names |= says_more;
         Ok(next)
     }
 
@@ -291,6 +294,20 @@ impl ReaderList {
     pub fn origin(&self, entry: &Entry) -> Origin {
         let version = format!("{}-{}", self.state().journal.reader(), entry.id.0);
         Origin { kind: OriginKind::File, name: entry.name.clone(), version }
+    }
+
+    /// True if `sync_named` has something to do.
+    pub fn has_unsynced_names(&self) -> bool {
+        self.state().unsynced_names
+    }
+
+    /// What files are called is durable: their bytes may be appended.
+    pub fn sync_named(&self) -> Result<(), ListError> {
+        let mut state = self.state();
+        if !std::mem::take(&mut state.unsynced_names) {
+            return Ok(());
+        }
+        sync(state).inspect_err(|_| self.state().unsynced_names = true)
     }
 
     /// Everything said so far is durable.

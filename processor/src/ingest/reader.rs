@@ -32,6 +32,10 @@ const READ_BYTES: usize = 256 << 10;
 /// Files elsewhere that a new file is compared with while it is read; of more, the newest.
 const ALIKE_MAX: usize = 64;
 
+/// Messages of small files wait for each other, so that one sync of the list does for all of them: at most so many, and at most so many bytes.
+const HELD_MAX: usize = 64;
+const HELD_BYTES_MAX: usize = 1 << 20;
+
 /// What the thread tells.
 pub(super) enum Message {
     /// All inputs, in the order of reading: their places are the `file` of what follows.
@@ -64,6 +68,9 @@ pub(super) struct Reader {
     pub stdin: Option<Box<dyn Read + Send>>,
     /// How far files were read in this run, sent or not.
     pub read_to: HashMap<EntryId, Mark>,
+    /// What is told once the list is durable.
+    pub held: Vec<Message>,
+    pub held_bytes: usize,
 }
 
 /// Bytes of one input with their identity.
@@ -97,11 +104,32 @@ impl Reader {
             let outcome = self.read_one(file, found, count, &mut entry);
             told = self.tell(Message::Done { file, entry, outcome });
         }
+        // An error has nobody to hear it.
+        let _ = self.tell_held();
     }
 
-    /// Waits until the sends are near enough; an error: nobody listens any more.
-    fn tell(&self, message: Message) -> Result<(), FileError> {
-        self.messages.blocking_send(message).map_err(|_| FileError::NotRead)
+    /// Tells it, or holds it until the list is durable.
+    fn tell(&mut self, message: Message) -> Result<(), FileError> {
+        if let Message::Batch { packed, .. } = &message {
+            self.held_bytes += packed.data.len();
+        }
+        self.held.push(message);
+        let enough = self.held.len() >= HELD_MAX || self.held_bytes >= HELD_BYTES_MAX;
+        if enough || !self.list.has_unsynced_names() { self.tell_held() } else { Ok(()) }
+    }
+
+    /// Waits until the sends are near enough; an error: nobody listens any more, or nothing may be sent.
+    fn tell_held(&mut self) -> Result<(), FileError> {
+        self.held_bytes = 0;
+        if let Err(error) = self.list.sync_named() {
+            // No byte of these files may leave; the report names them as not read.
+            self.held.clear();
+            // Where nobody listens, nothing is left to stop.
+            let _ = self.messages.blocking_send(Message::Warning(error.to_string()));
+            self.stop.store(true, Relaxed);
+            return Err(error.into());
+        }
+        self.held.drain(..).try_for_each(|message| self.messages.blocking_send(message).map_err(|_| FileError::NotRead))
     }
 
     fn read_one(
@@ -144,7 +172,9 @@ impl Reader {
         self.pour(self.plain(file, &found.path, source, identity, self.options.now_ms))
     }
 
+    /// A pipe may be silent for long: nothing waits for it.
     fn open_pipe(&mut self, found: &Found) -> Result<Source, FileError> {
+        self.tell_held()?;
         let pipe = match found.kind {
             Kind::Stdin => self.stdin.take().ok_or(FileError::NotFound)?,
             _ => Box::new(File::open(&found.path).map_err(FileError::Open)?),
@@ -230,7 +260,7 @@ impl Reader {
         result.map(|()| pour.packer.offset() > from)
     }
 
-    fn pour_all(&self, pour: &mut Pour<'_>) -> Result<(), FileError> {
+    fn pour_all(&mut self, pour: &mut Pour<'_>) -> Result<(), FileError> {
         loop {
             let filled = self.fill(pour);
             while let Some(packed) = pour.packer.next(false) {
@@ -253,10 +283,10 @@ impl Reader {
     }
 
     /// Reads about a batch; false at the end.
-    fn fill(&self, pour: &mut Pour<'_>) -> Result<bool, FileError> {
+    fn fill(&mut self, pour: &mut Pour<'_>) -> Result<bool, FileError> {
         let mut appetite = pour.packer.appetite();
         while appetite > 0 {
-            let space = pour.packer.space(READ_BYTES);
+            let space = pour.packer.space(READ_BYTES.min(appetite));
             let wanted = space.len().min(appetite);
             let count = pour.source.read(&mut space[..wanted])?;
             if count == 0 {
@@ -272,7 +302,7 @@ impl Reader {
     }
 
     /// Warns once if the file holds, from its first byte on, all that was read of another. A short one must be the whole of it.
-    fn compare(&self, pour: &mut Pour<'_>, count: u64) {
+    fn compare(&mut self, pour: &mut Pour<'_>, count: u64) {
         if pour.alike.is_empty() || pour.warned {
             return;
         }
@@ -296,7 +326,7 @@ impl Reader {
         }
     }
 
-    fn send(&self, pour: &Pour<'_>, packed: Packed) -> Result<(), FileError> {
+    fn send(&mut self, pour: &Pour<'_>, packed: Packed) -> Result<(), FileError> {
         if self.stop.load(Relaxed) || self.broken.load(Relaxed) == pour.file as u64 + 1 {
             return Err(FileError::NotRead);
         }

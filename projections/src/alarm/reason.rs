@@ -1,6 +1,7 @@
 //! Why an alarm changed, in the forms that CloudWatch was seen to write. Decides words only.
 
 use super::{Alarm, Comparison, Point, State};
+use crate::when::civil;
 
 fn compared(comparison: Comparison) -> &'static str {
     match comparison {
@@ -18,19 +19,6 @@ fn plural(count: usize) -> &'static str {
 /// 1.0, 0.25, 1200.5: a number as CloudWatch prints it.
 fn number(value: f64) -> String {
     format!("{value:?}")
-}
-
-/// Year, month and day of a day since 1970-01-01 in the Gregorian calendar (Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms").
-fn civil(days: i64) -> (i64, i64, i64) {
-    let shifted = days + 719_468;
-    let era = shifted.div_euclid(146_097);
-    let day_of_era = shifted.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
 }
 
 fn clock(secs: i64) -> (i64, i64, i64) {

@@ -7,7 +7,7 @@ use events::{
     identity,
     wire::{Batch, Edit, Header, Removed},
 };
-use memchr::memchr_iter;
+use memchr::{memchr, memchr_iter};
 
 use super::{
     AHEAD_MAX_MS, Folded, Input, LINES_PAGE, Shard, Stop,
@@ -55,9 +55,8 @@ struct Lines<'a> {
     watching: bool,
 }
 
-/// The parts of a shard that a line touches.
+/// The parts of a shard that a line touches, once it is read.
 struct Touched<'a> {
-    parser: &'a mut Parser,
     services: &'a mut Services,
     windows: &'a mut OpenRows<WindowKey, Cell>,
     seen: &'a mut OpenRows<Subject, Seen>,
@@ -85,14 +84,13 @@ impl Shard {
             watching: self.alarms.is_watching(),
         };
         let mut touched = Touched {
-            parser: &mut self.parser,
             services: &mut self.services,
             windows: &mut self.windows,
             seen: &mut self.seen,
             alarms: &mut self.alarms,
             generation: self.place.generation,
         };
-        touched.fold(&lines, &fresh, &batch.body, &mut balance);
+        touched.fold(&mut self.parser, &lines, &fresh, &batch.body, &mut balance);
         Ok(Folded { balance, effects: vec![] })
     }
 
@@ -122,14 +120,33 @@ impl Shard {
 }
 
 impl Touched<'_> {
-    fn fold(&mut self, lines: &Lines<'_>, fresh: &Fresh, body: &[u8], balance: &mut Balance) {
+    fn fold(&mut self, parser: &mut Parser, lines: &Lines<'_>, fresh: &Fresh, body: &[u8], balance: &mut Balance) {
         let mut groups = Groups::default();
         let mut head = Head::None;
-        for (at, line) in cut::lines(body) {
-            let too_long = line.len() > LINE_BYTES_MAX || is_cut(&lines.header.edits, at, line.len());
+        let whole = matches!(fresh, Fresh::All) && lines.header.edits.is_empty();
+        let mut at = 0;
+        while let Some(first) = body.get(at) {
+            let from = at;
+            // Nearly every line of nearly every batch: a head, by its first byte alone. So its end is found while it is read.
+            if whole && !cut::may_continue(*first) {
+                let read = parser.next(body, &mut at, lines.plain);
+                let line = &body[from..at - 1];
+                groups.begin(line);
+                head = match read {
+                    _ if line.len() > LINE_BYTES_MAX => Head::Skipped("too_long"),
+                    Some(Ok(read)) => self.add(lines, &read),
+                    Some(Err(skip)) => Head::Skipped(skip.as_str()),
+                    None => break,
+                };
+                count(balance, head, line);
+                continue;
+            }
+            let line = &body[from..memchr(b'\n', &body[from..]).map_or(body.len(), |length| from + length)];
+            at = from + line.len() + 1;
+            let too_long = line.len() > LINE_BYTES_MAX || is_cut(&lines.header.edits, from, line.len());
             let continues = groups.continues(line, too_long);
             if let Fresh::Some(ranges) = fresh
-                && !is_fresh(ranges, lines.header, at)
+                && !is_fresh(ranges, lines.header, from)
             {
                 balance.duplicate += 1;
                 head = Head::None;
@@ -138,26 +155,23 @@ impl Touched<'_> {
             match head {
                 Head::Folded(slot, service, start) if continues => {
                     self.cells(lines, slot, service, start, Cell::add_continuation);
-                    balance.folded += 1;
                 }
-                Head::Skipped(reason) if continues => balance.skip(reason, 1, line),
+                Head::Skipped(_) if continues => {}
+                _ if too_long => head = Head::Skipped("too_long"),
                 _ => {
-                    head = if too_long { Head::Skipped("too_long") } else { self.fold_line(lines, line) };
-                    match head {
-                        Head::Skipped(reason) => balance.skip(reason, 1, line),
-                        _ => balance.folded += 1,
+                    head = match parser.parse(line, lines.plain) {
+                        Ok(read) => self.add(lines, &read),
+                        Err(skip) => Head::Skipped(skip.as_str()),
                     }
                 }
             }
+            count(balance, head, line);
         }
     }
 
+    /// Adds what a line says to its window.
     #[inline]
-    fn fold_line(&mut self, lines: &Lines<'_>, bytes: &[u8]) -> Head {
-        let line = match self.parser.parse(bytes, lines.plain) {
-            Ok(line) => line,
-            Err(skip) => return Head::Skipped(skip.as_str()),
-        };
+    fn add(&mut self, lines: &Lines<'_>, line: &Line<'_>) -> Head {
         let time_ms = line.time_ms.unwrap_or(lines.header.read_at_ms);
         if time_ms > lines.latest_ms {
             return Head::Skipped("future");
@@ -165,7 +179,7 @@ impl Touched<'_> {
         let start = time_ms.div_euclid(60_000) * 60;
         let service = match self.services.find(lines.tenant, line.service.unwrap_or(lines.declared)) {
             Some(service) => service,
-            None => match meet(self.services, self.seen, self.generation, lines, &line) {
+            None => match meet(self.services, self.seen, self.generation, lines, line) {
                 Some(service) => service,
                 None => return Head::Skipped("too_many_services"),
             },
@@ -178,18 +192,12 @@ impl Touched<'_> {
                 slot
             }
         };
-        if let Some(cell) = self.windows.touch(slot, lines.sequence, lines.record) {
-            cell.add_line(&line);
-        }
-        if lines.watching
-            && let Some(cell) = self.alarms.watched(self.services, service, start)
-        {
-            cell.add_line(&line);
-        }
+        self.cells(lines, slot, service, start, |cell| cell.add_line(line));
         Head::Folded(slot, service, start)
     }
 
     /// Does the same to a row and to what alarms watch of it.
+    #[inline]
     fn cells(&mut self, lines: &Lines<'_>, slot: Slot, service: ServiceId, start: i64, change: impl Fn(&mut Cell)) {
         if let Some(cell) = self.windows.touch(slot, lines.sequence, lines.record) {
             change(cell);
@@ -199,6 +207,15 @@ impl Touched<'_> {
         {
             change(cell);
         }
+    }
+}
+
+/// Counts a line that is now the head, or continues it.
+#[inline]
+fn count(balance: &mut Balance, head: Head, line: &[u8]) {
+    match head {
+        Head::Skipped(reason) => balance.skip(reason, 1, line),
+        Head::Folded(..) | Head::None => balance.folded += 1,
     }
 }
 

@@ -244,6 +244,18 @@ fn files_that_begin_alike_are_told_apart() {
 }
 
 #[test]
+fn a_long_file_whose_end_was_edited_is_another() {
+    let text = lines("l", 200);
+    let mut world = World::new();
+    world.write("a.log", &text);
+    world.run();
+    world.counted();
+    world.write("a.log", text.replace("l199;", "x199;") + "more\n");
+    world.run();
+    assert_eq!(world.counted().len(), 201);
+}
+
+#[test]
 fn asked_for_again_a_file_is_counted_again() {
     let mut world = World::new();
     world.write("a.log", "1\n");

@@ -73,7 +73,7 @@ impl World {
             let span = Span::All { tenant: None, generation: GENERATION, kind: Kind::Definition };
             let rows = block_on(self.store.scan(&span, None, SCAN_ROWS)).unwrap().rows;
             let all: Vec<_> = rows.iter().map(|row| Definition::decode(&row.body).unwrap()).collect();
-            shard.define(revision, &all);
+            shard.define(&input, revision, &all);
         }
         let marks = block_on(self.store.read(&shard.wants(&input))).unwrap();
         shard.fold(&input, marks).unwrap();
