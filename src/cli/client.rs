@@ -65,6 +65,7 @@ impl Client {
         }
         match System::open(&folder, Options::default()).await {
             Ok(system) => {
+                system.recovered().await;
                 if of.data.is_none() {
                     eprintln!("data folder: {}", folder.display());
                 }
