@@ -59,6 +59,8 @@ const IDLE_WAIT: Duration = Duration::from_millis(250);
 /// How often who waits for rows looks, and how long at most without looking whether the consumer is still there.
 const LOOK: Duration = Duration::from_millis(5);
 const LOOK_MAX: Duration = Duration::from_secs(60);
+/// A folder's lock is tried so often, `LOOK` apart.
+const LOCK_TRIES: u32 = 4;
 /// How long it waits while a commit is outstanding.
 const BUSY_WAIT: Duration = Duration::from_millis(20);
 
@@ -130,16 +132,35 @@ pub fn now_ms() -> i64 {
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// Takes the folder for this process.
+/// Takes the folder for this process. Whoever has it now may leave its address there; one that a killed process left is taken away, since by
+/// now another program, or a weir on another folder, may listen there.
 fn lock(folder: &Path) -> Result<File, OpenError> {
     let failed = |source| OpenError::Folder { folder: folder.to_owned(), source };
     std::fs::create_dir_all(folder).map_err(failed)?;
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(folder.join("lock")).map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(OpenError::InUse(folder.to_owned())),
-        Err(TryLockError::Error(source)) => Err(failed(source)),
+    for attempt in 1.. {
+        match file.try_lock() {
+            Ok(()) => break,
+            // It may be `serving` that looks.
+            Err(TryLockError::WouldBlock) if attempt < LOCK_TRIES => std::thread::sleep(LOOK),
+            Err(TryLockError::WouldBlock) => return Err(OpenError::InUse(folder.to_owned())),
+            Err(TryLockError::Error(source)) => return Err(failed(source)),
+        }
     }
+    match std::fs::remove_file(folder.join("address")) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
+        _ => Ok(file),
+    }
+}
+
+/// The address that the process which has the folder open has left there; `None` where none has it open, or it serves nobody.
+pub fn serving(folder: &Path) -> Option<String> {
+    let file = File::open(folder.join("lock")).ok()?;
+    match file.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => {}
+        _ => return None,
+    }
+    std::fs::read_to_string(folder.join("address")).ok().map(|address| address.trim().to_owned())
 }
 
 /// A person has confirmed that time went back: every shard hears of it, once, before anything else is stamped anew.

@@ -118,7 +118,7 @@ pub fn reader_list(client: &Client, folder: &std::path::Path) -> Result<ReaderLi
 }
 
 fn is_of(client: &Client, folder: &std::path::Path) -> bool {
-    std::fs::read_to_string(folder.join("address")).is_ok_and(|address| address.trim() == client.name())
+    weir::serving(folder).is_some_and(|address| address == client.name())
 }
 
 async fn read(client: &Client, options: &Ingest) -> Result<Answer, Failure> {
