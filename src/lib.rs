@@ -19,7 +19,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     thread::JoinHandle,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -56,6 +56,11 @@ const TICK_SECS: u64 = 60;
 const TICK_AFTER: Duration = Duration::from_secs(1);
 /// How long a worker that has nothing to commit waits for a record.
 const IDLE_WAIT: Duration = Duration::from_millis(250);
+/// How often who waits for rows looks, and how long at most without looking whether the consumer is still there.
+const LOOK: Duration = Duration::from_millis(5);
+const LOOK_MAX: Duration = Duration::from_secs(60);
+/// A folder's lock is tried so often, `LOOK` apart.
+const LOCK_TRIES: u32 = 4;
 /// How long it waits while a commit is outstanding.
 const BUSY_WAIT: Duration = Duration::from_millis(20);
 
@@ -114,6 +119,10 @@ pub struct System {
     producer_id: String,
     counter: AtomicU64,
     revision: Mutex<SequenceNumber>,
+    /// Where each shard ended when this process opened it: what is not readable up to there was left by a crash.
+    found: Vec<(ShardId, SequenceNumber)>,
+    /// How many wait until all that is durable can be read.
+    waiters: Arc<AtomicUsize>,
     _lock: File,
 }
 
@@ -123,16 +132,35 @@ pub fn now_ms() -> i64 {
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// Takes the folder for this process.
+/// Takes the folder for this process. Whoever has it now may leave its address there; one that a killed process left is taken away, since by
+/// now another program, or a weir on another folder, may listen there.
 fn lock(folder: &Path) -> Result<File, OpenError> {
     let failed = |source| OpenError::Folder { folder: folder.to_owned(), source };
     std::fs::create_dir_all(folder).map_err(failed)?;
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(folder.join("lock")).map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(OpenError::InUse(folder.to_owned())),
-        Err(TryLockError::Error(source)) => Err(failed(source)),
+    for attempt in 1.. {
+        match file.try_lock() {
+            Ok(()) => break,
+            // It may be `serving` that looks.
+            Err(TryLockError::WouldBlock) if attempt < LOCK_TRIES => std::thread::sleep(LOOK),
+            Err(TryLockError::WouldBlock) => return Err(OpenError::InUse(folder.to_owned())),
+            Err(TryLockError::Error(source)) => return Err(failed(source)),
+        }
     }
+    match std::fs::remove_file(folder.join("address")) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
+        _ => Ok(file),
+    }
+}
+
+/// The address that the process which has the folder open has left there; `None` where none has it open, or it serves nobody.
+pub fn serving(folder: &Path) -> Option<String> {
+    let file = File::open(folder.join("lock")).ok()?;
+    match file.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => {}
+        _ => return None,
+    }
+    std::fs::read_to_string(folder.join("address")).ok().map(|address| address.trim().to_owned())
 }
 
 /// A person has confirmed that time went back: every shard hears of it, once, before anything else is stamped anew.
@@ -164,6 +192,7 @@ impl System {
             .iter()
             .map(|shard| Place { generation: Generation::default(), shard: shard.id.clone(), ring: ring.clone() })
             .collect();
+        let found = tips(&stream, &places).map_err(Box::new)?;
         let opened_at = now_ms();
         confirm_time(&stream, &ring).await?;
         let mut system = Self {
@@ -180,6 +209,8 @@ impl System {
             producer_id: format!("api-{opened_at}-{}", std::process::id()),
             counter: AtomicU64::new(0),
             revision: Mutex::default(),
+            found,
+            waiters: Arc::default(),
             _lock: held,
         };
         system.start().await?;
@@ -194,9 +225,10 @@ impl System {
                 .map_err(Box::new)?;
             self.ledger.committed(&place.shard, worker.committed());
             let (ledger, stop, behind) = (self.ledger.clone(), self.stop.clone(), self.behind_ms.clone());
+            let waiters = self.waiters.clone();
             let commits = self.commits.clone();
             self.threads.push(spawn(format!("worker-{number}"), async move {
-                if let Err(error) = consume(worker, &place, &ledger, &commits, &stop, &behind[number]).await {
+                if let Err(error) = consume(worker, &place, &ledger, &commits, &waiters, &stop, &behind[number]).await {
                     ledger.stopped(&error.to_string());
                 }
             }));
@@ -257,6 +289,35 @@ impl System {
         }
     }
 
+    /// Waits until what a crash left on the stream can be read, however long it takes; an answer before then would lack lines that are durable.
+    /// Ends early if the consumer stops.
+    pub async fn recovered(&self) {
+        while !self.readable(&self.found, LOOK_MAX).await && self.ledger.why_stopped().is_none() {}
+    }
+
+    /// Waits until all that is durable now can be read. False: not within `wait`, or the consumer has stopped.
+    pub async fn caught_up(&self, wait: Duration) -> Result<bool, events::stream::ReadError> {
+        Ok(self.readable(&tips(&self.stream, &self.places)?, wait).await)
+    }
+
+    async fn readable(&self, through: &[(ShardId, SequenceNumber)], wait: Duration) -> bool {
+        let _waiting = Waiting::new(&self.waiters);
+        let deadline = tokio::time::Instant::now() + wait;
+        loop {
+            let applied = self.ledger.applied_through();
+            let is_applied = |(shard, tip): &(ShardId, SequenceNumber)| {
+                *tip == SequenceNumber::ZERO || applied.iter().any(|(of, at)| of == shard && at >= tip)
+            };
+            if through.iter().all(is_applied) {
+                return true;
+            }
+            if self.ledger.why_stopped().is_some() || tokio::time::Instant::now() >= deadline {
+                return false;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
     /// Ticks now, so that definitions come into force without waiting for the minute.
     pub async fn tick(&self) -> Result<(), tick::TickError> {
         let revision = tick::tick(&*self.stream, &*self.store, self.generation()).await?;
@@ -308,6 +369,27 @@ impl Drop for System {
     }
 }
 
+/// Somebody waits, until this is dropped: workers that have caught up commit at once.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn new(waiters: &'a AtomicUsize) -> Self {
+        waiters.fetch_add(1, Ordering::SeqCst);
+        Self(waiters)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// The last durable position of each shard.
+fn tips(stream: &LocalStream, places: &[Place]) -> Result<Vec<(ShardId, SequenceNumber)>, events::stream::ReadError> {
+    places.iter().map(|place| Ok((place.shard.clone(), stream.tip(&place.shard)?))).collect()
+}
+
 /// A thread with a runtime of its own: a fold is never in the way of a request.
 fn spawn(name: String, work: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
@@ -322,12 +404,13 @@ async fn consume<S: Stream, T: Store>(
     place: &Place,
     ledger: &Ledger,
     commits: &Semaphore,
+    waiters: &AtomicUsize,
     stop: &AtomicBool,
     behind_ms: &AtomicU64,
 ) -> Result<(), ConsumeError> {
     loop {
         let stopping = stop.load(Ordering::SeqCst);
-        let awaited = ledger.is_awaited(&place.shard);
+        let awaited = ledger.is_awaited(&place.shard) || waiters.load(Ordering::SeqCst) > 0;
         let wait = match worker.is_waiting() {
             _ if stopping => Duration::ZERO,
             true if awaited => Duration::ZERO,

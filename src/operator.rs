@@ -1,6 +1,6 @@
 //! What the API asks of this process: the system, seen through the API's port.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use api::operator::{AppendFailed, Check, Health, Operator, Unsettled};
 use events::{
@@ -55,11 +55,26 @@ impl Operator for System {
     }
 
     async fn settled(&self, run: &str, wait: Duration) -> Result<Balance, Unsettled> {
-        self.ledger().settled(run, wait).await.map_err(|unsettled| match unsettled {
+        let deadline = Instant::now() + wait;
+        let settled = self.ledger().settled(run, wait).await.map_err(|unsettled| match unsettled {
             ledger::Unsettled::Unknown(_) => Unsettled::Unknown,
             ledger::Unsettled::Stopped(why) => Unsettled::Stopped(why),
             ledger::Unsettled::Late(balance) => Unsettled::Late(balance),
-        })
+        });
+        // What the run found to be in already may have been appended by a run that was killed before it was folded.
+        let left = deadline.saturating_duration_since(Instant::now());
+        match (settled, self.caught_up(left).await) {
+            (Ok(balance), Ok(false)) => match self.ledger().why_stopped() {
+                Some(why) => Err(Unsettled::Stopped(why)),
+                None => Err(Unsettled::Late(Box::new(balance))),
+            },
+            (Err(Unsettled::Unknown), Ok(false)) => match self.ledger().why_stopped() {
+                Some(why) => Err(Unsettled::Stopped(why)),
+                None => Err(Unsettled::Late(Box::default())),
+            },
+            (_, Err(error)) => Err(Unsettled::Stopped(error.to_string())),
+            (settled, Ok(_)) => settled,
+        }
     }
 
     fn applied_through(&self) -> Vec<(ShardId, SequenceNumber)> {

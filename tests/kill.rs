@@ -11,6 +11,7 @@ mod logs;
 mod program;
 
 use std::{
+    io::Read,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -20,6 +21,8 @@ use program::{Folder, Said, Server};
 
 /// Kills of each of the two tests where `WEIR_KILLS` is not set: well below a minute in a dev build on two idle cores.
 const KILLS: u64 = 12;
+/// Between two looks at the clock and at a process.
+const LOOK: Duration = Duration::from_micros(300);
 /// Attempts of one round before it must get done: a run that starts anew each time would never end.
 const ATTEMPTS_MAX: u32 = 60;
 
@@ -34,22 +37,60 @@ struct Kills {
     rounds: u64,
     /// Kills by the tenth of the undisturbed run in which they fell.
     tenths: [u64; 10],
+    /// Lines that came again and were known: kills that fell between an append and the reader's note of it.
+    duplicates: u64,
     /// How long an undisturbed run takes, as far as is known.
     whole: Duration,
+    /// The shares of it between which lines are appended: a small part, and the one where a file may be read twice.
+    appending: (f64, f64),
 }
 
 impl Kills {
-    fn new(whole: Duration) -> Self {
-        Self { wanted: number("WEIR_KILLS", 2 * KILLS).div_ceil(2), done: 0, rounds: 0, tenths: [0; 10], whole }
+    /// Runs an ingest undisturbed, and looks when the reader's list of files begins and ceases to grow.
+    fn measure(folder: &Folder, logs: &Logs) -> Self {
+        let list = folder.data.join("readers/files.jsonl");
+        let (begun, mut grew, mut size) = (Instant::now(), vec![], 0);
+        let mut child = quiet(folder.command("ingest").args(&logs.paths));
+        while child.try_wait().unwrap().is_none() {
+            let now = std::fs::metadata(&list).map_or(0, |list| list.len());
+            if now != size {
+                grew.push(begun.elapsed());
+                size = now;
+            }
+            std::thread::sleep(LOOK);
+        }
+        let whole = begun.elapsed();
+        assert_eq!(child.wait().unwrap().code(), Some(0));
+        let share = |time: Option<&Duration>| time.map_or(0.0, |time| time.as_secs_f64() / whole.as_secs_f64());
+        let appending = (share(grew.first()), share(grew.last()));
+        Self {
+            wanted: number("WEIR_KILLS", 2 * KILLS).div_ceil(2),
+            done: 0,
+            rounds: 0,
+            tenths: [0; 10],
+            duplicates: 0,
+            whole,
+            appending,
+        }
     }
 
-    /// A share of an undisturbed run. First attempts go through its tenths, so that few rounds cover it; what is left of one that was killed is
-    /// shorter, so its kill comes sooner.
+    /// A share of an undisturbed run. First attempts go through its tenths, so that few rounds cover it. What is left of a run that was killed
+    /// is shorter, so half of the later kills come while it appends, and half sooner than evenly.
     fn share(&self, random: &mut Random, attempt: u32) -> f64 {
+        let (from, to) = self.appending;
         match attempt {
-            1 => ((self.rounds * 7 % 10) as f64 + random.share()) / 10.0,
-            _ => random.share() * random.share(),
+            1 if random.one_in(2) => ((self.rounds * 7 % 10) as f64 + random.share()) / 10.0,
+            _ if random.one_in(2) => random.share() * random.share(),
+            _ => from + (to - from) * random.share(),
         }
+    }
+
+    /// The balance of a whole run is known once it has ended: what was known of its lines.
+    fn heard(&mut self, child: &mut Child) {
+        let mut said = String::new();
+        child.stdout.take().unwrap().read_to_string(&mut said).unwrap();
+        let duplicate = said.split("duplicate ").nth(1).and_then(|rest| rest.split(' ').next()?.parse::<u64>().ok());
+        self.duplicates += duplicate.unwrap_or(0);
     }
 
     fn count(&mut self, share: f64) {
@@ -64,10 +105,13 @@ impl Kills {
 
     fn tell(&self, what: &str) {
         println!(
-            "{what}: {} kills in {} rounds, 0 differences; by tenth of an undisturbed run ({:.2} s): {:?}",
+            "{what}: {} kills in {} rounds, 0 differences, {} lines came again and were known; by tenth of an undisturbed run ({:.2} s, appends from {:.2} to {:.2} of it): {:?}",
             self.done,
             self.rounds,
+            self.duplicates,
             self.whole.as_secs_f64(),
+            self.appending.0,
+            self.appending.1,
             self.tenths
         );
     }
@@ -80,7 +124,7 @@ fn comes_first(child: &mut Child, share: f64, whole: Duration) -> bool {
         if child.try_wait().unwrap().is_some() {
             return false;
         }
-        std::thread::sleep(Duration::from_micros(300));
+        std::thread::sleep(LOOK);
     }
     child.try_wait().unwrap().is_none()
 }
@@ -94,7 +138,7 @@ fn killed_at(child: &mut Child, share: f64, whole: Duration) -> bool {
 }
 
 fn quiet(command: &mut Command) -> Child {
-    command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap()
 }
 
 /// A random order, and in one of three attempts not all of them.
@@ -153,11 +197,9 @@ fn an_ingest_that_is_killed_anywhere_counts_every_line_once_when_it_is_run_again
     let sources = Folder::new();
     let logs = Logs::in_folder(sources.root.path());
     // Once to have it all in the machine's memory, once to be timed.
-    Folder::new().ingest(&logs.paths).exits(0);
+    let said = Folder::new().ingest(&logs.paths).exits(0);
     let undisturbed = Folder::new();
-    let begun = Instant::now();
-    let said = undisturbed.ingest(&logs.paths).exits(0);
-    let mut kills = Kills::new(begun.elapsed());
+    let mut kills = Kills::measure(&undisturbed, &logs);
     assert_totals(&undisturbed, &logs, 0);
     let digest = undisturbed.verifies()["digest"].clone();
     assert!(said.last_line().starts_with(&format!("accepted {} = folded", logs.lines)), "{said:?}");
@@ -180,6 +222,7 @@ fn an_ingest_that_is_killed_anywhere_counts_every_line_once_when_it_is_run_again
             if killed_at(&mut child, share, kills.whole) {
                 kills.count(share);
             } else {
+                kills.heard(&mut child);
                 let code = child.wait().unwrap().code();
                 assert_eq!(code, Some(0), "seed {seed}: an attempt that was not killed failed");
                 if all && attempts == 1 {
@@ -210,9 +253,7 @@ fn killing_weir_up_or_the_ingest_that_goes_through_it_counts_every_line_once() {
     let begun = Instant::now();
     let server = undisturbed.up(none);
     let starting = begun.elapsed();
-    let begun = Instant::now();
-    undisturbed.ingest(&logs.paths).exits(0);
-    let mut kills = Kills::new(begun.elapsed());
+    let mut kills = Kills::measure(&undisturbed, &logs);
     server.stop().exits(0);
     let digest = undisturbed.verifies()["digest"].clone();
 
@@ -284,6 +325,7 @@ impl Round {
             kills.took(took);
         }
         let code = ingest.wait().unwrap().code();
+        kills.heard(&mut ingest);
         assert!(came || code == Some(0), "seed {}: an ingest that was not disturbed exits with {code:?}", self.seed);
         if self.server.is_none() {
             perhaps_verify(&self.folder, &mut self.random, self.seed);

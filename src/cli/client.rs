@@ -65,6 +65,7 @@ impl Client {
         }
         match System::open(&folder, Options::default()).await {
             Ok(system) => {
+                system.recovered().await;
                 if of.data.is_none() {
                     eprintln!("data folder: {}", folder.display());
                 }
@@ -180,8 +181,7 @@ where
 
 /// The `weir up` that has the folder open, if it answers.
 async fn running(folder: &Path) -> Option<Client> {
-    let address = std::fs::read_to_string(folder.join("address")).ok()?;
-    let client = over_http(address.trim()).ok()?;
+    let client = over_http(&weir::serving(folder)?).ok()?;
     let health = client.send(Method::GET, "/health", Bytes::new());
     let (status, _) = tokio::time::timeout(PROBE, health).await.ok()?.ok()?;
     (status.is_success() || status == StatusCode::SERVICE_UNAVAILABLE).then_some(client)

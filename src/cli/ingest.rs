@@ -47,10 +47,15 @@ impl<'a> Run<'a> {
         Self { client, path: format!("/ingest?run={name}"), name }
     }
 
-    /// Waits until everything that was sent is folded and readable.
-    pub async fn settled(&self) -> Result<Value, Failure> {
+    /// Waits until everything that was sent, and all that was durable before, is folded and readable.
+    pub async fn settled(&self, sent: bool) -> Result<Value, Failure> {
+        let path = format!("/runs/{}", self.name);
         loop {
-            let balance = self.client.json(Method::GET, &format!("/runs/{}", self.name), Bytes::new()).await?;
+            // A run that sent nothing has no balance; it waits all the same for what an earlier one sent and did not see folded.
+            if !sent && self.client.send(Method::GET, &path, Bytes::new()).await?.0 == StatusCode::NOT_FOUND {
+                return Ok(Value::Null);
+            }
+            let balance = self.client.json(Method::GET, &path, Bytes::new()).await?;
             if balance["settled"] != Value::Bool(false) {
                 return Ok(balance);
             }
@@ -113,7 +118,7 @@ pub fn reader_list(client: &Client, folder: &std::path::Path) -> Result<ReaderLi
 }
 
 fn is_of(client: &Client, folder: &std::path::Path) -> bool {
-    std::fs::read_to_string(folder.join("address")).is_ok_and(|address| address.trim() == client.name())
+    weir::serving(folder).is_some_and(|address| address == client.name())
 }
 
 async fn read(client: &Client, options: &Ingest) -> Result<Answer, Failure> {
@@ -135,7 +140,7 @@ async fn read(client: &Client, options: &Ingest) -> Result<Answer, Failure> {
     let report =
         ingest::ingest(options.paths.clone(), Box::new(std::io::stdin()), settings, list, &run, progress).await;
     shown.stop();
-    let balance = if report.lines_sent > 0 { run.settled().await? } else { Value::Null };
+    let balance = run.settled(report.lines_sent > 0).await?;
     tell(&report)?;
     say(&sentence(&balance))?;
     let accepted = balance["accepted"].as_u64().unwrap_or(0);

@@ -102,7 +102,9 @@ pub struct Folder {
 
 impl Folder {
     pub fn new() -> Self {
-        let root = tempfile::tempdir().unwrap();
+        let mut root = tempfile::tempdir().unwrap();
+        // For looking into what a failure left behind.
+        root.disable_cleanup(std::env::var_os("WEIR_KEEP").is_some());
         let data = root.path().join("data");
         Self { root, data }
     }
