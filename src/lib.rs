@@ -192,7 +192,7 @@ impl System {
             .iter()
             .map(|shard| Place { generation: Generation::default(), shard: shard.id.clone(), ring: ring.clone() })
             .collect();
-        let found = tips(&stream, &places).map_err(Box::new)?;
+        let found = tips(&stream, &places)?;
         let opened_at = now_ms();
         confirm_time(&stream, &ring).await?;
         let mut system = Self {
@@ -297,7 +297,7 @@ impl System {
 
     /// Waits until all that is durable now can be read. False: not within `wait`, or the consumer has stopped.
     pub async fn caught_up(&self, wait: Duration) -> Result<bool, events::stream::ReadError> {
-        Ok(self.readable(&tips(&self.stream, &self.places)?, wait).await)
+        Ok(self.readable(&tips(&self.stream, &self.places).map_err(|error| *error)?, wait).await)
     }
 
     async fn readable(&self, through: &[(ShardId, SequenceNumber)], wait: Duration) -> bool {
@@ -386,8 +386,11 @@ impl Drop for Waiting<'_> {
 }
 
 /// The last durable position of each shard.
-fn tips(stream: &LocalStream, places: &[Place]) -> Result<Vec<(ShardId, SequenceNumber)>, events::stream::ReadError> {
-    places.iter().map(|place| Ok((place.shard.clone(), stream.tip(&place.shard)?))).collect()
+fn tips(
+    stream: &LocalStream,
+    places: &[Place],
+) -> Result<Vec<(ShardId, SequenceNumber)>, Box<events::stream::ReadError>> {
+    places.iter().map(|place| Ok((place.shard.clone(), stream.tip(&place.shard).map_err(Box::new)?))).collect()
 }
 
 /// A thread with a runtime of its own: a fold is never in the way of a request.
