@@ -296,8 +296,8 @@ impl System {
     }
 
     /// Waits until all that is durable now can be read. False: not within `wait`, or the consumer has stopped.
-    pub async fn caught_up(&self, wait: Duration) -> Result<bool, Box<events::stream::ReadError>> {
-        Ok(self.readable(&tips(&self.stream, &self.places)?, wait).await)
+    pub async fn caught_up(&self, wait: Duration) -> Result<bool, events::stream::ReadError> {
+        Ok(self.readable(&tips(&self.stream, &self.places).map_err(|error| *error)?, wait).await)
     }
 
     async fn readable(&self, through: &[(ShardId, SequenceNumber)], wait: Duration) -> bool {

@@ -34,7 +34,7 @@ pub const COMMIT_EVERY: Duration = Duration::from_secs(10);
 /// Longest that it waits once the worker has caught up.
 pub const COMMIT_IDLE: Duration = Duration::from_millis(500);
 /// How much one read of the stream may bring.
-const PAGE_BYTES: usize = 8 << 20;
+const PAGE_BYTES: usize = 4 << 20;
 const PAGE_RECORDS: NonZeroUsize = NonZeroUsize::new(1_000).unwrap();
 /// An append of effects, or a commit, is tried so often before the worker gives up; it then starts again from its resume point.
 const TRIES_MAX: u32 = 5;
@@ -321,25 +321,26 @@ impl<S: Stream, T: Store, K: Sink> Worker<S, T, K> {
             self.waiting_since = None;
             return Ok(self.committed);
         }
-        let commit = self.shard.commit();
         let shard = self.place.shard.clone();
+        let position = self.shard.position();
         let mut attempt = 0;
         let committed = loop {
             attempt += 1;
-            match self.store.commit(commit.clone()).await {
+            // Made anew for each attempt: keeping a copy for one that is hardly ever needed would double the memory of all changed rows.
+            match self.store.commit(self.shard.commit()).await {
                 Ok(committed) => break committed,
                 // The same commit again is harmless, whether or not it happened.
                 Err(_) if attempt < TRIES_MAX => tokio::time::sleep(Duration::from_millis(20 << attempt)).await,
                 Err(source) => return Err(ConsumeError::Write { shard, source }),
             }
         };
-        if let Err(position) = committed.checkpoint
-            && (attempt == 1 || position != commit.checkpoint.position)
+        if let Err(stored) = committed.checkpoint
+            && (attempt == 1 || stored != position)
         {
-            return Err(ConsumeError::Overtaken { shard, position });
+            return Err(ConsumeError::Overtaken { shard, position: stored });
         }
         self.shard.committed();
-        self.committed = commit.checkpoint.position;
+        self.committed = position;
         self.waiting_since = None;
         Ok(self.committed)
     }

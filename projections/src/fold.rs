@@ -55,7 +55,7 @@ pub const AHEAD_MAX_MS: i64 = 2 * 60 * 60 * 1000;
 /// A jump in time is walked minute by minute up to this; what lies before is not evaluated.
 pub const WALK_MAX_SECS: i64 = 24 * 60 * 60;
 /// So many changed rows ask for a commit, so that memory stays bounded whatever comes.
-pub const CHANGED_ROWS_MAX: usize = 24_576;
+pub const CHANGED_ROWS_MAX: usize = 8_192;
 /// Most services of a tenant on a shard; lines of a further one are skipped and counted.
 pub const SERVICES_MAX: usize = 10_000;
 /// The page of a window that holds what lines say, and nothing else.

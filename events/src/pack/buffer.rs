@@ -15,7 +15,7 @@ use super::HISTORY_BYTES;
 /// Room for a header: nearly all are far shorter. A longer one (a path may have 4 KiB) is joined by a copy.
 const ROOM_BYTES: usize = 4 << 10;
 /// Buffers kept for later; what comes back beyond them is given up.
-const SPARE_MAX: usize = 4;
+const SPARE_MAX: usize = 16;
 
 type Shelf = Mutex<Vec<Vec<u8>>>;
 

@@ -1,0 +1,116 @@
+//! The durable append alone, beside bare writes of the same size in the same minute on the same disk.
+//!
+//! Leaves out: packing, folding, a reader of the same stream. Each bare write goes behind the one before it into blocks that were written full of
+//! zeros, or into a growing file, and is synced (fdatasync) before the next: what one caller can have from the disk.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::Write,
+    os::unix::fs::FileExt,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use events::{
+    embedded::{Embedded, Options, disk::RealDisk},
+    stream::{Put, Stream},
+};
+
+use crate::measure::{Cost, cost};
+
+/// What one caller waited for, each time.
+struct Waits(Vec<Duration>);
+
+impl Waits {
+    fn print(mut self, name: &str, bytes: u64, cost: Cost) {
+        self.0.sort_unstable();
+        let at = |share: f64| self.0[((self.0.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
+        println!(
+            "{name:34} {:8.1} MB {:7.0} MB/s  p50 {:7.3} ms  p99 {:7.3} ms  {:6.0} MB/cpu-s",
+            bytes as f64 / 1e6,
+            bytes as f64 / 1e6 / cost.wall.as_secs_f64(),
+            at(0.5),
+            at(0.99),
+            cost.rate(bytes)
+        );
+    }
+}
+
+/// Runs the step in `folder`.
+pub fn append(folder: &Path, bytes: u64) {
+    println!(
+        "append: records made durable by one caller and by eight, beside bare fdatasync writes. Leaves out: packing and reading."
+    );
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.expect("a runtime of two threads");
+    for size in [4usize << 10, 64 << 10, 512 << 10] {
+        let bytes = bytes.min(size as u64 * 4096);
+        let payload: Bytes = (0..size).map(|i| (i * 31 % 251) as u8).collect::<Vec<_>>().into();
+        let kib = size >> 10;
+        let file = prepared(&folder.join("zeros"), bytes);
+        bare(&format!("{kib} KiB bare, zeros before"), &file, &payload, bytes);
+        let file = OpenOptions::new().write(true).create(true).truncate(true).open(folder.join("growing"));
+        bare(&format!("{kib} KiB bare, growing file"), &file.expect("a file in the bench's folder"), &payload, bytes);
+        for callers in [1, 8] {
+            let name = format!("{kib} KiB embedded, {callers} caller{}", if callers == 1 { "" } else { "s" });
+            let inner = folder.join(format!("stream-{size}-{callers}"));
+            runtime.block_on(embedded(&name, &inner, &payload, bytes, callers));
+            let _ = std::fs::remove_dir_all(inner);
+        }
+    }
+}
+
+fn prepared(path: &Path, bytes: u64) -> File {
+    let mut file =
+        OpenOptions::new().write(true).create(true).truncate(true).open(path).expect("a file in the bench's folder");
+    let zeros = vec![0; 1 << 20];
+    for _ in 0..bytes.div_ceil(1 << 20) + 1 {
+        file.write_all(&zeros).expect("room on the disk");
+    }
+    file.sync_all().expect("a disk that syncs");
+    file
+}
+
+fn bare(name: &str, file: &File, payload: &[u8], bytes: u64) {
+    let (waits, cost) = cost(|| {
+        let write = |number: u64| {
+            let started = Instant::now();
+            file.write_all_at(payload, number * payload.len() as u64).expect("room on the disk");
+            file.sync_data().expect("a disk that syncs");
+            started.elapsed()
+        };
+        (0..bytes / payload.len() as u64).map(write).collect()
+    });
+    Waits(waits).print(name, bytes, cost);
+}
+
+async fn embedded(name: &str, folder: &Path, payload: &Bytes, bytes: u64, callers: u64) {
+    let disk = RealDisk::in_folder(folder).expect("a folder in the bench's");
+    let stream = Arc::new(Embedded::open(disk, weir::now_ms, Options::default()).expect("a new stream"));
+    let each = (bytes / payload.len() as u64 / callers).max(1);
+    let (cpu, wall) = (crate::measure::cpu(), Instant::now());
+    let call = |caller: u64| {
+        let (stream, payload) = (stream.clone(), payload.clone());
+        tokio::spawn(async move {
+            let mut waits = vec![];
+            for number in 0..each {
+                let put = Put { partition_key: format!("{caller}-{number}"), hash_key: None, data: payload.clone() };
+                let started = Instant::now();
+                let answers = stream.append(vec![put]).await.expect("a disk that takes it");
+                assert!(answers.iter().all(Result::is_ok), "a record was refused");
+                waits.push(started.elapsed());
+            }
+            waits
+        })
+    };
+    let calls: Vec<_> = (0..callers).map(call).collect();
+    let mut waits = vec![];
+    for call in calls {
+        waits.extend(call.await.expect("no caller panics"));
+    }
+    let cost = Cost { cpu: crate::measure::cpu() - cpu, wall: wall.elapsed() };
+    Waits(waits).print(name, each * callers * payload.len() as u64, cost);
+    stream.close();
+}
