@@ -80,7 +80,7 @@ impl Client {
                     ))),
                 }
             }
-            Err(error) => Err(Failure::new(error.to_string())),
+            Err(error) => Err(Failure::of(&error)),
         }
     }
 

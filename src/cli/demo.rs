@@ -32,7 +32,7 @@ impl Drop for Folder {
 pub async fn run(options: Demo) -> Result<Answer, Failure> {
     let listener = listen(options.listen).await?;
     let folder = Folder(std::env::temp_dir().join(format!("weir-demo-{}", std::process::id())));
-    let system = System::open(&folder.0, Options::default()).await.map_err(|error| Failure::new(error.to_string()))?;
+    let system = System::open(&folder.0, Options::default()).await.map_err(|error| Failure::of(&error))?;
     let serving = Serving::start(system, listener, api::Access::Open)?;
     let client = Client::Here {
         system: serving.system().clone(),
