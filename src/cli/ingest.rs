@@ -141,8 +141,11 @@ async fn read(client: &Client, options: &Ingest) -> Result<Answer, Failure> {
     let report =
         ingest::ingest(options.paths.clone(), Box::new(std::io::stdin()), settings, list, &run, progress).await;
     shown.stop();
-    let balance = run.settled(report.lines_sent > 0).await?;
-    tell(&report)?;
+    tell(&report);
+    let balance = run.settled(report.lines_sent > 0).await.map_err(|error| {
+        let next = "Once that is mended, run the same again: what is in is known, and nothing is counted twice";
+        Failure::new(format!("{} lines are durable, but not all can be read yet: {error}. {next}", report.lines_sent))
+    })?;
     say(&sentence(&balance))?;
     let accepted = balance["accepted"].as_u64().unwrap_or(0);
     if accepted != report.lines_sent {
@@ -160,7 +163,7 @@ async fn read(client: &Client, options: &Ingest) -> Result<Answer, Failure> {
 }
 
 /// Warnings and failures, on standard error: the answer is the balance.
-fn tell(report: &Report) -> Result<(), Failure> {
+fn tell(report: &Report) {
     let warnings = report.warnings.iter().map(|warning| format!("warning: {warning}"));
     let failure = |(path, error): (&PathBuf, &FileError)| format!("failed: {}: {}", path.display(), with_causes(error));
     let failures = report.failed().map(failure);
@@ -176,7 +179,6 @@ fn tell(report: &Report) -> Result<(), Failure> {
     if unchanged > 0 {
         eprintln!("{unchanged} of {} files hold nothing new since they were last read", report.files.len());
     }
-    Ok(())
 }
 
 /// accepted = folded + skipped (by reason) + duplicate + dead.
