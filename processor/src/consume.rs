@@ -8,6 +8,9 @@
 //! | caught up | commit once that record is `COMMIT_IDLE` old |
 //!
 //! Effects are carried out before the resume point passes the record that decided them.
+//!
+//! A worker that failed, or was dropped in the middle of a step, is of no more use: what it holds may be half of a record. Another one opens at the
+//! resume point. Only where a newer revision of the fold begins, it commits what stands before.
 
 use std::{
     num::NonZeroUsize,
@@ -23,7 +26,7 @@ use events::{
     wire::{self, Codec, Content, Header},
 };
 use projections::{
-    fold::{CHANGED_ROWS_MAX, Effect, FOLD_REVISION, Input, Place, Shard, balance::Balance, snapshot::BadSnapshot},
+    fold::{CHANGED_ROWS_MAX, Effect, FOLD_REVISION, Input, Place, Shard, Stop, balance::Balance, snapshot::BadSnapshot},
     store::{self, Store, WriteError},
 };
 
@@ -114,6 +117,9 @@ pub enum ConsumeError {
         /// The cause.
         why: String,
     },
+    /// A step before this one failed, or was given up half way.
+    #[error("{0}: this worker has failed before; another one has to start from the resume point")]
+    Failed(ShardId),
     /// Another worker has moved the resume point past ours.
     #[error("{shard}: another worker has gone on to {position:?}; this one stops")]
     Overtaken {
@@ -217,6 +223,8 @@ pub struct Worker<S, T, K> {
     committed: SequenceNumber,
     /// Since when there are records that are folded and not committed.
     waiting_since: Option<Instant>,
+    /// A step has begun and not ended well.
+    in_step: bool,
 }
 
 impl<S: Stream, T: Store, K: Sink> Worker<S, T, K> {
@@ -236,7 +244,7 @@ impl<S: Stream, T: Store, K: Sink> Worker<S, T, K> {
                 .map_err(|source| ConsumeError::Snapshot { shard: shard_id, source })?,
         };
         let committed = shard.position();
-        Ok(Self { stream, store, sink, place, shard, committed, waiting_since: None })
+        Ok(Self { stream, store, sink, place, shard, committed, waiting_since: None, in_step: false })
     }
 
     /// The shard's fold.
@@ -275,6 +283,24 @@ impl<S: Stream, T: Store, K: Sink> Worker<S, T, K> {
 
     /// As `step`, but folds no record past `until`.
     pub async fn step_until(&mut self, wait: Duration, until: SequenceNumber) -> Result<Step, ConsumeError> {
+        if std::mem::replace(&mut self.in_step, true) {
+            return Err(ConsumeError::Failed(self.place.shard.clone()));
+        }
+        match self.fold_page(wait, until).await {
+            Err(error @ ConsumeError::Drive { source: DriveError::Stop(Stop::NewerRevision { .. }), .. }) => {
+                // Nothing of that tick was folded, and the newer program goes on from here.
+                self.in_step = false;
+                self.commit().await?;
+                Err(error)
+            }
+            answer => {
+                self.in_step = answer.is_err();
+                answer
+            }
+        }
+    }
+
+    async fn fold_page(&mut self, wait: Duration, until: SequenceNumber) -> Result<Step, ConsumeError> {
         let start = match self.shard.position() {
             SequenceNumber::ZERO => Start::TrimHorizon,
             position => Start::After(position),
@@ -317,6 +343,9 @@ impl<S: Stream, T: Store, K: Sink> Worker<S, T, K> {
 
     /// Writes what changed and moves the resume point; returns where it stands. Nothing folded since: nothing is written.
     pub async fn commit(&mut self) -> Result<SequenceNumber, ConsumeError> {
+        if self.in_step {
+            return Err(ConsumeError::Failed(self.place.shard.clone()));
+        }
         if self.shard.position() == self.committed {
             self.waiting_since = None;
             return Ok(self.committed);

@@ -19,6 +19,7 @@ mod input;
 mod lines_in;
 pub mod producers;
 pub mod rows;
+pub mod sabotage;
 mod services;
 pub mod snapshot;
 pub mod taken;
@@ -191,7 +192,7 @@ impl Shard {
     pub fn define(&mut self, input: &Input, revision: SequenceNumber, definitions: &[Definition]) {
         // The record's own time: what this process happens to remember of earlier records must not show.
         self.alarms.advance(self.time_ms.max(input.arrived_at_ms));
-        self.alarms.define(revision, definitions, &self.place);
+        self.alarms.define(revision, definitions);
     }
 
     /// Folds a record. `marks` are the rows that `wants` named, in its order.

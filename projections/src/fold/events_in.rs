@@ -147,7 +147,9 @@ impl Shard {
             self.state(input, state, 0, 0, decision.encode().into());
             if decision.changed() {
                 let change = self.subject(&decision.tenant, Kind::Transition, &decision.alarm);
-                self.state(input, change, decision.time_secs, 0, decision.encode().into());
+                // An alarm may begin and change in one minute.
+                let page = u32::from(decision.from.is_some());
+                self.state(input, change, decision.time_secs, page, decision.encode().into());
             }
         }
     }

@@ -115,7 +115,10 @@ impl Shard {
         let producer = header.producer.as_ref().expect("a batch with a mark has an extent or a producer");
         let slot = self.producers.open(&subject);
         let (marks, ahead) = self.producers.touch_mark(slot, input.sequence, self.record);
-        Ok(if marks.take(producer, input.sequence, ahead) { Fresh::All } else { Fresh::Nothing })
+        let is_new = marks
+            .take(producer, input.sequence, ahead)
+            .map_err(|Overtaken| Stop::Overtaken(self.place.shard.clone()))?;
+        Ok(if is_new { Fresh::All } else { Fresh::Nothing })
     }
 }
 
