@@ -26,7 +26,9 @@ use events::{
     wire::{self, Codec, Content, Header},
 };
 use projections::{
-    fold::{CHANGED_ROWS_MAX, Effect, FOLD_REVISION, Input, Place, Shard, Stop, balance::Balance, snapshot::BadSnapshot},
+    fold::{
+        CHANGED_ROWS_MAX, Effect, FOLD_REVISION, Input, Place, Shard, Stop, balance::Balance, snapshot::BadSnapshot,
+    },
     store::{self, Store, WriteError},
 };
 
