@@ -26,7 +26,12 @@ use events::{
     wire::{self, Codec, Content, Header},
 };
 use projections::{
-    fold::{CHANGED_ROWS_MAX, Effect, FOLD_REVISION, Input, Place, Shard, Stop, balance::Balance, snapshot::BadSnapshot},
+    fold::{
+        CHANGED_ROWS_MAX, Effect, FOLD_REVISION, Input, Place, Shard, Stop,
+        balance::Balance,
+        sabotage::{self, Sabotage},
+        snapshot::BadSnapshot,
+    },
     store::{self, Store, WriteError},
 };
 
@@ -290,7 +295,9 @@ impl<S: Stream, T: Store, K: Sink> Worker<S, T, K> {
             Err(error @ ConsumeError::Drive { source: DriveError::Stop(Stop::NewerRevision { .. }), .. }) => {
                 // Nothing of that tick was folded, and the newer program goes on from here.
                 self.in_step = false;
-                self.commit().await?;
+                if !sabotage::breaks(Sabotage::StopsWithoutCommit) {
+                    self.commit().await?;
+                }
                 Err(error)
             }
             answer => {
@@ -335,7 +342,12 @@ impl<S: Stream, T: Store, K: Sink> Worker<S, T, K> {
             .await
             .map_err(|source| ConsumeError::Drive { shard: shard.clone(), source })?;
         if !folded.effects.is_empty() {
-            self.sink.carry_out(&shard, folded.effects).await.map_err(|why| ConsumeError::Effect { shard, why })?;
+            match self.sink.carry_out(&shard, folded.effects).await {
+                Err(why) if !sabotage::breaks(Sabotage::EffectsDropped) => {
+                    return Err(ConsumeError::Effect { shard, why });
+                }
+                _ => {}
+            }
         }
         self.waiting_since.get_or_insert_with(Instant::now);
         Ok(folded.balance)

@@ -268,7 +268,8 @@ impl Spool {
 
     /// The same bytes under another name.
     fn renamed(&self, sent: &Sent) -> Sent {
-        let (mut header, body) = (wire::decode(&sent.put.data).unwrap().header, wire::decode(&sent.put.data).unwrap().body);
+        let (mut header, body) =
+            (wire::decode(&sent.put.data).unwrap().header, wire::decode(&sent.put.data).unwrap().body);
         header.producer = Some(Producer { id: self.id.clone(), epoch: self.epoch, counter: self.counter });
         let mut meaning = (*sent.meaning).clone();
         if let Meaning::Batch { identity, .. } = &mut meaning {
@@ -327,12 +328,8 @@ fn measured(around: &mut Surroundings<'_>, tenant: &'static str, producer: Optio
     });
     let bytes = wire::encode_events(header, &[Event::Measured(Measured { data: values.collect() })]);
     let partition_key = producer.as_ref().map_or_else(|| format!("api{}", around.ids), |p| p.partition_key(tenant));
-    let identity = producer.map_or(Identity::Nobody, |Producer { id, epoch, counter }| Identity::Producer {
-        id,
-        epoch,
-        counter,
-    });
-    let meaning =
-        Meaning::Batch { tenant, service, read_at_ms: around.now_ms, identity, body: Body::Data(data) };
+    let identity =
+        producer.map_or(Identity::Nobody, |Producer { id, epoch, counter }| Identity::Producer { id, epoch, counter });
+    let meaning = Meaning::Batch { tenant, service, read_at_ms: around.now_ms, identity, body: Body::Data(data) };
     Sent { put: Put { partition_key, hash_key: None, data: bytes }, meaning: meaning.into() }
 }

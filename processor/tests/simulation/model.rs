@@ -45,7 +45,13 @@ pub enum Body {
 /// What a record means.
 #[derive(Debug, Clone)]
 pub enum Meaning {
-    Batch { tenant: &'static str, service: Option<&'static str>, read_at_ms: i64, identity: Identity, body: Body },
+    Batch {
+        tenant: &'static str,
+        service: Option<&'static str>,
+        read_at_ms: i64,
+        identity: Identity,
+        body: Body,
+    },
     Noise,
     /// Ticks and what shards tell each other: no line is in it.
     System,
@@ -66,7 +72,12 @@ pub struct Stat {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Holds {
     Window(BTreeMap<&'static str, Stat>),
-    Balance { folded: u64, duplicate: u64, dead: u64, skipped: BTreeMap<&'static str, u64> },
+    Balance {
+        folded: u64,
+        duplicate: u64,
+        dead: u64,
+        skipped: BTreeMap<&'static str, u64>,
+    },
     /// Not looked at by the model.
     Mark,
 }
@@ -249,15 +260,24 @@ impl ModelShard {
         value: f64,
     ) {
         let key = key(&self.id, Kind::Window, tenant, service, minute, page);
-        self.touch(at, key, || Holds::Window(BTreeMap::new()), |holds| {
-            let Holds::Window(metrics) = holds else { return };
-            let stat =
-                metrics.entry(metric).or_insert(Stat { count: 0, sum: 0.0, min: f64::INFINITY, max: f64::NEG_INFINITY });
-            stat.count += 1;
-            stat.sum += value;
-            stat.min = stat.min.min(value);
-            stat.max = stat.max.max(value);
-        });
+        self.touch(
+            at,
+            key,
+            || Holds::Window(BTreeMap::new()),
+            |holds| {
+                let Holds::Window(metrics) = holds else { return };
+                let stat = metrics.entry(metric).or_insert(Stat {
+                    count: 0,
+                    sum: 0.0,
+                    min: f64::INFINITY,
+                    max: f64::NEG_INFINITY,
+                });
+                stat.count += 1;
+                stat.sum += value;
+                stat.min = stat.min.min(value);
+                stat.max = stat.max.max(value);
+            },
+        );
     }
 
     fn balance(

@@ -248,10 +248,7 @@ impl World {
         sabotage::set(broken);
         plain?;
         self.verify()?;
-        Ok(Seen {
-            records: self.stream.lengths().iter().sum::<usize>() as u64,
-            rows: self.store.rows().len() as u64,
-        })
+        Ok(Seen { records: self.stream.lengths().iter().sum::<usize>() as u64, rows: self.store.rows().len() as u64 })
     }
 
     /// What a user is told agrees.

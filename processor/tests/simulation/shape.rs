@@ -56,11 +56,10 @@ impl Shape {
             unavailable: rate(faulty, 15),
         };
         let is_odd = [one_in(2), one_in(3), one_in(2), one_in(2), one_in(2)];
-        let flags = [one_in(2), !one_in(4), one_in(2), one_in(4), one_in(3), one_in(3), !one_in(3), one_in(4), one_in(12)];
-        let new_revision = matches!(
-            broken,
-            Some(Broken::Fold(Sabotage::RevisionIgnored | Sabotage::StopsWithoutCommit))
-        );
+        let flags =
+            [one_in(2), !one_in(4), one_in(2), one_in(4), one_in(3), one_in(3), !one_in(3), one_in(4), one_in(12)];
+        let new_revision =
+            matches!(broken, Some(Broken::Fold(Sabotage::RevisionIgnored | Sabotage::StopsWithoutCommit)));
         Self {
             shards: 1 + random.below(4) as u16,
             steps: 40 + random.below(100),

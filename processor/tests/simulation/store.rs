@@ -40,8 +40,15 @@ pub enum BrokenStore {
 #[derive(Debug, Clone)]
 pub enum Change {
     /// `before`: the position of the row that it replaced.
-    Row { row: Row, before: SequenceNumber },
-    ResumePoint { shard: ShardId, before: SequenceNumber, position: SequenceNumber },
+    Row {
+        row: Row,
+        before: SequenceNumber,
+    },
+    ResumePoint {
+        shard: ShardId,
+        before: SequenceNumber,
+        position: SequenceNumber,
+    },
 }
 
 #[derive(Debug)]
@@ -123,7 +130,12 @@ impl SimStore {
         Written::Stored
     }
 
-    fn move_point(&self, state: &mut State, new: &Checkpoint, parts: &[(PartName, Bytes)]) -> Result<(), SequenceNumber> {
+    fn move_point(
+        &self,
+        state: &mut State,
+        new: &Checkpoint,
+        parts: &[(PartName, Bytes)],
+    ) -> Result<(), SequenceNumber> {
         let shard = new.shard.clone();
         let before = state.points.get(&shard).map_or(SequenceNumber::ZERO, |point| point.position);
         let stands = state.points.contains_key(&shard);
@@ -217,11 +229,7 @@ impl Store for SimStore {
         if pick < answer_lost { lost() } else { Ok(committed) }
     }
 
-    async fn checkpoint(
-        &self,
-        _: Generation,
-        shard: &ShardId,
-    ) -> Result<Option<(Checkpoint, Vec<Bytes>)>, ReadError> {
+    async fn checkpoint(&self, _: Generation, shard: &ShardId) -> Result<Option<(Checkpoint, Vec<Bytes>)>, ReadError> {
         self.fuse.burn().await;
         self.fails_to_read()?;
         let state = self.state();
@@ -260,9 +268,9 @@ impl Store for SimStore {
     async fn expire(&self, generation: Generation, kind: Kind, before: i64) -> Result<u64, WriteError> {
         let state = &mut *self.state();
         let count = state.rows.len();
-        state.rows.retain(|key, _| {
-            !(key.subject.generation == generation && key.subject.kind == kind && key.at < before)
-        });
+        state
+            .rows
+            .retain(|key, _| !(key.subject.generation == generation && key.subject.kind == kind && key.at < before));
         Ok((count - state.rows.len()) as u64)
     }
 }

@@ -104,12 +104,7 @@ impl SimStream {
         let owner = self.owner(&put);
         let log = &mut state.logs[owner];
         let sequence = SequenceNumber::from_parts(1, 1 + 3 * log.len() as u64);
-        log.push(Record {
-            sequence,
-            arrived_at_ms: state.clock_ms,
-            partition_key: put.partition_key,
-            data: put.data,
-        });
+        log.push(Record { sequence, arrived_at_ms: state.clock_ms, partition_key: put.partition_key, data: put.data });
         Appended { shard: self.shards[owner].id.clone(), sequence }
     }
 

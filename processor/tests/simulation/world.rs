@@ -1,6 +1,9 @@
 //! One seed: a world of shards, workers and senders, and a schedule of what happens to them. After every step the rows are held against the model.
 
-use std::{collections::{HashMap, HashSet}, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use events::{
@@ -81,8 +84,7 @@ impl World {
         let mut random = Random::new(seed);
         let shape = Shape::of(&mut random, broken);
         let fuse = Arc::new(Fuse::default());
-        let stream =
-            Arc::new(SimStream::new(shape.shards, random.next(), fuse.clone(), BEGIN_MS, shape.page_max));
+        let stream = Arc::new(SimStream::new(shape.shards, random.next(), fuse.clone(), BEGIN_MS, shape.page_max));
         let broken_store = if let Some(Broken::Store(broken)) = broken { Some(broken) } else { None };
         let store = Arc::new(SimStore::new(shape.atomic, broken_store, random.next(), fuse.clone()));
         let ring = stream.ring();
@@ -230,7 +232,9 @@ impl World {
                 if point == last && self.models[shard].ended {
                     return Ok(());
                 }
-                Err(format!("shard {shard}: stopped at a newer revision with its resume point at {point:?}, not {last:?}"))
+                Err(format!(
+                    "shard {shard}: stopped at a newer revision with its resume point at {point:?}, not {last:?}"
+                ))
             }
             ConsumeError::Drive { source: DriveError::Stop(Stop::Overtaken(_)) | DriveError::Read(_), .. }
             | ConsumeError::Overtaken { .. }
