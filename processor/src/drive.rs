@@ -6,7 +6,10 @@ use events::{
 };
 use projections::{
     definitions::Definition,
-    fold::{Folded, Input, Shard, Stop},
+    fold::{
+        Folded, Input, Shard, Stop,
+        sabotage::{self, Sabotage},
+    },
     store::{Generation, Kind, ReadError, Row, RowKey, Span, Store},
 };
 
@@ -75,7 +78,11 @@ pub async fn fold<T: Store>(
     generation: Generation,
     input: &Input,
 ) -> Result<Folded, DriveError> {
-    if let Some(revision) = shard.wants_definitions(input) {
+    let mut wanted = shard.wants_definitions(input);
+    if sabotage::breaks(Sabotage::StoreDefinitionsUsed) {
+        wanted = Some(newest_revision(store, generation).await?);
+    }
+    if let Some(revision) = wanted {
         let all = definitions(store, generation).await?;
         shard.define(input, revision, &all);
     }

@@ -14,7 +14,7 @@ use events::{
 use projections::store::law::random::Random;
 
 use crate::{
-    input::{File, Oddness, SERVICES, TENANTS, Text},
+    input::{File, Oddness, Text},
     model::{Body, Datum, Identity, Meaning},
 };
 
@@ -75,12 +75,19 @@ pub struct Surroundings<'a> {
     pub ids: &'a mut u64,
     pub now_ms: i64,
     pub odd: Oddness,
+    pub eager_epochs: bool,
     pub definitions: Option<SequenceNumber>,
     pub broken: Option<BrokenIngest>,
 }
 
-fn some_service(random: &mut Random) -> Option<&'static str> {
-    (random.below(2) == 0).then(|| SERVICES[random.below(4) as usize])
+impl Surroundings<'_> {
+    fn some_service(&mut self) -> Option<&'static str> {
+        (self.random.below(2) == 0).then(|| self.odd.service(self.random))
+    }
+
+    fn tenant(&mut self) -> &'static str {
+        self.odd.tenant(self.random)
+    }
 }
 
 impl Sender {
@@ -91,7 +98,7 @@ impl Sender {
             0 => heads[around.random.below(heads.len() as u64) as usize],
             _ => 0,
         };
-        let service = some_service(around.random);
+        let service = around.some_service();
         let source = Source {
             tenant: file.tenant.into(),
             service: service.map(str::to_owned),
@@ -125,10 +132,11 @@ impl Sender {
 
     /// A producer without an origin.
     pub fn producer(around: &mut Surroundings<'_>, number: u64) -> Self {
+        let tenant = around.tenant();
         let random = &mut *around.random;
         let hasty = random.below(8) == 0 || around.broken == Some(BrokenIngest::TooManyInFlight);
         let spool = Spool {
-            tenant: TENANTS[random.below(2) as usize],
+            tenant,
             id: format!("p{number}"),
             epoch: 1,
             counter: random.below(3),
@@ -149,7 +157,7 @@ impl Sender {
                 Sent { put, meaning: Meaning::Noise.into() }
             }
             _ => {
-                let tenant = TENANTS[around.random.below(2) as usize];
+                let tenant = around.tenant();
                 measured(around, tenant, None)
             }
         };
@@ -222,7 +230,7 @@ fn join(last: &mut Sent, next: &Sent) {
 
 impl Spool {
     fn make(&mut self, around: &mut Surroundings<'_>, waiting: &mut VecDeque<Sent>) {
-        if waiting.is_empty() && self.counter > 0 && around.random.below(6) == 0 {
+        if waiting.is_empty() && self.counter > 0 && (around.eager_epochs || around.random.below(6) == 0) {
             self.epoch += 1;
             self.counter = 0;
         }
@@ -248,7 +256,7 @@ impl Spool {
     fn written(&self, around: &mut Surroundings<'_>, producer: Producer) -> Sent {
         let count = if self.hasty { 1 } else { 1 + around.random.below(3) };
         let text = Text::write(around.random, around.ids, count, around.now_ms, around.odd);
-        let service = some_service(around.random);
+        let service = around.some_service();
         let source = Source {
             tenant: self.tenant.into(),
             service: service.map(str::to_owned),
@@ -292,18 +300,19 @@ fn measured(around: &mut Surroundings<'_>, tenant: &'static str, producer: Optio
     let data: Vec<Datum> = (0..1 + around.random.below(4))
         .map(|_| {
             *around.ids += 1;
+            let service = around.some_service();
             let random = &mut *around.random;
             let ahead = if around.odd.future && random.below(9) == 0 { 8_000_000 } else { 0 };
             Datum {
                 id: *around.ids - 1,
                 metric: METRICS[random.below(3) as usize],
-                service: some_service(random),
+                service,
                 time_ms: (random.below(4) > 0).then(|| around.now_ms + ahead - random.below(90_000) as i64),
                 value: random.below(400) as f64 * 0.5 - 50.0,
             }
         })
         .collect();
-    let service = some_service(around.random);
+    let service = around.some_service();
     let header = Header {
         tenant: tenant.into(),
         content: Content::Events,

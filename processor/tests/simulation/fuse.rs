@@ -27,6 +27,12 @@ impl Fuse {
         }
     }
 
+    /// From here on it burns.
+    pub fn light(&self, after: u32) {
+        self.left.store(after, Ordering::Relaxed);
+        self.is_lit.store(true, Ordering::Relaxed);
+    }
+
     /// Runs what a process does. `after`: it dies when the fuse has burnt so often; `None` is the answer then.
     pub fn run<F: Future>(&self, runtime: &tokio::runtime::Runtime, after: Option<u32>, work: F) -> Option<F::Output> {
         self.left.store(after.unwrap_or(0), Ordering::Relaxed);

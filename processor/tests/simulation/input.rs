@@ -85,6 +85,17 @@ pub struct Oddness {
     pub broken: bool,
     pub continued: bool,
     pub late: bool,
+    pub narrow: bool,
+}
+
+impl Oddness {
+    pub fn tenant(self, random: &mut Random) -> &'static str {
+        TENANTS[if self.narrow { 0 } else { random.below(2) as usize }]
+    }
+
+    pub fn service(self, random: &mut Random) -> &'static str {
+        SERVICES[if self.narrow { 0 } else { random.below(4) as usize }]
+    }
 }
 
 impl Text {
@@ -150,7 +161,7 @@ fn event(random: &mut Random, now_ms: i64, odd: Oddness) -> Line {
     }
     Line {
         time_ms: (!odd.undated || random.below(8) > 0).then_some(time_ms),
-        service: has[0].then(|| SERVICES[random.below(4) as usize]),
+        service: (has[0] || odd.narrow).then(|| odd.service(random)),
         level: has[1].then(|| random.below(6) as usize),
         status: has[2].then(|| [200, 204, 301, 404, 500, 503, 100][random.below(7) as usize]),
         latency: has[3].then(|| random.below(4000) as f64 * 0.25),
@@ -192,7 +203,7 @@ impl File {
         };
         let name = format!("/log/{}", number / 2);
         let origin = Origin { kind, name, version: (number % 2).to_string() };
-        Self { tenant: TENANTS[random.below(2) as usize], origin, from, text }
+        Self { tenant: odd.tenant(random), origin, from, text }
     }
 
     /// Offsets in the text at which a line begins that is no continuation.

@@ -112,3 +112,64 @@ fn a_seed_is_the_same_run_every_time() {
         assert_eq!(one, two, "seed {seed}");
     }
 }
+
+/// Each schedule that a law names after its "else" or "so", as the switch that brings it about.
+const LAWS: [(&str, Broken); 36] = [
+    ("3: the time of the fold never goes back", Broken::Fold(Sabotage::TimeGoesBack)),
+    ("3: time is part of the state", Broken::Fold(Sabotage::TimeNotRestored)),
+    ("3: a second ticker cannot matter", Broken::Fold(Sabotage::EveryTickCounts)),
+    ("3: a jump in time is walked minute by minute", Broken::Fold(Sabotage::JumpNotWalked)),
+    ("3: undated lines take read_at", Broken::Fold(Sabotage::UndatedAtFoldTime)),
+    ("3: lateness is judged by the stream's time", Broken::Fold(Sabotage::FutureTaken)),
+    ("4: else a line counts twice", Broken::Fold(Sabotage::RowAheadTakenIn)),
+    ("4: a row takes only records past its applied_through", Broken::Fold(Sabotage::RowAheadAddedTo)),
+    ("4: else an old row is replaced by a part", Broken::Fold(Sabotage::RowNotMet)),
+    ("4: a row is read consistently", Broken::Store(BrokenStore::ReadsStale)),
+    ("4: a row is written on condition that it grows", Broken::Store(BrokenStore::RowConditionUnchecked)),
+    ("4: a row leaves memory only when it is durable", Broken::Fold(Sabotage::LetGoBeforeDurable)),
+    ("5: else lines of an open row are lost", Broken::Fold(Sabotage::ResumePointBeforeRows)),
+    ("5: the resume point is written last", Broken::Store(BrokenStore::ResumePointFirst)),
+    ("5: the resume point grows", Broken::Store(BrokenStore::ResumePointGoesBack)),
+    ("5: the snapshot holds what decisions depend on", Broken::Fold(Sabotage::AlarmsNotRestored)),
+    ("6: the key is nothing but tenant, object and slice", Broken::Ingest(BrokenIngest::ServiceInKey)),
+    ("6: a batch never crosses a slice", Broken::Ingest(BrokenIngest::CutAcrossSlices)),
+    ("6: a mark that is ahead still says what each took", Broken::Fold(Sabotage::MarkNotAhead)),
+    ("6: who meets a joined range is a zombie and stops", Broken::Fold(Sabotage::OvertakenNotSeen)),
+    ("6: who asks for forgotten counters is a zombie too", Broken::Fold(Sabotage::ForgottenNotSeen)),
+    ("6: an older counter is a duplicate", Broken::Fold(Sabotage::OldCounterTaken)),
+    ("6: c waits for c - 64", Broken::Ingest(BrokenIngest::TooManyInFlight)),
+    ("6: a repeat has the same key", Broken::Ingest(BrokenIngest::RepeatRenamed)),
+    ("6: a new epoch waits for the old", Broken::Ingest(BrokenIngest::EpochTooEarly)),
+    ("7: old binaries stop at the tick", Broken::Fold(Sabotage::RevisionIgnored)),
+    ("7: old binaries set their resume point", Broken::Fold(Sabotage::StopsWithoutCommit)),
+    ("8: the highest revision that records have named", Broken::Fold(Sabotage::StoreDefinitionsUsed)),
+    ("8: and none past it", Broken::Fold(Sabotage::LaterDefinitionsUsed)),
+    ("9: else one slow shard makes false alarms", Broken::Fold(Sabotage::DecidedEarly)),
+    ("9: no news of later minutes", Broken::Fold(Sabotage::LaterNewsUsed)),
+    ("9: no definitions of later minutes", Broken::Fold(Sabotage::PendingByLaterDefinitions)),
+    ("9: state, not a difference", Broken::Fold(Sabotage::ToldTwiceAddsUp)),
+    ("9: a higher position replaces a lower", Broken::Fold(Sabotage::HeardAgain)),
+    ("9: what is said is what was folded", Broken::Fold(Sabotage::SaysWrong)),
+    ("10: the resume point passes no effect", Broken::Fold(Sabotage::EffectsDropped)),
+];
+
+#[test]
+fn each_law_broken_on_purpose_is_found_within_a_hundred_seeds() {
+    let runtime = runtime();
+    let silent = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let found = LAWS.map(|(law, broken)| {
+        (law, broken, (0..FOUND_WITHIN).find_map(|seed| run(seed, Some(broken), &runtime, None).err()))
+    });
+    std::panic::set_hook(silent);
+    for (law, broken, what) in &found {
+        let what = what.as_deref().unwrap_or("NOT FOUND");
+        println!(
+            "{law}: {broken:?}: {}",
+            what.lines().next().unwrap_or_default().chars().take(160).collect::<String>()
+        );
+    }
+    let missed: Vec<_> =
+        found.iter().filter(|(_, _, what)| what.is_none()).map(|(law, broken, _)| (law, broken)).collect();
+    assert!(missed.is_empty(), "not found within {FOUND_WITHIN} seeds: {missed:#?}");
+}

@@ -19,7 +19,6 @@ use projections::{
 use crate::{
     actors::{Sender, Sent},
     check,
-    input::{SERVICES, TENANTS},
     model::Meaning,
     reference,
     store::SimStore,
@@ -61,6 +60,30 @@ impl World {
         if self.random.below(4) == 0 {
             self.stream.arrive();
         }
+        self.pass_outage();
+    }
+
+    fn pass_outage(&mut self) {
+        if self.outage == self.step {
+            self.set_faults(true);
+        }
+        if !self.shape.outages || self.outage > self.step || self.random.below(15) > 0 {
+            return;
+        }
+        self.outage = self.step + 1 + self.random.below(6);
+        let (mut stream, mut store) = (self.shape.stream, self.shape.store);
+        let what = match self.random.below(5) {
+            0 => (&mut stream.not_appended, "appends are refused"),
+            1 => (&mut stream.unknown, "appends are not answered"),
+            2 => (&mut store.refused, "commits are refused"),
+            3 => (&mut store.request_lost, "commits are lost"),
+            _ => (&mut store.partial, "commits end half way"),
+        };
+        *what.0 = 1000;
+        let what = what.1;
+        self.stream.set_rates(stream);
+        self.store.set_rates(store);
+        self.say(|_| what.into());
     }
 
     fn act(&mut self) -> Result<(), String> {
@@ -122,7 +145,7 @@ impl World {
     }
 
     fn define(&mut self) {
-        let tenant = TENANTS[self.random.below(2) as usize];
+        let tenant = self.shape.odd.tenant(&mut self.random);
         let name = format!("alarm{}", self.random.below(3));
         let body = if self.random.below(6) == 0 { "null".to_owned() } else { self.alarm(&name) };
         self.say(|_| format!("{tenant} applies {name}: {body}"));
@@ -133,8 +156,9 @@ impl World {
     }
 
     fn alarm(&mut self, name: &str) -> String {
+        let service = self.shape.odd.service(&mut self.random);
         let mut pick = |of: &[&'static str]| of[self.random.below(of.len() as u64) as usize];
-        let (service, metric) = (pick(&SERVICES), pick(&["lines", "errors", "latency", "requests"]));
+        let metric = pick(&["lines", "errors", "latency", "requests"]);
         let (statistic, comparison) =
             (pick(&["Sum", "SampleCount", "Maximum"]), pick(&["GreaterThanThreshold", "LessThanThreshold"]));
         let periods = 1 + self.random.below(3);
@@ -183,7 +207,8 @@ impl World {
             return Ok(());
         }
         let which = self.random.below(count as u64) as usize;
-        let commits = self.random.below(100) < self.shape.commit_percent;
+        let is_lazy = self.shape.lazy_zombies && which + 1 < count && self.random.below(10) > 0;
+        let commits = !is_lazy && self.random.below(100) < self.shape.commit_percent;
         let dies = self.random.below(200) < self.shape.crash_percent;
         let after = dies.then(|| self.random.below(20) as u32);
         self.work(shard, which, commits, after)
@@ -199,6 +224,8 @@ impl World {
             }
             self.send();
         }
+        self.fold_all()?;
+        while self.stream.arrive() {}
         for _ in 0..2 {
             self.clock_ms += 61_000;
             self.stream.set_clock(self.clock_ms);

@@ -25,6 +25,14 @@ pub struct Shape {
     /// Ticks are missed, and minutes with them.
     pub misses_ticks: bool,
     pub zombies: bool,
+    /// A worker that others were opened beside hardly ever commits.
+    pub lazy_zombies: bool,
+    /// Producers begin a new epoch whenever they may.
+    pub eager_epochs: bool,
+    /// One tenant and one service: all lines meet in a few rows, and alarms see them.
+    pub narrow: bool,
+    /// The stream or the store is away for a while.
+    pub outages: bool,
     /// Of a hundred turns of a worker, so many end in its death.
     pub crash_percent: u64,
     /// Of a hundred turns, so many commit.
@@ -58,6 +66,7 @@ impl Shape {
         let is_odd = [one_in(2), one_in(3), one_in(2), one_in(2), one_in(2)];
         let flags =
             [one_in(2), !one_in(4), one_in(2), one_in(4), one_in(3), one_in(3), !one_in(3), one_in(4), one_in(12)];
+        let more = [one_in(2), one_in(3), one_in(3), one_in(2)];
         let new_revision =
             matches!(broken, Some(Broken::Fold(Sabotage::RevisionIgnored | Sabotage::StopsWithoutCommit)));
         Self {
@@ -66,13 +75,14 @@ impl Shape {
             page_max: [1, 3, 10][random.below(3) as usize],
             atomic: flags[0],
             files: random.below(5) as usize,
-            producers: random.below(3),
+            producers: random.below(4),
             odd: Oddness {
                 undated: is_odd[0],
                 future: is_odd[1],
                 broken: is_odd[2],
                 continued: is_odd[3],
                 late: is_odd[4],
+                narrow: more[2],
             },
             alarms: flags[1],
             noise: flags[2],
@@ -81,6 +91,10 @@ impl Shape {
             two_tickers: flags[4],
             misses_ticks: flags[5],
             zombies: flags[6],
+            lazy_zombies: more[0],
+            eager_epochs: more[1],
+            narrow: more[2],
+            outages: more[3],
             crash_percent: [0, 5, 25][random.below(3) as usize],
             commit_percent: [5, 30, 80][random.below(3) as usize],
             slow_shard: flags[7],

@@ -83,15 +83,17 @@ impl SimStream {
         self.state().logs.iter().map(Vec::len).collect()
     }
 
-    /// Lets one record arrive that was under way.
-    pub fn arrive(&self) {
+    /// Lets one record arrive that was under way; false: there is none.
+    pub fn arrive(&self) -> bool {
         let mut state = self.state();
         if !state.late.is_empty() {
             let count = state.late.len() as u64;
             let pick = state.random.below(count) as usize;
             let put = state.late.swap_remove(pick);
             self.put(&mut state, put);
+            return true;
         }
+        false
     }
 
     /// The shard that owns a record's key.

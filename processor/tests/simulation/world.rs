@@ -65,6 +65,8 @@ pub struct World {
     pub clock_ms: i64,
     pub ticked_minute: i64,
     pub slow: Option<usize>,
+    /// The step at which it is over.
+    pub outage: u64,
     pub ids: u64,
     pub names: u64,
     pub step: u64,
@@ -111,6 +113,7 @@ impl World {
             clock_ms: BEGIN_MS,
             ticked_minute: 0,
             slow: None,
+            outage: 0,
             ids: 0,
             names: 0,
             step: 0,
@@ -152,6 +155,7 @@ impl World {
             ids: &mut self.ids,
             now_ms: self.clock_ms,
             odd: self.shape.odd,
+            eager_epochs: self.shape.eager_epochs,
             definitions,
             broken,
         })
@@ -199,10 +203,16 @@ impl World {
 
     /// One worker folds a page, and perhaps commits. `after`: it dies there.
     pub fn work(&mut self, shard: usize, which: usize, commits: bool, after: Option<u32>) -> Result<(), String> {
-        let Process { mut worker, name, alone } = self.processes[shard].swap_remove(which);
+        // Death comes while it folds, or while it commits.
+        let (after, in_commit) = if commits && self.random.below(2) == 0 { (None, after) } else { (after, None) };
+        let Process { mut worker, name, alone } = self.processes[shard].remove(which);
         let before = worker.shard().position();
+        let fuse = self.fuse.clone();
         let done = self.fuse.run(&self.runtime, after, async {
             let step = worker.step(std::time::Duration::ZERO).await?;
+            if let Some(after) = in_commit {
+                fuse.light(after);
+            }
             let committed = if commits { Some(worker.commit().await?) } else { None };
             Ok::<_, ConsumeError>((step.folded.len(), committed))
         });
@@ -210,7 +220,7 @@ impl World {
         self.say(|_| format!("shard {shard}: worker {name} {before:?} -> {position:?} {done:?}"));
         match done {
             Some(Ok(_)) => {
-                self.processes[shard].push(Process { worker, name, alone });
+                self.processes[shard].insert(which, Process { worker, name, alone });
                 Ok(())
             }
             Some(Err(error)) => self.judge(shard, &error, alone),

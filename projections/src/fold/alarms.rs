@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Effect, Place, WALK_MAX_SECS,
+    sabotage::{self, Sabotage},
     services::{ServiceId, Services},
 };
 use crate::{
@@ -195,10 +196,14 @@ impl Alarms {
 
     /// Puts definitions in force.
     pub fn define(&mut self, revision: SequenceNumber, all: &[Definition]) {
-        let all = definitions::in_force(all, revision).into_iter().cloned().collect();
+        let is_later = sabotage::breaks(Sabotage::LaterDefinitionsUsed);
+        let through = if is_later { SequenceNumber::MAX } else { revision };
+        let all = definitions::in_force(all, through).into_iter().cloned().collect();
         let before = std::mem::replace(&mut self.in_force, InForce { revision, all });
         for pending in self.pending.iter_mut().filter(|pending| pending.definitions.is_none()) {
-            pending.definitions = Some(before.clone());
+            if !sabotage::breaks(Sabotage::PendingByLaterDefinitions) {
+                pending.definitions = Some(before.clone());
+            }
         }
         self.alarms = parse(&self.in_force.all);
         let mut watched: BTreeMap<Name, i64> = BTreeMap::new();
@@ -244,7 +249,8 @@ impl Alarms {
     /// A tick came: tells the homes what changed, and decides what can be decided.
     pub fn tick(&mut self, place: &Place, tick: &Ticked, position: SequenceNumber, time_ms: i64) -> Vec<Effect> {
         let end_secs = time_ms.div_euclid(60_000) * 60;
-        if end_secs <= self.ticked_secs {
+        let is_again = end_secs == self.ticked_secs && sabotage::breaks(Sabotage::EveryTickCounts);
+        if end_secs <= self.ticked_secs && !is_again {
             // A second ticker, or one with a wrong clock: this minute has been told.
             return vec![];
         }
@@ -261,12 +267,15 @@ impl Alarms {
             if at_home.is_empty() && !is_ending {
                 continue;
             }
-            let rolled_up = RolledUp {
+            let mut rolled_up = RolledUp {
                 source: place.shard.clone(),
                 source_position: position,
                 source_time_ms: time_ms,
                 windows: self.changed_windows(&at_home),
             };
+            if sabotage::breaks(Sabotage::SaysWrong) && *home != place.shard {
+                rolled_up.windows.clear();
+            }
             if *home == place.shard {
                 self.hear(rolled_up);
                 let listed = tick.open_shards.clone();
@@ -310,7 +319,7 @@ impl Alarms {
     pub fn hear(&mut self, rolled_up: RolledUp) {
         let end_secs = rolled_up.source_time_ms.div_euclid(60_000) * 60;
         let spoken = self.spoken.entry(rolled_up.source.clone()).or_default();
-        if rolled_up.source_position <= spoken.0 {
+        if rolled_up.source_position <= spoken.0 && !sabotage::breaks(Sabotage::HeardAgain) {
             return;
         }
         *spoken = (rolled_up.source_position, end_secs);
@@ -332,7 +341,8 @@ impl Alarms {
                 .filter(|shard| self.spoken.get(*shard).is_none_or(|spoken| spoken.1 < pending.end_secs))
                 .cloned()
                 .collect();
-            if !silent.is_empty() && pending.waited_ticks < LATE_TICKS_MAX {
+            let is_early = sabotage::breaks(Sabotage::DecidedEarly);
+            if !silent.is_empty() && pending.waited_ticks < LATE_TICKS_MAX && !is_early {
                 return;
             }
             if let Some(pending) = self.pending.pop_front() {
@@ -344,7 +354,8 @@ impl Alarms {
     fn decide_through(&mut self, place: &Place, pending: Pending, silent: &[ShardId]) {
         let end_secs = pending.end_secs;
         for heard in self.heard.values_mut() {
-            while heard.front().is_some_and(|told| told.source_time_ms.div_euclid(60_000) * 60 <= end_secs) {
+            let is_later = |told: &RolledUp| told.source_time_ms.div_euclid(60_000) * 60 > end_secs;
+            while heard.front().is_some_and(|told| !is_later(told) || sabotage::breaks(Sabotage::LaterNewsUsed)) {
                 if let Some(told) = heard.pop_front() {
                     take_in(&mut self.values, told);
                 }
@@ -355,7 +366,10 @@ impl Alarms {
         let longest = alarms.values().chain(self.alarms.values()).map(Alarm::range_secs).max().unwrap_or(0);
         alarms.retain(|name, _| is_home(place, name));
         self.begin_and_end(&alarms, end_secs, in_force.revision);
-        let walked = (self.decided_through_secs + 60).max(end_secs - WALK_MAX_SECS);
+        let mut walked = (self.decided_through_secs + 60).max(end_secs - WALK_MAX_SECS);
+        if sabotage::breaks(Sabotage::JumpNotWalked) {
+            walked = end_secs;
+        }
         let since = self.standings.iter().map(|standing| standing.since_secs).min().unwrap_or(end_secs);
         for minute in (walked.max(since)..=end_secs).step_by(60) {
             for (name, alarm) in &alarms {
@@ -475,6 +489,22 @@ fn take_in(values: &mut Vec<(Told, BTreeMap<i64, serde_bytes::ByteBuf>)>, rolled
             values.insert(place, (told, BTreeMap::new()));
             place
         });
-        values[place].1.insert(window.start_secs, window.value.into());
+        let mut value = window.value;
+        if sabotage::breaks(Sabotage::ToldTwiceAddsUp)
+            && let Some(before) = values[place].1.get(&window.start_secs)
+        {
+            value = sum(before, &value);
+        }
+        values[place].1.insert(window.start_secs, value.into());
     }
+}
+
+/// What a broken law makes of two encoded values.
+#[cold]
+fn sum(one: &[u8], other: &[u8]) -> Vec<u8> {
+    let decode = |mut bytes: &[u8]| Distribution::decode(&mut bytes).unwrap_or_default();
+    let (mut sum, mut bytes) = (decode(one), vec![]);
+    sum.merge(&decode(other));
+    sum.encode(&mut bytes);
+    bytes
 }

@@ -7,7 +7,12 @@ use events::{
     wire::{Batch, Header},
 };
 
-use super::{AHEAD_MAX_MS, FOLD_REVISION, Folded, Input, LINES_PAGE, Shard, Stop, input::Body, lines_in::Fresh};
+use super::{
+    AHEAD_MAX_MS, FOLD_REVISION, Folded, Input, LINES_PAGE, Shard, Stop,
+    input::Body,
+    lines_in::Fresh,
+    sabotage::{self, Sabotage},
+};
 use crate::{
     cell::WINDOW_SECS,
     definitions::Definition,
@@ -46,7 +51,7 @@ impl Shard {
                 _ if !is_fresh => {}
                 Event::Defined(defined) => self.record_definition(input, &batch.header, defined),
                 Event::Ticked(tick) => {
-                    if tick.fold_revision > FOLD_REVISION {
+                    if tick.fold_revision > FOLD_REVISION && !sabotage::breaks(Sabotage::RevisionIgnored) {
                         return Err(Stop::NewerRevision {
                             shard: self.place.shard.clone(),
                             position: input.sequence,

@@ -9,7 +9,11 @@ use events::{
     position::SequenceNumber,
 };
 
-use super::{rows::Body, taken::Overtaken};
+use super::{
+    rows::Body,
+    sabotage::{self, Sabotage},
+    taken::Overtaken,
+};
 use crate::canonical::{self, DecodeError};
 
 const VERSION: u8 = 1;
@@ -31,12 +35,15 @@ impl Marks {
         let found = self.taken.binary_search_by_key(&(epoch, counter), |entry| (entry.0, entry.1));
         Ok(match found {
             Ok(place) => self.taken[place].2 == position,
-            Err(_) if ahead && position <= self.forgotten_through => return Err(Overtaken),
+            Err(_) if ahead && position <= self.forgotten_through && !sabotage::breaks(Sabotage::ForgottenNotSeen) => {
+                return Err(Overtaken);
+            }
             Err(_) if ahead => false,
             Err(place) => {
                 let old = self.taken.last().is_some_and(|(highest_epoch, highest, _)| {
                     epoch < *highest_epoch || (epoch == *highest_epoch && counter + LISTED <= *highest)
                 });
+                let old = old && !sabotage::breaks(Sabotage::OldCounterTaken);
                 if !old {
                     self.taken.insert(place, (epoch, counter, position));
                 }

@@ -34,6 +34,8 @@ pub enum Sabotage {
     FutureTaken,
     /// Two ticks of one minute are both walked.
     EveryTickCounts,
+    /// What a shard says again, or said before, replaces what it has said since.
+    HeardAgain,
     /// A minute is decided before all shards have spoken.
     DecidedEarly,
     /// A decision uses what was said for later minutes.
