@@ -13,6 +13,23 @@ use crate::{
     store::{Change, SimStore},
 };
 
+/// What any worker says became of a record, a zombie's too: the same, whenever and by whomever it is folded.
+pub fn outcome(model: &ModelShard, at: SequenceNumber, balance: &Balance) -> Result<(), String> {
+    let same = match model.outcomes.get(&at) {
+        Some(expected) => is_balance(expected, balance),
+        None => balance.accepted() == 0,
+    };
+    let expected = model.outcomes.get(&at);
+    if same { Ok(()) } else { Err(format!("{at:?} was folded to\n  {balance:?}, not\n  {expected:?}")) }
+}
+
+fn is_balance(expected: &Holds, balance: &Balance) -> bool {
+    let Holds::Balance { folded, duplicate, dead, skipped } = expected else { return false };
+    let reasons: Vec<(&str, u64)> = balance.skipped.iter().map(|(r, s)| (r.as_str(), s.count)).collect();
+    (balance.folded, balance.duplicate, balance.dead) == (*folded, *duplicate, *dead)
+        && reasons == skipped.iter().map(|(r, n)| (*r, *n)).collect::<Vec<_>>()
+}
+
 /// What has happened since the last look. `at` finds a shard's model by its name.
 pub fn changes(store: &SimStore, shards: &[ModelShard], at: impl Fn(&str) -> usize) -> Result<(), String> {
     for change in store.take_changes() {
@@ -82,12 +99,9 @@ fn stored(row: &Row, model: &ModelShard) -> Result<(), String> {
     };
     match &history[place].1 {
         Holds::Mark => Ok(()),
-        Holds::Balance { folded, duplicate, dead, skipped } => {
+        expected @ Holds::Balance { .. } => {
             let balance = Balance::decode(&row.body).map_err(|error| error.to_string())?;
-            let reasons: Vec<(&str, u64)> = balance.skipped.iter().map(|(r, s)| (r.as_str(), s.count)).collect();
-            let same = (balance.folded, balance.duplicate, balance.dead) == (*folded, *duplicate, *dead);
-            let same = same && reasons == skipped.iter().map(|(r, n)| (*r, *n)).collect::<Vec<_>>();
-            if same { Ok(()) } else { differs(&balance) }
+            if is_balance(expected, &balance) { Ok(()) } else { differs(&balance) }
         }
         Holds::Window(metrics) => {
             let cell = Cell::decode(&row.body).map_err(|error| error.to_string())?;

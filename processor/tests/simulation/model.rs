@@ -99,6 +99,8 @@ pub struct ModelShard {
     pub rows: HashMap<RowKey, History>,
     /// Every touch of a row, in order.
     pub touches: Vec<(SequenceNumber, RowKey)>,
+    /// What became of each record's lines.
+    pub outcomes: HashMap<SequenceNumber, Holds>,
     /// Lines and data that were taken as new, each time.
     pub fresh: Vec<u64>,
     /// Lines that were skipped because they claimed to be late: depends on when a record came.
@@ -127,6 +129,7 @@ impl ModelShard {
             counters: HashSet::new(),
             rows: HashMap::new(),
             touches: vec![],
+            outcomes: HashMap::new(),
             fresh: vec![],
             future: 0,
         }
@@ -284,15 +287,17 @@ impl ModelShard {
         &mut self,
         at: SequenceNumber,
         tenant: &str,
-        change: impl FnOnce(&mut u64, &mut u64, &mut u64, &mut BTreeMap<&'static str, u64>),
+        change: impl Fn(&mut u64, &mut u64, &mut u64, &mut BTreeMap<&'static str, u64>),
     ) {
         let key = key(&self.id, Kind::Balance, tenant, "", self.time_ms.div_euclid(60_000) * 60, 0);
         let empty = || Holds::Balance { folded: 0, duplicate: 0, dead: 0, skipped: BTreeMap::new() };
-        self.touch(at, key, empty, |holds| {
+        let change = |holds: &mut Holds| {
             if let Holds::Balance { folded, duplicate, dead, skipped } = holds {
                 change(folded, duplicate, dead, skipped);
             }
-        });
+        };
+        change(self.outcomes.entry(at).or_insert_with(empty));
+        self.touch(at, key, empty, change);
     }
 
     fn touch(

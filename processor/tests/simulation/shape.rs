@@ -65,7 +65,7 @@ impl Shape {
         };
         let is_odd = [one_in(2), one_in(3), one_in(2), one_in(2), one_in(2)];
         let flags =
-            [one_in(2), !one_in(4), one_in(2), one_in(4), one_in(3), one_in(3), !one_in(3), one_in(4), one_in(12)];
+            [one_in(2), !one_in(4), one_in(2), one_in(4), one_in(3), one_in(2), !one_in(3), one_in(4), one_in(12)];
         let more = [one_in(2), one_in(3), one_in(3), one_in(2)];
         let new_revision =
             matches!(broken, Some(Broken::Fold(Sabotage::RevisionIgnored | Sabotage::StopsWithoutCommit)));
@@ -86,7 +86,7 @@ impl Shape {
             },
             alarms: flags[1],
             noise: flags[2],
-            pace_ms: [2_000, 15_000, 40_000][random.below(3) as usize],
+            pace_ms: [5_000, 20_000, 40_000][random.below(3) as usize],
             jumps: flags[3],
             two_tickers: flags[4],
             misses_ticks: flags[5],

@@ -214,12 +214,19 @@ impl World {
                 fuse.light(after);
             }
             let committed = if commits { Some(worker.commit().await?) } else { None };
-            Ok::<_, ConsumeError>((step.folded.len(), committed))
+            Ok::<_, ConsumeError>((step.folded, committed))
         });
         let position = worker.shard().position();
-        self.say(|_| format!("shard {shard}: worker {name} {before:?} -> {position:?} {done:?}"));
+        self.say(|_| {
+            let done = done.as_ref().map(|done| done.as_ref().map(|(folded, committed)| (folded.len(), committed)));
+            format!("shard {shard}: worker {name} {before:?} -> {position:?} {done:?}")
+        });
         match done {
-            Some(Ok(_)) => {
+            Some(Ok((folded, _))) => {
+                self.tell();
+                for (at, balance) in &folded {
+                    check::outcome(&self.models[shard], *at, balance)?;
+                }
                 self.processes[shard].insert(which, Process { worker, name, alone });
                 Ok(())
             }
