@@ -8,6 +8,9 @@
 //! | caught up | commit once that record is `COMMIT_IDLE` old |
 //!
 //! Effects are carried out before the resume point passes the record that decided them.
+//!
+//! A worker that failed, or was dropped in the middle of a step, is of no more use: what it holds may be half of a record. Another one opens at the
+//! resume point. Only where a newer revision of the fold begins, it commits what stands before.
 
 use std::{
     num::NonZeroUsize,
@@ -23,7 +26,12 @@ use events::{
     wire::{self, Codec, Content, Header},
 };
 use projections::{
-    fold::{CHANGED_ROWS_MAX, Effect, FOLD_REVISION, Input, Place, Shard, balance::Balance, snapshot::BadSnapshot},
+    fold::{
+        CHANGED_ROWS_MAX, Effect, FOLD_REVISION, Input, Place, Shard, Stop,
+        balance::Balance,
+        sabotage::{self, Sabotage},
+        snapshot::BadSnapshot,
+    },
     store::{self, Store, WriteError},
 };
 
@@ -34,7 +42,7 @@ pub const COMMIT_EVERY: Duration = Duration::from_secs(10);
 /// Longest that it waits once the worker has caught up.
 pub const COMMIT_IDLE: Duration = Duration::from_millis(500);
 /// How much one read of the stream may bring.
-const PAGE_BYTES: usize = 4 << 20;
+const PAGE_BYTES: usize = 8 << 20;
 const PAGE_RECORDS: NonZeroUsize = NonZeroUsize::new(1_000).unwrap();
 /// An append of effects, or a commit, is tried so often before the worker gives up; it then starts again from its resume point.
 const TRIES_MAX: u32 = 5;
@@ -114,6 +122,9 @@ pub enum ConsumeError {
         /// The cause.
         why: String,
     },
+    /// A step before this one failed, or was given up half way.
+    #[error("{0}: this worker has failed before; another one has to start from the resume point")]
+    Failed(ShardId),
     /// Another worker has moved the resume point past ours.
     #[error("{shard}: another worker has gone on to {position:?}; this one stops")]
     Overtaken {
@@ -217,6 +228,8 @@ pub struct Worker<S, T, K> {
     committed: SequenceNumber,
     /// Since when there are records that are folded and not committed.
     waiting_since: Option<Instant>,
+    /// A step has begun and not ended well.
+    in_step: bool,
 }
 
 impl<S: Stream, T: Store, K: Sink> Worker<S, T, K> {
@@ -236,7 +249,7 @@ impl<S: Stream, T: Store, K: Sink> Worker<S, T, K> {
                 .map_err(|source| ConsumeError::Snapshot { shard: shard_id, source })?,
         };
         let committed = shard.position();
-        Ok(Self { stream, store, sink, place, shard, committed, waiting_since: None })
+        Ok(Self { stream, store, sink, place, shard, committed, waiting_since: None, in_step: false })
     }
 
     /// The shard's fold.
@@ -275,6 +288,26 @@ impl<S: Stream, T: Store, K: Sink> Worker<S, T, K> {
 
     /// As `step`, but folds no record past `until`.
     pub async fn step_until(&mut self, wait: Duration, until: SequenceNumber) -> Result<Step, ConsumeError> {
+        if std::mem::replace(&mut self.in_step, true) {
+            return Err(ConsumeError::Failed(self.place.shard.clone()));
+        }
+        match self.fold_page(wait, until).await {
+            Err(error @ ConsumeError::Drive { source: DriveError::Stop(Stop::NewerRevision { .. }), .. }) => {
+                // Nothing of that tick was folded, and the newer program goes on from here.
+                self.in_step = false;
+                if !sabotage::breaks(Sabotage::StopsWithoutCommit) {
+                    self.commit().await?;
+                }
+                Err(error)
+            }
+            answer => {
+                self.in_step = answer.is_err();
+                answer
+            }
+        }
+    }
+
+    async fn fold_page(&mut self, wait: Duration, until: SequenceNumber) -> Result<Step, ConsumeError> {
         let start = match self.shard.position() {
             SequenceNumber::ZERO => Start::TrimHorizon,
             position => Start::After(position),
@@ -309,7 +342,12 @@ impl<S: Stream, T: Store, K: Sink> Worker<S, T, K> {
             .await
             .map_err(|source| ConsumeError::Drive { shard: shard.clone(), source })?;
         if !folded.effects.is_empty() {
-            self.sink.carry_out(&shard, folded.effects).await.map_err(|why| ConsumeError::Effect { shard, why })?;
+            match self.sink.carry_out(&shard, folded.effects).await {
+                Err(why) if !sabotage::breaks(Sabotage::EffectsDropped) => {
+                    return Err(ConsumeError::Effect { shard, why });
+                }
+                _ => {}
+            }
         }
         self.waiting_since.get_or_insert_with(Instant::now);
         Ok(folded.balance)
@@ -317,30 +355,32 @@ impl<S: Stream, T: Store, K: Sink> Worker<S, T, K> {
 
     /// Writes what changed and moves the resume point; returns where it stands. Nothing folded since: nothing is written.
     pub async fn commit(&mut self) -> Result<SequenceNumber, ConsumeError> {
+        if self.in_step {
+            return Err(ConsumeError::Failed(self.place.shard.clone()));
+        }
         if self.shard.position() == self.committed {
             self.waiting_since = None;
             return Ok(self.committed);
         }
+        let commit = self.shard.commit();
         let shard = self.place.shard.clone();
-        let position = self.shard.position();
         let mut attempt = 0;
         let committed = loop {
             attempt += 1;
-            // Made anew for each attempt: keeping a copy for one that is hardly ever needed would double the memory of all changed rows.
-            match self.store.commit(self.shard.commit()).await {
+            match self.store.commit(commit.clone()).await {
                 Ok(committed) => break committed,
                 // The same commit again is harmless, whether or not it happened.
                 Err(_) if attempt < TRIES_MAX => tokio::time::sleep(Duration::from_millis(20 << attempt)).await,
                 Err(source) => return Err(ConsumeError::Write { shard, source }),
             }
         };
-        if let Err(stored) = committed.checkpoint
-            && (attempt == 1 || stored != position)
+        if let Err(position) = committed.checkpoint
+            && (attempt == 1 || position != commit.checkpoint.position)
         {
-            return Err(ConsumeError::Overtaken { shard, position: stored });
+            return Err(ConsumeError::Overtaken { shard, position });
         }
         self.shard.committed();
-        self.committed = position;
+        self.committed = commit.checkpoint.position;
         self.waiting_since = None;
         Ok(self.committed)
     }

@@ -1,22 +1,28 @@
 //! One record through the fold: reads what it names, folds, reads what it opened. Decides nothing; the only place where fold and store meet.
 
-use events::{position::SequenceNumber, stream::Record};
+use events::{
+    position::{SequenceNumber, ShardId},
+    stream::Record,
+};
 use projections::{
     definitions::Definition,
-    fold::{Folded, Input, Shard, Stop},
+    fold::{
+        Folded, Input, Shard, Stop,
+        sabotage::{self, Sabotage},
+    },
     store::{Generation, Kind, ReadError, Row, RowKey, Span, Store},
 };
 
 /// Rows of one page of a scan.
 pub(crate) const SCAN_ROWS: std::num::NonZeroUsize = std::num::NonZeroUsize::new(1_000).unwrap();
 
-/// A record could not be folded; the state is as it was, or must be thrown away where it says so.
+/// A record could not be folded.
 #[derive(Debug, thiserror::Error)]
 pub enum DriveError {
     /// The fold stops here.
     #[error(transparent)]
     Stop(#[from] Stop),
-    /// What the fold needs could not be read: the same record may be tried again.
+    /// What the fold needs could not be read, perhaps after the record was folded: the state must be thrown away.
     #[error(transparent)]
     Read(#[from] ReadError),
     /// A stored definition cannot be read.
@@ -26,6 +32,10 @@ pub enum DriveError {
 
 /// Reads the definitions that a tenant-wide scan finds, in the order of their revisions.
 pub async fn definitions<T: Store>(store: &T, generation: Generation) -> Result<Vec<Definition>, DriveError> {
+    Ok(scan(store, generation).await?.into_iter().map(|(_, definition)| definition).collect())
+}
+
+async fn scan<T: Store>(store: &T, generation: Generation) -> Result<Vec<(ShardId, Definition)>, DriveError> {
     let span = Span::All { tenant: None, generation, kind: Kind::Definition };
     let mut found = vec![];
     let mut after: Option<RowKey> = None;
@@ -34,21 +44,27 @@ pub async fn definitions<T: Store>(store: &T, generation: Generation) -> Result<
         for row in page.rows {
             let definition =
                 Definition::decode(&row.body).map_err(|_| DriveError::BadDefinition(row.key.subject.name.clone()))?;
-            found.push(definition);
+            found.push((row.key.shard, definition));
         }
         match page.next_after {
             Some(key) => after = Some(key),
             None => break,
         }
     }
-    found.sort_by_key(|definition| definition.revision);
+    found.sort_by_key(|(_, definition)| definition.revision);
     Ok(found)
 }
 
-/// The highest revision that can be read back: what a tick, an API write or a batch may name.
+/// The highest revision that can be read back with all that came before it: what a tick, an API write or a batch may name.
+///
+/// A store that writes row by row may hold a definition and not the one before it; up to the resume point it holds all.
 pub async fn newest_revision<T: Store>(store: &T, generation: Generation) -> Result<SequenceNumber, DriveError> {
-    let newest = definitions(store, generation).await?.last().map(|definition| definition.revision);
-    Ok(newest.unwrap_or(SequenceNumber::ZERO))
+    let mut found = scan(store, generation).await?;
+    let Some(control) = found.last().map(|(shard, _)| shard.clone()) else { return Ok(SequenceNumber::ZERO) };
+    let checkpoint = store.checkpoint(generation, &control).await?;
+    let durable = checkpoint.map_or(SequenceNumber::ZERO, |(checkpoint, _)| checkpoint.position);
+    found.retain(|(shard, definition)| *shard != control || definition.revision <= durable);
+    Ok(found.last().map_or(SequenceNumber::ZERO, |(_, definition)| definition.revision))
 }
 
 async fn read<T: Store>(store: &T, keys: Vec<RowKey>) -> Result<Vec<Option<Row>>, ReadError> {
@@ -62,7 +78,11 @@ pub async fn fold<T: Store>(
     generation: Generation,
     input: &Input,
 ) -> Result<Folded, DriveError> {
-    if let Some(revision) = shard.wants_definitions(input) {
+    let mut wanted = shard.wants_definitions(input);
+    if sabotage::breaks(Sabotage::StoreDefinitionsUsed) {
+        wanted = Some(newest_revision(store, generation).await?);
+    }
+    if let Some(revision) = wanted {
         let all = definitions(store, generation).await?;
         shard.define(input, revision, &all);
     }

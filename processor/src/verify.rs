@@ -17,7 +17,11 @@ use events::{
 };
 use projections::{
     fold::rows::Body,
-    fold::{Effect, Input, Place, taken::Taken},
+    fold::{
+        Effect, Input, Place,
+        sabotage::{self, Sabotage},
+        taken::Taken,
+    },
     store::{Generation, Kind, ReadError, Row, RowKey, Span, Store},
 };
 use serde::Serialize;
@@ -78,12 +82,14 @@ pub struct Report {
     pub from: BTreeMap<String, String>,
 }
 
-/// What the replays of all shards have said so far.
-type Said = Arc<Mutex<HashMap<(ShardId, SequenceNumber), RolledUp>>>;
+/// What the replays of all shards have said so far, by who spoke, at which tick, and to whom: a shard tells each home something else.
+type Said = Arc<Mutex<HashMap<(ShardId, SequenceNumber, HashKey), RolledUp>>>;
 
 /// See the module: it can tell and hear, and do nothing else.
 struct Barrier {
     said: Said,
+    /// The key under which the others address this shard.
+    home: HashKey,
     /// How far the replay of the control shard has come: a record that names a later definition waits.
     defined: Arc<Mutex<SequenceNumber>>,
     control: ShardId,
@@ -94,9 +100,9 @@ struct Barrier {
 impl Sink for Barrier {
     async fn carry_out(&mut self, _: &ShardId, effects: Vec<Effect>) -> Result<(), String> {
         let mut said = self.said.lock().map_err(|_| "another shard's replay panicked".to_owned())?;
-        for Effect::Append { event, .. } in effects {
+        for Effect::Append { hash_key, event } in effects {
             if let Event::RolledUp(rolled_up) = event {
-                said.insert((rolled_up.source.clone(), rolled_up.source_position), rolled_up);
+                said.insert((rolled_up.source.clone(), rolled_up.source_position, hash_key), rolled_up);
             }
         }
         Ok(())
@@ -110,10 +116,11 @@ impl Sink for Barrier {
         }
         input.map_rolled_up(|recorded| {
             let oldest = self.oldest.get(&recorded.source).copied().unwrap_or_default();
-            if recorded.source_position < oldest {
+            let believes = sabotage::breaks(Sabotage::ReplayBelievesRecorded);
+            if recorded.source_position < oldest || believes {
                 return Some(recorded.clone());
             }
-            said.get(&(recorded.source.clone(), recorded.source_position)).cloned()
+            said.get(&(recorded.source.clone(), recorded.source_position, self.home)).cloned()
         })
     }
 }
@@ -144,7 +151,9 @@ pub async fn verify<S: Stream, T: Store, R: Store, G>(
     let mut workers = vec![];
     for place in places {
         let (said, defined, control) = (said.clone(), Arc::clone(&defined), control.clone());
-        let sink = Barrier { said, defined, control, oldest: oldest.clone() };
+        let own = place.ring.iter().find(|(shard, _)| *shard == place.shard);
+        let home = own.map_or(HashKey(0), |(_, range)| range.from);
+        let sink = Barrier { said, home, defined, control, oldest: oldest.clone() };
         workers.push((place.shard.clone(), Worker::open(stream.clone(), scratch.clone(), sink, place).await?));
     }
     given(store, &*scratch, generation, &oldest).await?;

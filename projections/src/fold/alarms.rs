@@ -5,8 +5,9 @@
 //! listed has spoken for it, or after `LATE_TICKS_MAX` further ticks.
 //!
 //! Invariants:
-//! - A decision for a minute uses from each source what it had said up to its own tick of that minute, never later news: so the number of shards
-//!   changes no decision.
+//! - A decision for a minute uses from each source what it had said up to its own tick of that minute, and the definitions that were in force at
+//!   the home's tick of that minute, never later news: so the number of shards changes no decision.
+//! - An alarm begins, and ends, with a minute: nothing is decided for the minutes before.
 //! - Only windows that an evaluation range, counted back from the fold's time, still reaches are kept: old lines ring nothing and cost nothing.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Effect, Place, WALK_MAX_SECS,
+    sabotage::{self, Sabotage},
     services::{ServiceId, Services},
 };
 use crate::{
@@ -85,6 +87,24 @@ struct Pending {
     end_secs: i64,
     listed: Vec<ShardId>,
     waited_ticks: u32,
+    /// What was in force at its tick, if others came since.
+    definitions: Option<InForce>,
+}
+
+/// The definitions in force, and the revision that made them so.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct InForce {
+    revision: SequenceNumber,
+    all: Vec<Definition>,
+}
+
+/// Where an alarm at home here stands.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Standing {
+    name: Name,
+    state: State,
+    /// The first minute that it is decided for.
+    since_secs: i64,
 }
 
 /// One service of which an alarm watches something.
@@ -117,15 +137,14 @@ impl<'de> Deserialize<'de> for StoredCell {
 /// See the module. Everything but the two caches is in the snapshot.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Alarms {
-    revision: SequenceNumber,
-    definitions: Vec<Definition>,
+    in_force: InForce,
     watched: Vec<Watched>,
     heard: BTreeMap<ShardId, VecDeque<RolledUp>>,
     /// By source: its last position, and the minute up to which it has spoken.
     spoken: BTreeMap<ShardId, (SequenceNumber, i64)>,
     values: Vec<(Told, BTreeMap<i64, serde_bytes::ByteBuf>)>,
     pending: VecDeque<Pending>,
-    states: Vec<(Name, State)>,
+    standings: Vec<Standing>,
     decided_through_secs: i64,
     ticked_secs: i64,
     #[serde(skip)]
@@ -146,7 +165,7 @@ pub fn home_key(tenant: &str, alarm: &str) -> HashKey {
 impl Alarms {
     /// The revision of definitions in force.
     pub fn revision(&self) -> SequenceNumber {
-        self.revision
+        self.in_force.revision
     }
 
     /// True if any line may be watched.
@@ -165,20 +184,28 @@ impl Alarms {
         self.ticked_secs = self.ticked_secs.min(minute);
         self.decided_through_secs = self.decided_through_secs.min(minute);
         self.spoken.values_mut().for_each(|spoken| spoken.1 = spoken.1.min(minute));
+        self.standings.iter_mut().for_each(|standing| standing.since_secs = standing.since_secs.min(minute));
         self.pending.clear();
         self.advance(time_ms);
     }
 
     /// The state was read from a snapshot: makes what is derived from it.
     pub fn restore(&mut self) {
-        self.parse();
+        self.alarms = parse(&self.in_force.all);
     }
 
     /// Puts definitions in force.
-    pub fn define(&mut self, revision: SequenceNumber, all: &[Definition], place: &Place) {
-        self.revision = revision;
-        self.definitions = definitions::in_force(all, revision).into_iter().cloned().collect();
-        self.parse();
+    pub fn define(&mut self, revision: SequenceNumber, all: &[Definition]) {
+        let is_later = sabotage::breaks(Sabotage::LaterDefinitionsUsed);
+        let through = if is_later { SequenceNumber::MAX } else { revision };
+        let all = definitions::in_force(all, through).into_iter().cloned().collect();
+        let before = std::mem::replace(&mut self.in_force, InForce { revision, all });
+        for pending in self.pending.iter_mut().filter(|pending| pending.definitions.is_none()) {
+            if !sabotage::breaks(Sabotage::PendingByLaterDefinitions) {
+                pending.definitions = Some(before.clone());
+            }
+        }
+        self.alarms = parse(&self.in_force.all);
         let mut watched: BTreeMap<Name, i64> = BTreeMap::new();
         for ((tenant, _), alarm) in &self.alarms {
             let range = watched.entry((tenant.clone(), alarm.service.clone())).or_default();
@@ -195,31 +222,7 @@ impl Alarms {
                 None => self.watched.push(Watched { tenant, service, range_secs, cells: BTreeMap::new() }),
             }
         }
-        self.states.retain(|(name, _)| self.alarms.contains_key(name));
         self.places.clear();
-        for (name, _) in self.alarms.iter().filter(|(name, _)| is_home(place, name)) {
-            if !self.states.iter().any(|(of, _)| of == name) {
-                self.states.push((name.clone(), State::InsufficientData));
-                self.decisions.push(Decision {
-                    tenant: name.0.clone(),
-                    alarm: name.1.clone(),
-                    from: None,
-                    to: State::InsufficientData,
-                    reason: "Unchecked: Initial alarm creation".into(),
-                    reason_data: String::new(),
-                    time_secs: self.now_secs,
-                    revision,
-                });
-            }
-        }
-    }
-
-    fn parse(&mut self) {
-        let alarms = self.definitions.iter().filter(|definition| definition.kind == "alarm");
-        // What cannot be parsed was refused when it was applied; a definition of a newer program is none of ours.
-        self.alarms = alarms
-            .filter_map(|of| Some(((of.tenant.clone(), of.name.clone()), Alarm::parse(&of.body).ok()?)))
-            .collect();
     }
 
     /// The cell that alarms watch, if they watch this service and still reach this window.
@@ -246,7 +249,8 @@ impl Alarms {
     /// A tick came: tells the homes what changed, and decides what can be decided.
     pub fn tick(&mut self, place: &Place, tick: &Ticked, position: SequenceNumber, time_ms: i64) -> Vec<Effect> {
         let end_secs = time_ms.div_euclid(60_000) * 60;
-        if end_secs <= self.ticked_secs {
+        let is_again = end_secs == self.ticked_secs && sabotage::breaks(Sabotage::EveryTickCounts);
+        if end_secs <= self.ticked_secs && !is_again {
             // A second ticker, or one with a wrong clock: this minute has been told.
             return vec![];
         }
@@ -258,19 +262,24 @@ impl Alarms {
         for (home, range) in &place.ring {
             let at_home: Vec<(&Name, &Alarm)> =
                 self.alarms.iter().filter(|(name, _)| place.owner(home_key(&name.0, &name.1)) == home).collect();
-            if at_home.is_empty() {
+            // An alarm that is no longer defined has to end.
+            let is_ending = *home == place.shard && !self.standings.is_empty();
+            if at_home.is_empty() && !is_ending {
                 continue;
             }
-            let rolled_up = RolledUp {
+            let mut rolled_up = RolledUp {
                 source: place.shard.clone(),
                 source_position: position,
                 source_time_ms: time_ms,
                 windows: self.changed_windows(&at_home),
             };
+            if sabotage::breaks(Sabotage::SaysWrong) && *home != place.shard {
+                rolled_up.windows.clear();
+            }
             if *home == place.shard {
                 self.hear(rolled_up);
                 let listed = tick.open_shards.clone();
-                self.pending.push_back(Pending { end_secs, listed, waited_ticks: 0 });
+                self.pending.push_back(Pending { end_secs, listed, waited_ticks: 0, definitions: None });
             } else {
                 effects.push(Effect::Append { hash_key: range.from, event: Event::RolledUp(rolled_up) });
             }
@@ -310,7 +319,7 @@ impl Alarms {
     pub fn hear(&mut self, rolled_up: RolledUp) {
         let end_secs = rolled_up.source_time_ms.div_euclid(60_000) * 60;
         let spoken = self.spoken.entry(rolled_up.source.clone()).or_default();
-        if rolled_up.source_position <= spoken.0 {
+        if rolled_up.source_position <= spoken.0 && !sabotage::breaks(Sabotage::HeardAgain) {
             return;
         }
         *spoken = (rolled_up.source_position, end_secs);
@@ -332,44 +341,83 @@ impl Alarms {
                 .filter(|shard| self.spoken.get(*shard).is_none_or(|spoken| spoken.1 < pending.end_secs))
                 .cloned()
                 .collect();
-            if !silent.is_empty() && pending.waited_ticks < LATE_TICKS_MAX {
+            let is_early = sabotage::breaks(Sabotage::DecidedEarly);
+            if !silent.is_empty() && pending.waited_ticks < LATE_TICKS_MAX && !is_early {
                 return;
             }
-            let end_secs = pending.end_secs;
-            self.pending.pop_front();
-            self.decide_through(place, end_secs, &silent);
+            if let Some(pending) = self.pending.pop_front() {
+                self.decide_through(place, pending, &silent);
+            }
         }
     }
 
-    fn decide_through(&mut self, place: &Place, end_secs: i64, silent: &[ShardId]) {
+    fn decide_through(&mut self, place: &Place, pending: Pending, silent: &[ShardId]) {
+        let end_secs = pending.end_secs;
         for heard in self.heard.values_mut() {
-            while heard.front().is_some_and(|told| told.source_time_ms.div_euclid(60_000) * 60 <= end_secs) {
+            let is_later = |told: &RolledUp| told.source_time_ms.div_euclid(60_000) * 60 > end_secs;
+            while heard.front().is_some_and(|told| !is_later(told) || sabotage::breaks(Sabotage::LaterNewsUsed)) {
                 if let Some(told) = heard.pop_front() {
                     take_in(&mut self.values, told);
                 }
             }
         }
-        let first = (self.decided_through_secs + 60).max(end_secs - WALK_MAX_SECS);
-        let names: Vec<Name> = self.alarms.keys().filter(|name| is_home(place, name)).cloned().collect();
-        for minute in (first..=end_secs).step_by(60) {
-            for name in &names {
-                self.decide_alarm(name, minute, silent);
+        let in_force = pending.definitions.unwrap_or_else(|| self.in_force.clone());
+        let mut alarms = parse(&in_force.all);
+        let longest = alarms.values().chain(self.alarms.values()).map(Alarm::range_secs).max().unwrap_or(0);
+        alarms.retain(|name, _| is_home(place, name));
+        self.begin_and_end(&alarms, end_secs, in_force.revision);
+        let mut walked = (self.decided_through_secs + 60).max(end_secs - WALK_MAX_SECS);
+        if sabotage::breaks(Sabotage::JumpNotWalked) {
+            walked = end_secs;
+        }
+        let since = self.standings.iter().map(|standing| standing.since_secs).min().unwrap_or(end_secs);
+        for minute in (walked.max(since)..=end_secs).step_by(60) {
+            for (name, alarm) in &alarms {
+                self.decide_alarm(name, alarm, minute, silent, in_force.revision);
             }
         }
         self.decided_through_secs = end_secs;
-        let longest = self.alarms.values().map(Alarm::range_secs).max().unwrap_or(0);
         for (_, windows) in &mut self.values {
             *windows = windows.split_off(&(end_secs - longest - KEEP_SECS));
         }
         self.values.retain(|(_, windows)| !windows.is_empty());
     }
 
-    fn decide_alarm(&mut self, name: &Name, end_secs: i64, silent: &[ShardId]) {
-        let alarm = &self.alarms[name];
+    /// Alarms that are new stand at the beginning; those that are gone stand nowhere.
+    fn begin_and_end(&mut self, alarms: &BTreeMap<Name, Alarm>, minute: i64, revision: SequenceNumber) {
+        self.standings.retain(|standing| alarms.contains_key(&standing.name));
+        for name in alarms.keys() {
+            if self.standings.iter().any(|standing| standing.name == *name) {
+                continue;
+            }
+            let state = State::InsufficientData;
+            self.standings.push(Standing { name: name.clone(), state, since_secs: minute });
+            self.decisions.push(Decision {
+                tenant: name.0.clone(),
+                alarm: name.1.clone(),
+                from: None,
+                to: state,
+                reason: "Unchecked: Initial alarm creation".into(),
+                reason_data: String::new(),
+                time_secs: minute,
+                revision,
+            });
+        }
+    }
+
+    fn decide_alarm(
+        &mut self,
+        name: &Name,
+        alarm: &Alarm,
+        end_secs: i64,
+        silent: &[ShardId],
+        revision: SequenceNumber,
+    ) {
         let points = self.points(&name.0, alarm, end_secs);
-        let Some((_, state)) = self.states.iter_mut().find(|(of, _)| of == name) else { return };
-        let verdict = alarm.decide(*state, &points, end_secs);
-        if verdict.to == *state {
+        let standing = self.standings.iter_mut().find(|standing| standing.name == *name);
+        let Some(standing) = standing.filter(|standing| standing.since_secs <= end_secs) else { return };
+        let verdict = alarm.decide(standing.state, &points, end_secs);
+        if verdict.to == standing.state {
             return;
         }
         let mut reason = verdict.reason;
@@ -380,14 +428,14 @@ impl Alarms {
         self.decisions.push(Decision {
             tenant: name.0.clone(),
             alarm: name.1.clone(),
-            from: Some(*state),
+            from: Some(standing.state),
             to: verdict.to,
             reason,
             reason_data: verdict.reason_data,
             time_secs: end_secs,
-            revision: self.revision,
+            revision,
         });
-        *state = verdict.to;
+        standing.state = verdict.to;
     }
 
     /// The periods of the evaluation range that ends at `end_secs`, oldest first, merged over all sources.
@@ -423,6 +471,12 @@ impl Alarms {
     }
 }
 
+fn parse(definitions: &[Definition]) -> BTreeMap<Name, Alarm> {
+    let alarms = definitions.iter().filter(|definition| definition.kind == "alarm");
+    // What cannot be parsed was refused when it was applied; a definition of a newer program is none of ours.
+    alarms.filter_map(|of| Some(((of.tenant.clone(), of.name.clone()), Alarm::parse(&of.body).ok()?))).collect()
+}
+
 fn is_home(place: &Place, name: &Name) -> bool {
     *place.owner(home_key(&name.0, &name.1)) == place.shard
 }
@@ -435,6 +489,22 @@ fn take_in(values: &mut Vec<(Told, BTreeMap<i64, serde_bytes::ByteBuf>)>, rolled
             values.insert(place, (told, BTreeMap::new()));
             place
         });
-        values[place].1.insert(window.start_secs, window.value.into());
+        let mut value = window.value;
+        if sabotage::breaks(Sabotage::ToldTwiceAddsUp)
+            && let Some(before) = values[place].1.get(&window.start_secs)
+        {
+            value = sum(before, &value);
+        }
+        values[place].1.insert(window.start_secs, value.into());
     }
+}
+
+/// What a broken law makes of two encoded values.
+#[cold]
+fn sum(one: &[u8], other: &[u8]) -> Vec<u8> {
+    let decode = |mut bytes: &[u8]| Distribution::decode(&mut bytes).unwrap_or_default();
+    let (mut sum, mut bytes) = (decode(one), vec![]);
+    sum.merge(&decode(other));
+    sum.encode(&mut bytes);
+    bytes
 }

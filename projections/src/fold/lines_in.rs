@@ -14,6 +14,7 @@ use super::{
     alarms::Alarms,
     balance::Balance,
     rows::{OpenRows, Slot},
+    sabotage::{self, Sabotage},
     services::{Seen, ServiceId, Services, TenantId, WindowKey},
     taken::Overtaken,
 };
@@ -115,7 +116,10 @@ impl Shard {
         let producer = header.producer.as_ref().expect("a batch with a mark has an extent or a producer");
         let slot = self.producers.open(&subject);
         let (marks, ahead) = self.producers.touch_mark(slot, input.sequence, self.record);
-        Ok(if marks.take(producer, input.sequence, ahead) { Fresh::All } else { Fresh::Nothing })
+        let is_new = marks
+            .take(producer, input.sequence, ahead)
+            .map_err(|Overtaken| Stop::Overtaken(self.place.shard.clone()))?;
+        Ok(if is_new { Fresh::All } else { Fresh::Nothing })
     }
 }
 
@@ -172,8 +176,12 @@ impl Touched<'_> {
     /// Adds what a line says to its window.
     #[inline]
     fn add(&mut self, lines: &Lines<'_>, line: &Line<'_>) -> Head {
-        let time_ms = line.time_ms.unwrap_or(lines.header.read_at_ms);
-        if time_ms > lines.latest_ms {
+        let mut undated_ms = lines.header.read_at_ms;
+        if sabotage::breaks(Sabotage::UndatedAtFoldTime) {
+            undated_ms = lines.latest_ms - AHEAD_MAX_MS;
+        }
+        let time_ms = line.time_ms.unwrap_or(undated_ms);
+        if time_ms > lines.latest_ms && !sabotage::breaks(Sabotage::FutureTaken) {
             return Head::Skipped("future");
         }
         let start = time_ms.div_euclid(60_000) * 60;

@@ -1,14 +1,19 @@
 //! Marks of producers without an origin: which (epoch, counter) were taken, and by which record. Decides whether a batch is new.
 //!
 //! A producer keeps at most `IN_FLIGHT_MAX` batches unacknowledged, so what is more than twice as many counters behind its highest is a repeat
-//! whatever it is. What was taken past the resume point stays listed, so that a mark that is ahead still gives the same answer.
+//! whatever it is. What was taken past the resume point stays listed, so that a mark that is ahead still gives the same answer. Whoever asks a mark
+//! that is ahead about a record up to which it has forgotten counters works on a state that another worker has overtaken.
 
 use events::{
     identity::{IN_FLIGHT_MAX, Producer},
     position::SequenceNumber,
 };
 
-use super::rows::Body;
+use super::{
+    rows::Body,
+    sabotage::{self, Sabotage},
+    taken::Overtaken,
+};
 use crate::canonical::{self, DecodeError};
 
 const VERSION: u8 = 1;
@@ -18,40 +23,54 @@ const LISTED: u64 = 2 * IN_FLIGHT_MAX;
 /// See the module. In order of (epoch, counter).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Marks {
+    /// The highest position of a counter that is no longer listed.
+    forgotten_through: SequenceNumber,
     taken: Vec<(u64, u64, SequenceNumber)>,
 }
 
 impl Marks {
     /// True if the record at `position` takes this batch. `ahead`: the mark already holds this record's answer.
-    pub fn take(&mut self, producer: &Producer, position: SequenceNumber, ahead: bool) -> bool {
+    pub fn take(&mut self, producer: &Producer, position: SequenceNumber, ahead: bool) -> Result<bool, Overtaken> {
         let (epoch, counter) = (producer.epoch, producer.counter);
         let found = self.taken.binary_search_by_key(&(epoch, counter), |entry| (entry.0, entry.1));
-        match found {
+        Ok(match found {
             Ok(place) => self.taken[place].2 == position,
+            Err(_) if ahead && position <= self.forgotten_through && !sabotage::breaks(Sabotage::ForgottenNotSeen) => {
+                return Err(Overtaken);
+            }
             Err(_) if ahead => false,
             Err(place) => {
                 let old = self.taken.last().is_some_and(|(highest_epoch, highest, _)| {
                     epoch < *highest_epoch || (epoch == *highest_epoch && counter + LISTED <= *highest)
                 });
+                let old = old && !sabotage::breaks(Sabotage::OldCounterTaken);
                 if !old {
                     self.taken.insert(place, (epoch, counter, position));
                 }
                 !old
             }
-        }
+        })
     }
 
     /// Forgets what is too old to matter and lies behind the resume point.
     pub fn tidy(&mut self, resume_point: SequenceNumber) {
         let Some((epoch, highest, _)) = self.taken.last().copied() else { return };
-        self.taken
-            .retain(|entry| entry.2 > resume_point || (entry.0 == epoch && entry.1.saturating_add(LISTED) > highest));
+        let mut forgotten_through = self.forgotten_through;
+        self.taken.retain(|(of, counter, position)| {
+            let is_kept = *position > resume_point || (*of == epoch && counter.saturating_add(LISTED) > highest);
+            if !is_kept {
+                forgotten_through = forgotten_through.max(*position);
+            }
+            is_kept
+        });
+        self.forgotten_through = forgotten_through;
     }
 }
 
 impl Body for Marks {
     fn encode(&self) -> Vec<u8> {
         let mut bytes = vec![VERSION];
+        canonical::put_position(&mut bytes, self.forgotten_through);
         canonical::put_varint(&mut bytes, self.taken.len() as u64);
         for (epoch, counter, position) in &self.taken {
             canonical::put_varint(&mut bytes, *epoch);
@@ -66,6 +85,7 @@ impl Body for Marks {
         if canonical::take_byte(input, "version")? != VERSION {
             return Err(DecodeError::OutOfRange { what: "version of a producer's mark" });
         }
+        let forgotten_through = canonical::take_position(input)?;
         let count = canonical::take_varint(input, "number of marks")?;
         let mut taken: Vec<(u64, u64, SequenceNumber)> = vec![];
         for _ in 0..count {
@@ -76,7 +96,7 @@ impl Body for Marks {
             }
             taken.push((epoch, counter, canonical::take_position(input)?));
         }
-        Ok(Self { taken })
+        Ok(Self { forgotten_through, taken })
     }
 
     /// Marks are read before their record folds, so nothing is ever taken in.

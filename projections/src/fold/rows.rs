@@ -18,6 +18,7 @@ use bytes::Bytes;
 use events::position::SequenceNumber;
 use rustc_hash::FxBuildHasher;
 
+use super::sabotage::{self, Sabotage};
 use crate::{canonical::DecodeError, store::Row};
 
 /// What a kind of row holds.
@@ -111,12 +112,12 @@ impl<K: Hash + Eq + Clone, B: Body> OpenRows<K, B> {
         let open = &mut self.rows[slot.0 as usize].1;
         if open.touched_in != record {
             open.touched_in = record;
-            open.ahead = open.applied_through >= sequence;
+            open.ahead = open.applied_through >= sequence && !sabotage::breaks(Sabotage::RowAheadAddedTo);
             if !open.ahead {
                 if open.applied_from == SequenceNumber::ZERO {
                     open.applied_from = sequence;
                 }
-                open.applied_through = sequence;
+                open.applied_through = open.applied_through.max(sequence);
                 self.changed += usize::from(!open.changed);
                 open.changed = true;
             }
@@ -126,7 +127,7 @@ impl<K: Hash + Eq + Clone, B: Body> OpenRows<K, B> {
 
     /// As `touch`, for rows of marks, which answer for records that they are already through; true: it is through this one.
     pub fn touch_mark(&mut self, slot: Slot, sequence: SequenceNumber, record: u64) -> (&mut B, bool) {
-        let ahead = self.touch(slot, sequence, record).is_none();
+        let ahead = self.touch(slot, sequence, record).is_none() && !sabotage::breaks(Sabotage::MarkNotAhead);
         (&mut self.rows[slot.0 as usize].1.body, ahead)
     }
 
@@ -142,12 +143,13 @@ impl<K: Hash + Eq + Clone, B: Body> OpenRows<K, B> {
             let older = B::decode(&stored.body)?;
             let open = &mut self.rows[slot.0 as usize].1;
             open.applied_from = stored.applied_from;
-            if stored.applied_through >= open.applied_through {
+            let is_ahead = stored.applied_through >= open.applied_through;
+            if is_ahead && !sabotage::breaks(Sabotage::RowAheadTakenIn) {
                 open.applied_through = stored.applied_through;
                 open.body = older;
                 self.changed -= usize::from(open.changed);
                 open.changed = false;
-            } else {
+            } else if !sabotage::breaks(Sabotage::RowNotMet) {
                 open.body.take_in(older);
             }
         }

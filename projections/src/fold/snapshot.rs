@@ -4,7 +4,10 @@ use bytes::Bytes;
 use events::position::SequenceNumber;
 use serde::{Deserialize, Serialize};
 
-use super::{Alarms, Place, Shard};
+use super::{
+    Alarms, Place, Shard,
+    sabotage::{self, Sabotage},
+};
 use crate::store::PART_BYTES_MAX;
 
 const VERSION: u8 = 1;
@@ -48,6 +51,12 @@ impl Shard {
         shard.position = position;
         shard.time_ms = snapshot.time_ms;
         shard.alarms = snapshot.alarms;
+        if sabotage::breaks(Sabotage::TimeNotRestored) {
+            shard.time_ms = 0;
+        }
+        if sabotage::breaks(Sabotage::AlarmsNotRestored) {
+            shard.alarms = Alarms::default();
+        }
         shard.alarms.restore();
         Ok(shard)
     }

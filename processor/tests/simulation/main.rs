@@ -1,0 +1,175 @@
+//! The real fold, resume logic, wire and packer in simulated worlds: crashes, zombies, redelivery, lost answers, jumping clocks, slow shards. Each
+//! world comes from a seed and nothing else, and is held against a plain model after every step.
+//!
+//! `WEIR_SIM_SEEDS=1000000` runs so many, `WEIR_SIM_FIRST=17` begins there. A failure names its seed and prints its schedule;
+//! `WEIR_SIM_FIRST=17 WEIR_SIM_SEEDS=1 WEIR_SIM_TRACE=1` prints it again.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod actors;
+mod check;
+mod fuse;
+mod input;
+mod model;
+mod reference;
+mod schedule;
+mod shape;
+mod store;
+mod stream;
+mod world;
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use projections::fold::sabotage::{self, Sabotage};
+
+use self::{
+    actors::BrokenIngest,
+    store::BrokenStore,
+    world::{Broken, Seen, World},
+};
+
+const SEEDS: u64 = 10_000;
+/// Within so many seeds a law that is broken on purpose is found.
+const FOUND_WITHIN: u64 = 100;
+
+fn runtime() -> Arc<tokio::runtime::Runtime> {
+    Arc::new(tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap())
+}
+
+/// `Err`: what was found, and after which step.
+fn run(
+    seed: u64,
+    broken: Option<Broken>,
+    runtime: &Arc<tokio::runtime::Runtime>,
+    trace: Option<&mut Vec<String>>,
+) -> Result<Seen, String> {
+    sabotage::set(if let Some(Broken::Fold(broken)) = broken { Some(broken) } else { None });
+    let mut world = World::new(seed, broken, runtime.clone(), trace.is_some());
+    let answer = catch_unwind(AssertUnwindSafe(|| world.run())).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        Err(text.or_else(|| panic.downcast_ref::<&str>().map(|text| text.to_string())).unwrap_or_default())
+    });
+    sabotage::set(None);
+    if let Some(trace) = trace {
+        trace.push(format!("{:#?}", world.shape));
+        trace.append(world.trace.as_mut().unwrap());
+    }
+    answer.map_err(|what| format!("seed {seed}, step {}: {what}", world.step))
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is not a number: {text}")))
+}
+
+#[test]
+fn no_schedule_of_crashes_zombies_and_lost_answers_changes_what_the_rows_say() {
+    let (first, seeds) = (number("WEIR_SIM_FIRST").unwrap_or(0), number("WEIR_SIM_SEEDS").unwrap_or(SEEDS));
+    let next = AtomicU64::new(first);
+    let records = AtomicU64::new(0);
+    let threads = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                let runtime = runtime();
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= first + seeds {
+                        return;
+                    }
+                    match run(seed, None, &runtime, None) {
+                        Ok(seen) => records.fetch_add(seen.records, Ordering::Relaxed),
+                        Err(what) => {
+                            next.store(u64::MAX / 2, Ordering::Relaxed);
+                            let mut trace = vec![];
+                            let _ = run(seed, None, &runtime, Some(&mut trace));
+                            panic!("{}\n{what}", trace.join("\n"));
+                        }
+                    };
+                    if number("WEIR_SIM_TRACE").is_some() {
+                        let mut trace = vec![];
+                        let _ = run(seed, None, &runtime, Some(&mut trace));
+                        println!("{}", trace.join("\n"));
+                    }
+                }
+            });
+        }
+    });
+    println!("{seeds} seeds from {first} on, {} records", records.into_inner());
+}
+
+#[test]
+fn a_seed_is_the_same_run_every_time() {
+    let runtime = runtime();
+    for seed in 0..50 {
+        let (mut one, mut two) = (vec![], vec![]);
+        let answers = (run(seed, None, &runtime, Some(&mut one)), run(seed, None, &runtime, Some(&mut two)));
+        assert_eq!(answers.0, answers.1, "seed {seed}");
+        assert_eq!(one, two, "seed {seed}");
+    }
+}
+
+/// Each schedule that a law names after its "else" or "so", as the switch that brings it about.
+const LAWS: [(&str, Broken); 36] = [
+    ("3: the time of the fold never goes back", Broken::Fold(Sabotage::TimeGoesBack)),
+    ("3: time is part of the state", Broken::Fold(Sabotage::TimeNotRestored)),
+    ("3: a second ticker cannot matter", Broken::Fold(Sabotage::EveryTickCounts)),
+    ("3: a jump in time is walked minute by minute", Broken::Fold(Sabotage::JumpNotWalked)),
+    ("3: undated lines take read_at", Broken::Fold(Sabotage::UndatedAtFoldTime)),
+    ("3: lateness is judged by the stream's time", Broken::Fold(Sabotage::FutureTaken)),
+    ("4: else a line counts twice", Broken::Fold(Sabotage::RowAheadTakenIn)),
+    ("4: a row takes only records past its applied_through", Broken::Fold(Sabotage::RowAheadAddedTo)),
+    ("4: else an old row is replaced by a part", Broken::Fold(Sabotage::RowNotMet)),
+    ("4: a row is read consistently", Broken::Store(BrokenStore::ReadsStale)),
+    ("4: a row is written on condition that it grows", Broken::Store(BrokenStore::RowConditionUnchecked)),
+    ("4: a row leaves memory only when it is durable", Broken::Fold(Sabotage::LetGoBeforeDurable)),
+    ("5: else lines of an open row are lost", Broken::Fold(Sabotage::ResumePointBeforeRows)),
+    ("5: the resume point is written last", Broken::Store(BrokenStore::ResumePointFirst)),
+    ("5: the resume point grows", Broken::Store(BrokenStore::ResumePointGoesBack)),
+    ("5: the snapshot holds what decisions depend on", Broken::Fold(Sabotage::AlarmsNotRestored)),
+    ("6: the key is nothing but tenant, object and slice", Broken::Ingest(BrokenIngest::ServiceInKey)),
+    ("6: a batch never crosses a slice", Broken::Ingest(BrokenIngest::CutAcrossSlices)),
+    ("6: a mark that is ahead still says what each took", Broken::Fold(Sabotage::MarkNotAhead)),
+    ("6: who meets a joined range is a zombie and stops", Broken::Fold(Sabotage::OvertakenNotSeen)),
+    ("6: who asks for forgotten counters is a zombie too", Broken::Fold(Sabotage::ForgottenNotSeen)),
+    ("6: an older counter is a duplicate", Broken::Fold(Sabotage::OldCounterTaken)),
+    ("6: c waits for c - 64", Broken::Ingest(BrokenIngest::TooManyInFlight)),
+    ("6: a repeat has the same key", Broken::Ingest(BrokenIngest::RepeatRenamed)),
+    ("6: a new epoch waits for the old", Broken::Ingest(BrokenIngest::EpochTooEarly)),
+    ("7: old binaries stop at the tick", Broken::Fold(Sabotage::RevisionIgnored)),
+    ("7: old binaries set their resume point", Broken::Fold(Sabotage::StopsWithoutCommit)),
+    ("8: the highest revision that records have named", Broken::Fold(Sabotage::StoreDefinitionsUsed)),
+    ("8: and none past it", Broken::Fold(Sabotage::LaterDefinitionsUsed)),
+    ("9: else one slow shard makes false alarms", Broken::Fold(Sabotage::DecidedEarly)),
+    ("9: no news of later minutes", Broken::Fold(Sabotage::LaterNewsUsed)),
+    ("9: no definitions of later minutes", Broken::Fold(Sabotage::PendingByLaterDefinitions)),
+    ("9: state, not a difference", Broken::Fold(Sabotage::ToldTwiceAddsUp)),
+    ("9: a higher position replaces a lower", Broken::Fold(Sabotage::HeardAgain)),
+    ("9: what is said is what was folded", Broken::Fold(Sabotage::SaysWrong)),
+    ("10: the resume point passes no effect", Broken::Fold(Sabotage::EffectsDropped)),
+];
+
+#[test]
+fn each_law_broken_on_purpose_is_found_within_a_hundred_seeds() {
+    let runtime = runtime();
+    let silent = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let found = LAWS.map(|(law, broken)| {
+        (law, broken, (0..FOUND_WITHIN).find_map(|seed| run(seed, Some(broken), &runtime, None).err()))
+    });
+    std::panic::set_hook(silent);
+    for (law, broken, what) in &found {
+        let what = what.as_deref().unwrap_or("NOT FOUND");
+        println!(
+            "{law}: {broken:?}: {}",
+            what.lines().next().unwrap_or_default().chars().take(160).collect::<String>()
+        );
+    }
+    let missed: Vec<_> =
+        found.iter().filter(|(_, _, what)| what.is_none()).map(|(law, broken, _)| (law, broken)).collect();
+    assert!(missed.is_empty(), "not found within {FOUND_WITHIN} seeds: {missed:#?}");
+}

@@ -1,0 +1,318 @@
+//! What the rows have to hold: plain, slow and obviously right. It is told what each record means and never decodes one.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+};
+
+use events::{
+    identity::Origin,
+    position::{SequenceNumber, ShardId},
+};
+use projections::{
+    series::Series,
+    store::{Generation, Kind, RowKey, Subject},
+};
+
+use crate::input::{Says, Written};
+
+const AHEAD_MAX_MS: i64 = 2 * 3_600_000;
+
+/// Who a batch claims to be.
+#[derive(Debug, Clone)]
+pub enum Identity {
+    Nobody,
+    Origin(Origin, u64),
+    Producer { id: String, epoch: u64, counter: u64 },
+}
+
+/// One value of an API.
+#[derive(Debug, Clone)]
+pub struct Datum {
+    pub id: u64,
+    pub metric: &'static str,
+    pub service: Option<&'static str>,
+    pub time_ms: Option<i64>,
+    pub value: f64,
+}
+
+#[derive(Debug, Clone)]
+pub enum Body {
+    Lines(Vec<Written>),
+    Data(Vec<Datum>),
+}
+
+/// What a record means.
+#[derive(Debug, Clone)]
+pub enum Meaning {
+    Batch {
+        tenant: &'static str,
+        service: Option<&'static str>,
+        read_at_ms: i64,
+        identity: Identity,
+        body: Body,
+    },
+    Noise,
+    /// Ticks and what shards tell each other: no line is in it.
+    System,
+    /// The fold's meaning changes here.
+    NewRevision,
+}
+
+/// All values of one metric in one window.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Stat {
+    pub count: u64,
+    pub sum: f64,
+    pub min: f64,
+    pub max: f64,
+}
+
+/// What a row has to hold.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Holds {
+    Window(BTreeMap<&'static str, Stat>),
+    Balance {
+        folded: u64,
+        duplicate: u64,
+        dead: u64,
+        skipped: BTreeMap<&'static str, u64>,
+    },
+    /// Not looked at by the model.
+    Mark,
+}
+
+/// A row through each record that touched it.
+pub type History = Vec<(SequenceNumber, Holds)>;
+
+/// See the module: one shard.
+#[derive(Debug)]
+pub struct ModelShard {
+    id: ShardId,
+    pub time_ms: i64,
+    /// Records that were told.
+    pub told: usize,
+    pub last: SequenceNumber,
+    pub ended: bool,
+    taken: HashSet<u64>,
+    counters: HashSet<(String, u64, u64)>,
+    pub rows: HashMap<RowKey, History>,
+    /// Every touch of a row, in order.
+    pub touches: Vec<(SequenceNumber, RowKey)>,
+    /// What became of each record's lines.
+    pub outcomes: HashMap<SequenceNumber, Holds>,
+    /// Lines and data that were taken as new, each time.
+    pub fresh: Vec<u64>,
+    /// Lines that were skipped because they claimed to be late: depends on when a record came.
+    pub future: u64,
+}
+
+pub fn key(shard: &ShardId, kind: Kind, tenant: &str, name: &str, at: i64, page: u32) -> RowKey {
+    let subject = Subject { tenant: tenant.into(), generation: Generation::default(), kind, name: name.into() };
+    RowKey { subject, at, shard: shard.clone(), page }
+}
+
+pub fn page_of(metric: &str) -> u32 {
+    let series = Series::new("app", metric, &[], "None").unwrap();
+    1 + (xxhash_rust::xxh3::xxh3_64(&series.encode()) % 16) as u32
+}
+
+impl ModelShard {
+    pub fn new(id: ShardId) -> Self {
+        Self {
+            id,
+            time_ms: 0,
+            told: 0,
+            last: SequenceNumber::ZERO,
+            ended: false,
+            taken: HashSet::new(),
+            counters: HashSet::new(),
+            rows: HashMap::new(),
+            touches: vec![],
+            outcomes: HashMap::new(),
+            fresh: vec![],
+            future: 0,
+        }
+    }
+
+    /// The next record of the shard.
+    pub fn tell(&mut self, at: SequenceNumber, arrived_at_ms: i64, meaning: &Arc<Meaning>) {
+        self.told += 1;
+        if self.ended || matches!(**meaning, Meaning::NewRevision) {
+            self.ended = true;
+            return;
+        }
+        self.last = at;
+        self.time_ms = self.time_ms.max(arrived_at_ms);
+        match &**meaning {
+            Meaning::System | Meaning::NewRevision => {}
+            Meaning::Noise => self.balance(at, "local", |_, _, dead, _| *dead += 1),
+            Meaning::Batch { tenant, service, read_at_ms, identity, body } => {
+                let is_new = self.identify(at, tenant, identity);
+                let service = service.unwrap_or("unnamed");
+                match body {
+                    Body::Lines(lines) => self.lines(at, tenant, service, *read_at_ms, is_new, lines),
+                    Body::Data(data) => {
+                        let is_named = !matches!(identity, Identity::Nobody);
+                        self.data(at, tenant, service, *read_at_ms, is_new, is_named, data);
+                    }
+                }
+            }
+        }
+    }
+
+    /// `None`: each line decides by itself.
+    fn identify(&mut self, at: SequenceNumber, tenant: &str, identity: &Identity) -> Option<bool> {
+        match identity {
+            Identity::Nobody => Some(true),
+            Identity::Origin(origin, from) => {
+                let mark = key(&self.id, Kind::Taken, tenant, &origin.partition_key(tenant, *from), 0, 0);
+                self.touch(at, mark, || Holds::Mark, |_| {});
+                None
+            }
+            Identity::Producer { id, epoch, counter } => {
+                self.touch(at, key(&self.id, Kind::Producer, tenant, id, 0, 0), || Holds::Mark, |_| {});
+                Some(self.counters.insert((format!("{tenant} {id}"), *epoch, *counter)))
+            }
+        }
+    }
+
+    fn lines(
+        &mut self,
+        at: SequenceNumber,
+        tenant: &str,
+        service: &str,
+        read_at_ms: i64,
+        is_new: Option<bool>,
+        lines: &[Written],
+    ) {
+        // What the last head became: its window's service and minute, or why it was skipped.
+        let mut head: Result<(String, i64), &'static str> = Err("nothing");
+        for line in lines {
+            if !is_new.unwrap_or_else(|| self.taken.insert(line.id)) {
+                self.balance(at, tenant, |_, duplicate, _, _| *duplicate += 1);
+                continue;
+            }
+            self.fresh.push(line.id);
+            let (became, metrics) = match &line.says {
+                Says::Skip(reason) => (Err(*reason), vec![]),
+                Says::Continues => (head.clone(), vec![("lines", 1.0)]),
+                Says::Line(says) => {
+                    let time_ms = says.time_ms.unwrap_or(read_at_ms);
+                    if time_ms > self.time_ms + AHEAD_MAX_MS {
+                        self.future += 1;
+                        (Err("future"), vec![])
+                    } else {
+                        let named = says.service.unwrap_or(service).to_owned();
+                        (Ok((named, time_ms.div_euclid(60_000) * 60)), says.metrics())
+                    }
+                }
+            };
+            match &became {
+                Ok((service, minute)) => {
+                    for (metric, value) in metrics {
+                        self.add(at, tenant, service, *minute, 0, metric, value);
+                    }
+                    self.balance(at, tenant, |folded, _, _, _| *folded += 1);
+                }
+                Err(reason) => self.balance(at, tenant, |_, _, _, skipped| *skipped.entry(reason).or_default() += 1),
+            }
+            head = became;
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "what a batch says of all its data")]
+    fn data(
+        &mut self,
+        at: SequenceNumber,
+        tenant: &str,
+        service: &str,
+        read_at_ms: i64,
+        is_new: Option<bool>,
+        is_named: bool,
+        data: &[Datum],
+    ) {
+        for datum in data {
+            if is_new == Some(false) {
+                self.balance(at, tenant, |_, duplicate, _, _| *duplicate += 1);
+                continue;
+            }
+            // What nobody vouches for may come twice.
+            self.fresh.extend(is_named.then_some(datum.id));
+            let time_ms = datum.time_ms.unwrap_or(read_at_ms);
+            if time_ms > self.time_ms + AHEAD_MAX_MS {
+                self.future += 1;
+                self.balance(at, tenant, |_, _, _, skipped| *skipped.entry("future").or_default() += 1);
+                continue;
+            }
+            let (service, page) = (datum.service.unwrap_or(service), page_of(datum.metric));
+            self.add(at, tenant, service, time_ms.div_euclid(60_000) * 60, page, datum.metric, datum.value);
+            self.balance(at, tenant, |folded, _, _, _| *folded += 1);
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "a window's name has so many parts")]
+    fn add(
+        &mut self,
+        at: SequenceNumber,
+        tenant: &str,
+        service: &str,
+        minute: i64,
+        page: u32,
+        metric: &'static str,
+        value: f64,
+    ) {
+        let key = key(&self.id, Kind::Window, tenant, service, minute, page);
+        self.touch(
+            at,
+            key,
+            || Holds::Window(BTreeMap::new()),
+            |holds| {
+                let Holds::Window(metrics) = holds else { return };
+                let stat = metrics.entry(metric).or_insert(Stat {
+                    count: 0,
+                    sum: 0.0,
+                    min: f64::INFINITY,
+                    max: f64::NEG_INFINITY,
+                });
+                stat.count += 1;
+                stat.sum += value;
+                stat.min = stat.min.min(value);
+                stat.max = stat.max.max(value);
+            },
+        );
+    }
+
+    fn balance(
+        &mut self,
+        at: SequenceNumber,
+        tenant: &str,
+        change: impl Fn(&mut u64, &mut u64, &mut u64, &mut BTreeMap<&'static str, u64>),
+    ) {
+        let key = key(&self.id, Kind::Balance, tenant, "", self.time_ms.div_euclid(60_000) * 60, 0);
+        let empty = || Holds::Balance { folded: 0, duplicate: 0, dead: 0, skipped: BTreeMap::new() };
+        let change = |holds: &mut Holds| {
+            if let Holds::Balance { folded, duplicate, dead, skipped } = holds {
+                change(folded, duplicate, dead, skipped);
+            }
+        };
+        change(self.outcomes.entry(at).or_insert_with(empty));
+        self.touch(at, key, empty, change);
+    }
+
+    fn touch(
+        &mut self,
+        at: SequenceNumber,
+        key: RowKey,
+        empty: impl FnOnce() -> Holds,
+        change: impl FnOnce(&mut Holds),
+    ) {
+        let history = self.rows.entry(key.clone()).or_default();
+        if history.last().is_none_or(|last| last.0 != at) {
+            let holds = history.last().map_or_else(empty, |last| last.1.clone());
+            history.push((at, holds));
+            self.touches.push((at, key));
+        }
+        change(&mut history.last_mut().unwrap().1);
+    }
+}

@@ -1,0 +1,106 @@
+//! What kind of world a seed is: swarms of different worlds find more than many that are alike.
+
+use projections::{fold::sabotage::Sabotage, store::law::random::Random};
+
+use crate::{input::Oddness, store, stream, world::Broken};
+
+#[derive(Debug, Clone)]
+pub struct Shape {
+    pub shards: u16,
+    pub steps: u64,
+    pub page_max: u64,
+    /// The store commits all at once.
+    pub atomic: bool,
+    pub files: usize,
+    pub producers: u64,
+    pub odd: Oddness,
+    pub alarms: bool,
+    pub noise: bool,
+    /// How far the clock goes at a step, at most.
+    pub pace_ms: u64,
+    /// The host's clock jumps, stamps too.
+    pub jumps: bool,
+    /// More ticks than minutes.
+    pub two_tickers: bool,
+    /// Ticks are missed, and minutes with them.
+    pub misses_ticks: bool,
+    pub zombies: bool,
+    /// A worker that others were opened beside hardly ever commits.
+    pub lazy_zombies: bool,
+    /// Producers begin a new epoch whenever they may.
+    pub eager_epochs: bool,
+    /// One tenant and one service: all lines meet in a few rows, and alarms see them.
+    pub narrow: bool,
+    /// The stream or the store is away for a while.
+    pub outages: bool,
+    /// Of a hundred turns of a worker, so many end in its death.
+    pub crash_percent: u64,
+    /// Of a hundred turns, so many commit.
+    pub commit_percent: u64,
+    pub slow_shard: bool,
+    pub new_revision: bool,
+    pub stream: stream::Rates,
+    pub store: store::Rates,
+}
+
+impl Shape {
+    pub fn of(random: &mut Random, broken: Option<Broken>) -> Self {
+        let mut one_in = |n: u64| random.below(n) == 0;
+        let (faulty, lossy) = (!one_in(4), !one_in(3));
+        let rate = |on: bool, rate: u16| if on { rate } else { 0 };
+        let stream = stream::Rates {
+            throttled: rate(faulty, 100),
+            not_appended: rate(faulty, 50),
+            unknown: rate(lossy, 150),
+            unavailable: rate(faulty, 20),
+            late: rate(one_in(2), 300),
+            shuffled: rate(one_in(3), 300),
+        };
+        let store = store::Rates {
+            refused: rate(faulty, 50),
+            request_lost: rate(lossy, 50),
+            answer_lost: rate(lossy, 80),
+            partial: rate(lossy, 80),
+            unavailable: rate(faulty, 15),
+        };
+        let is_odd = [one_in(2), one_in(3), one_in(2), one_in(2), one_in(2)];
+        let flags =
+            [one_in(2), !one_in(4), one_in(2), one_in(4), one_in(3), one_in(2), !one_in(3), one_in(4), one_in(12)];
+        let more = [one_in(2), one_in(3), one_in(3), one_in(2)];
+        let new_revision =
+            matches!(broken, Some(Broken::Fold(Sabotage::RevisionIgnored | Sabotage::StopsWithoutCommit)));
+        Self {
+            shards: 1 + random.below(4) as u16,
+            steps: 40 + random.below(100),
+            page_max: [1, 3, 10][random.below(3) as usize],
+            atomic: flags[0],
+            files: random.below(5) as usize,
+            producers: random.below(4),
+            odd: Oddness {
+                undated: is_odd[0],
+                future: is_odd[1],
+                broken: is_odd[2],
+                continued: is_odd[3],
+                late: is_odd[4],
+                narrow: more[2],
+            },
+            alarms: flags[1],
+            noise: flags[2],
+            pace_ms: [5_000, 20_000, 40_000][random.below(3) as usize],
+            jumps: flags[3],
+            two_tickers: flags[4],
+            misses_ticks: flags[5],
+            zombies: flags[6],
+            lazy_zombies: more[0],
+            eager_epochs: more[1],
+            narrow: more[2],
+            outages: more[3],
+            crash_percent: [0, 5, 25][random.below(3) as usize],
+            commit_percent: [5, 30, 80][random.below(3) as usize],
+            slow_shard: flags[7],
+            new_revision: flags[8] || new_revision,
+            stream,
+            store,
+        }
+    }
+}

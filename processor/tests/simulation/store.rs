@@ -1,0 +1,276 @@
+//! A store in memory that plays DynamoDB (row by row, the resume point last, a crash between any two) or the embedded pair (all at once).
+//! It keeps a list of what changed, so that every row that was ever stored is checked.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    num::NonZeroUsize,
+    ops::Bound,
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use bytes::Bytes;
+use events::position::{SequenceNumber, ShardId};
+use projections::store::{
+    Checkpoint, Commit, Committed, Generation, Kind, PartName, ReadError, Row, RowKey, Rows, Span, Store, WriteError,
+    Written, law::random::Random,
+};
+
+use crate::fuse::Fuse;
+
+/// Of a thousand calls.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Rates {
+    pub refused: u16,
+    pub request_lost: u16,
+    pub answer_lost: u16,
+    pub partial: u16,
+    pub unavailable: u16,
+}
+
+/// A promise of the port that is not kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BrokenStore {
+    RowConditionUnchecked,
+    ResumePointFirst,
+    ResumePointGoesBack,
+    ReadsStale,
+}
+
+/// What happened to the store.
+#[derive(Debug, Clone)]
+pub enum Change {
+    /// `before`: the position of the row that it replaced.
+    Row {
+        row: Row,
+        before: SequenceNumber,
+    },
+    ResumePoint {
+        shard: ShardId,
+        before: SequenceNumber,
+        position: SequenceNumber,
+    },
+}
+
+#[derive(Debug)]
+struct State {
+    random: Random,
+    rates: Rates,
+    rows: BTreeMap<RowKey, Row>,
+    stale: HashMap<RowKey, Row>,
+    points: HashMap<ShardId, Checkpoint>,
+    parts: HashMap<(ShardId, PartName), Bytes>,
+    changes: Vec<Change>,
+}
+
+/// See the module. One generation.
+#[derive(Debug)]
+pub struct SimStore {
+    atomic: bool,
+    broken: Option<BrokenStore>,
+    fuse: Arc<Fuse>,
+    state: Mutex<State>,
+}
+
+impl SimStore {
+    pub fn new(atomic: bool, broken: Option<BrokenStore>, seed: u64, fuse: Arc<Fuse>) -> Self {
+        let state = State {
+            random: Random::new(seed),
+            rates: Rates::default(),
+            rows: BTreeMap::new(),
+            stale: HashMap::new(),
+            points: HashMap::new(),
+            parts: HashMap::new(),
+            changes: vec![],
+        };
+        Self { atomic, broken, fuse, state: Mutex::new(state) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    pub fn set_rates(&self, rates: Rates) {
+        self.state().rates = rates;
+    }
+
+    pub fn take_changes(&self) -> Vec<Change> {
+        std::mem::take(&mut self.state().changes)
+    }
+
+    pub fn rows(&self) -> Vec<Row> {
+        self.state().rows.values().cloned().collect()
+    }
+
+    pub fn row(&self, key: &RowKey) -> Option<Row> {
+        self.state().rows.get(key).cloned()
+    }
+
+    /// The highest revision that can be read with all before it.
+    pub fn newest_definition(&self) -> Option<SequenceNumber> {
+        let state = self.state();
+        let rows = state.rows.values().filter(|row| row.key.subject.kind == Kind::Definition);
+        let point = |shard| state.points.get(shard).map_or(SequenceNumber::ZERO, |point| point.position);
+        rows.filter(|row| row.applied_through <= point(&row.key.shard)).map(|row| row.applied_through).max()
+    }
+
+    pub fn resume_point(&self, shard: &ShardId) -> SequenceNumber {
+        self.state().points.get(shard).map_or(SequenceNumber::ZERO, |point| point.position)
+    }
+
+    fn put(&self, state: &mut State, row: Row) -> Written {
+        let before = state.rows.get(&row.key).map_or(SequenceNumber::ZERO, |row| row.applied_through);
+        if before >= row.applied_through && self.broken != Some(BrokenStore::RowConditionUnchecked) {
+            return Written::Lost(before);
+        }
+        let stale = state.rows.insert(row.key.clone(), row.clone());
+        if let Some(stale) = stale {
+            state.stale.insert(row.key.clone(), stale);
+        }
+        state.changes.push(Change::Row { row, before });
+        Written::Stored
+    }
+
+    fn move_point(
+        &self,
+        state: &mut State,
+        new: &Checkpoint,
+        parts: &[(PartName, Bytes)],
+    ) -> Result<(), SequenceNumber> {
+        let shard = new.shard.clone();
+        let before = state.points.get(&shard).map_or(SequenceNumber::ZERO, |point| point.position);
+        let stands = state.points.contains_key(&shard);
+        if stands && before >= new.position && self.broken != Some(BrokenStore::ResumePointGoesBack) {
+            return Err(before);
+        }
+        for (name, body) in parts {
+            let standing = state.parts.insert((shard.clone(), name.clone()), body.clone());
+            assert!(standing.is_none_or(|standing| standing == *body), "{name:?} was used for something else before");
+        }
+        state.changes.push(Change::ResumePoint { shard: shard.clone(), before, position: new.position });
+        state.points.insert(shard, new.clone());
+        Ok(())
+    }
+
+    async fn commit_now(&self, commit: Commit, rows_max: usize) -> Committed {
+        let Commit { mut rows, parts, checkpoint } = commit;
+        let mut answers = vec![];
+        let mut early = None;
+        if self.broken == Some(BrokenStore::ResumePointFirst) {
+            early = Some(self.move_point(&mut self.state(), &checkpoint, &parts));
+        }
+        if !self.atomic {
+            // DynamoDB writes a batch in any order.
+            self.state().random.shuffle(&mut rows);
+        }
+        let is_part = rows_max < rows.len();
+        for row in rows.into_iter().take(rows_max) {
+            if !self.atomic {
+                self.fuse.burn().await;
+            }
+            answers.push(self.put(&mut self.state(), row));
+        }
+        if is_part {
+            return Committed { rows: answers, checkpoint: Ok(()) };
+        }
+        if !self.atomic {
+            self.fuse.burn().await;
+        }
+        let moved = early.unwrap_or_else(|| self.move_point(&mut self.state(), &checkpoint, &parts));
+        Committed { rows: answers, checkpoint: moved }
+    }
+
+    fn fails_to_read(&self) -> Result<(), ReadError> {
+        let state = &mut *self.state();
+        let fails = state.random.per_mille(state.rates.unavailable);
+        if fails { Err(ReadError::Unavailable("simulated".into())) } else { Ok(()) }
+    }
+
+    fn within(span: &Span, key: &RowKey) -> bool {
+        match span {
+            Span::Of { subject, from, to } => key.subject == *subject && *from <= key.at && key.at < *to,
+            Span::All { tenant, generation, kind } => {
+                (*generation, *kind) == (key.subject.generation, key.subject.kind)
+                    && tenant.as_ref().is_none_or(|tenant| *tenant == key.subject.tenant)
+            }
+        }
+    }
+}
+
+impl Store for SimStore {
+    async fn write(&self, rows: Vec<Row>) -> Result<Vec<Written>, WriteError> {
+        let state = &mut *self.state();
+        Ok(rows.into_iter().map(|row| self.put(state, row)).collect())
+    }
+
+    async fn commit(&self, commit: Commit) -> Result<Committed, WriteError> {
+        self.fuse.burn().await;
+        let (rates, pick, part) = {
+            let state = &mut *self.state();
+            let count = commit.rows.len() as u64;
+            (state.rates, state.random.below(1000) as u16, state.random.below(count) as usize)
+        };
+        let refused = rates.refused;
+        let request_lost = refused + rates.request_lost;
+        let answer_lost = request_lost + rates.answer_lost;
+        let partial = answer_lost + rates.partial;
+        let lost = || Err(WriteError::Unknown("simulated".into()));
+        if pick < refused {
+            return Err(WriteError::NotWritten("simulated".into()));
+        }
+        if pick < request_lost {
+            return lost();
+        }
+        if (answer_lost..partial).contains(&pick) && !self.atomic {
+            self.commit_now(commit, part).await;
+            return lost();
+        }
+        let committed = self.commit_now(commit, usize::MAX).await;
+        self.fuse.burn().await;
+        if pick < answer_lost { lost() } else { Ok(committed) }
+    }
+
+    async fn checkpoint(&self, _: Generation, shard: &ShardId) -> Result<Option<(Checkpoint, Vec<Bytes>)>, ReadError> {
+        self.fuse.burn().await;
+        self.fails_to_read()?;
+        let state = self.state();
+        let Some(point) = state.points.get(shard) else { return Ok(None) };
+        let parts = point.parts.iter().map(|name| state.parts[&(shard.clone(), name.clone())].clone()).collect();
+        Ok(Some((point.clone(), parts)))
+    }
+
+    async fn read(&self, keys: &[RowKey]) -> Result<Vec<Option<Row>>, ReadError> {
+        self.fuse.burn().await;
+        self.fails_to_read()?;
+        let state = self.state();
+        let stale = |key| state.stale.get(key).filter(|_| self.broken == Some(BrokenStore::ReadsStale));
+        Ok(keys.iter().map(|key| stale(key).or_else(|| state.rows.get(key)).cloned()).collect())
+    }
+
+    async fn scan(&self, span: &Span, after: Option<&RowKey>, limit: NonZeroUsize) -> Result<Rows, ReadError> {
+        self.fuse.burn().await;
+        self.fails_to_read()?;
+        let state = self.state();
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut rows: Vec<Row> = state
+            .rows
+            .range::<RowKey, _>((from, Bound::Unbounded))
+            .map(|(_, row)| row)
+            .filter(|row| Self::within(span, &row.key))
+            .take(limit.get() + 1)
+            .cloned()
+            .collect();
+        let is_more = rows.len() > limit.get();
+        rows.truncate(limit.get());
+        let next_after = is_more.then(|| rows.last().map(|row| row.key.clone())).flatten();
+        Ok(Rows { rows, next_after })
+    }
+
+    async fn expire(&self, generation: Generation, kind: Kind, before: i64) -> Result<u64, WriteError> {
+        let state = &mut *self.state();
+        let count = state.rows.len();
+        state
+            .rows
+            .retain(|key, _| !(key.subject.generation == generation && key.subject.kind == kind && key.at < before));
+        Ok((count - state.rows.len()) as u64)
+    }
+}

@@ -1,0 +1,183 @@
+//! A stream in memory that plays Kinesis at its worst: refusals, lost answers, late arrivals, pages cut anywhere, stamps of a clock that jumps.
+
+use std::{
+    num::NonZeroU16,
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use events::{
+    position::{HashKey, HashRange, SequenceNumber, ShardId},
+    stream::{
+        APPEND_RECORDS_MAX, AppendError, Appended, Limits, Page, Put, ReadError, Record, Refused, Shard, Start, Stream,
+    },
+};
+use projections::store::law::random::Random;
+
+use crate::fuse::Fuse;
+
+/// Of a thousand calls, or records.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Rates {
+    pub throttled: u16,
+    pub not_appended: u16,
+    pub unknown: u16,
+    pub unavailable: u16,
+    /// Records of an append whose answer was lost arrive later.
+    pub late: u16,
+    /// Records of one call stand in another order.
+    pub shuffled: u16,
+}
+
+#[derive(Debug)]
+struct State {
+    random: Random,
+    rates: Rates,
+    page_max: u64,
+    clock_ms: i64,
+    logs: Vec<Vec<Record>>,
+    late: Vec<Put>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct SimStream {
+    shards: Vec<Shard>,
+    fuse: Arc<Fuse>,
+    state: Mutex<State>,
+}
+
+impl SimStream {
+    pub fn new(shards: u16, seed: u64, fuse: Arc<Fuse>, clock_ms: i64, page_max: u64) -> Self {
+        let ranges = HashRange::even(NonZeroU16::new(shards).unwrap());
+        let shards: Vec<Shard> = (0..)
+            .zip(ranges)
+            .map(|(n, range)| Shard { id: ShardId::numbered(n), range, parents: vec![], closed: false })
+            .collect();
+        let logs = shards.iter().map(|_| vec![]).collect();
+        let (random, rates) = (Random::new(seed), Rates::default());
+        Self { shards, fuse, state: Mutex::new(State { random, rates, page_max, clock_ms, logs, late: vec![] }) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    pub fn ring(&self) -> Vec<(ShardId, HashRange)> {
+        self.shards.iter().map(|shard| (shard.id.clone(), shard.range)).collect()
+    }
+
+    pub fn set_rates(&self, rates: Rates) {
+        self.state().rates = rates;
+    }
+
+    pub fn set_clock(&self, clock_ms: i64) {
+        self.state().clock_ms = clock_ms;
+    }
+
+    /// The records of a shard from the `from`th on.
+    pub fn log(&self, shard: usize, from: usize) -> Vec<Record> {
+        self.state().logs[shard][from..].to_vec()
+    }
+
+    pub fn lengths(&self) -> Vec<usize> {
+        self.state().logs.iter().map(Vec::len).collect()
+    }
+
+    /// Lets one record arrive that was under way; false: there is none.
+    pub fn arrive(&self) -> bool {
+        let mut state = self.state();
+        if !state.late.is_empty() {
+            let count = state.late.len() as u64;
+            let pick = state.random.below(count) as usize;
+            let put = state.late.swap_remove(pick);
+            self.put(&mut state, put);
+            return true;
+        }
+        false
+    }
+
+    /// The shard that owns a record's key.
+    pub fn owner(&self, put: &Put) -> usize {
+        let key = put.hash_key.unwrap_or_else(|| HashKey::of(&put.partition_key));
+        self.shards.iter().position(|shard| shard.range.contains(key)).unwrap()
+    }
+
+    fn put(&self, state: &mut State, put: Put) -> Appended {
+        let owner = self.owner(&put);
+        let log = &mut state.logs[owner];
+        let sequence = SequenceNumber::from_parts(1, 1 + 3 * log.len() as u64);
+        log.push(Record { sequence, arrived_at_ms: state.clock_ms, partition_key: put.partition_key, data: put.data });
+        Appended { shard: self.shards[owner].id.clone(), sequence }
+    }
+
+    fn append_now(&self, puts: Vec<Put>) -> Result<Vec<Result<Appended, Refused>>, AppendError> {
+        let state = &mut *self.state();
+        assert!(puts.len() <= APPEND_RECORDS_MAX);
+        let rates = state.rates;
+        if state.random.per_mille(rates.not_appended) {
+            return Err(AppendError::NotAppended("simulated".into()));
+        }
+        if state.random.per_mille(rates.unknown) {
+            for put in puts {
+                if state.random.per_mille(rates.late) {
+                    state.late.push(put.clone());
+                } else if state.random.below(2) == 0 {
+                    self.put(state, put);
+                }
+            }
+            return Err(AppendError::Unknown("simulated".into()));
+        }
+        let mut order: Vec<usize> = (0..puts.len()).collect();
+        if state.random.per_mille(rates.shuffled) {
+            state.random.shuffle(&mut order);
+        }
+        let mut puts: Vec<Option<Put>> = puts.into_iter().map(Some).collect();
+        let mut answers: Vec<Result<Appended, Refused>> = puts.iter().map(|_| Err(Refused::Throttled)).collect();
+        for place in order {
+            if !state.random.per_mille(rates.throttled) {
+                answers[place] = Ok(self.put(state, puts[place].take().unwrap()));
+            }
+        }
+        Ok(answers)
+    }
+
+    fn read_now(&self, shard: &ShardId, from: Start, limits: Limits) -> Result<Page, ReadError> {
+        let state = &mut *self.state();
+        let rates = state.rates;
+        if state.random.per_mille(rates.unavailable) {
+            return Err(ReadError::Unavailable("simulated".into()));
+        }
+        let page_max = state.page_max;
+        let count = (1 + state.random.below(page_max)).min(limits.records.get() as u64) as usize;
+        let which = self.shards.iter().position(|of| of.id == *shard);
+        let log = &state.logs[which.ok_or_else(|| ReadError::NoSuchShard(shard.clone()))?];
+        let first = match from {
+            Start::TrimHorizon => 0,
+            Start::At(at) => log.partition_point(|record| record.sequence < at),
+            Start::After(after) => log.partition_point(|record| record.sequence <= after),
+            Start::AtTimestamp(_) | Start::Latest => unimplemented!("no worker starts there"),
+        };
+        let records: Vec<Record> = log[first..].iter().take(count).cloned().collect();
+        let next = records.last().map_or(from, |last| Start::After(last.sequence));
+        let behind_ms = u64::from(first + records.len() < log.len());
+        Ok(Page { records, next: Some(next), behind_ms })
+    }
+}
+
+impl Stream for SimStream {
+    async fn append(&self, puts: Vec<Put>) -> Result<Vec<Result<Appended, Refused>>, AppendError> {
+        self.fuse.burn().await;
+        let answer = self.append_now(puts);
+        self.fuse.burn().await;
+        answer
+    }
+
+    async fn shards(&self) -> Result<Vec<Shard>, ReadError> {
+        Ok(self.shards.clone())
+    }
+
+    async fn read(&self, shard: &ShardId, from: Start, limits: Limits) -> Result<Page, ReadError> {
+        self.fuse.burn().await;
+        self.read_now(shard, from, limits)
+    }
+}

@@ -1,0 +1,86 @@
+//! Laws broken on purpose, so that tests can show that they would find it. Decides nothing in a build for users: there every question is a
+//! constant `false`, and the compiler leaves nothing of it.
+
+/// A law that the fold, or its driver, does not keep while it is broken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Sabotage {
+    /// A row that was opened takes in the stored one although that is already through the record.
+    RowAheadTakenIn,
+    /// A row in memory takes records that it is already through.
+    RowAheadAddedTo,
+    /// An opened row is written without taking in what is stored of it.
+    RowNotMet,
+    /// Rows leave memory although they changed since they were stored.
+    LetGoBeforeDurable,
+    /// Half of the changed rows are left out of a commit, and the resume point moves all the same.
+    ResumePointBeforeRows,
+    /// Marks that are ahead answer as if they were not.
+    MarkNotAhead,
+    /// A joined range past the worker's own position is not recognised.
+    OvertakenNotSeen,
+    /// Marks of producers forget what a worker that lags behind still has to hear.
+    ForgottenNotSeen,
+    /// A counter far behind the highest is taken as new.
+    OldCounterTaken,
+    /// The last record's stamp is the time, even when it lies before another.
+    TimeGoesBack,
+    /// The snapshot's time is not restored.
+    TimeNotRestored,
+    /// The snapshot's alarms are not restored.
+    AlarmsNotRestored,
+    /// An undated line falls into the fold's minute and not into that of its reading.
+    UndatedAtFoldTime,
+    /// Lines far ahead of time are taken.
+    FutureTaken,
+    /// Two ticks of one minute are both walked.
+    EveryTickCounts,
+    /// What a shard says again, or said before, replaces what it has said since.
+    HeardAgain,
+    /// A minute is decided before all shards have spoken.
+    DecidedEarly,
+    /// A decision uses what was said for later minutes.
+    LaterNewsUsed,
+    /// Of a jump in time only the last minute is decided.
+    JumpNotWalked,
+    /// A difference is told, where the state was to be.
+    ToldTwiceAddsUp,
+    /// Definitions past the named revision are in force.
+    LaterDefinitionsUsed,
+    /// The newest definitions that the store has are in force, whatever the record names.
+    StoreDefinitionsUsed,
+    /// A pending minute is decided by definitions that came later.
+    PendingByLaterDefinitions,
+    /// Effects that could not be appended are forgotten.
+    EffectsDropped,
+    /// A newer revision is folded on with.
+    RevisionIgnored,
+    /// A worker that stops at a newer revision sets no resume point.
+    StopsWithoutCommit,
+    /// What a shard says to the others is wrong.
+    SaysWrong,
+    /// A replay takes what was recorded for true.
+    ReplayBelievesRecorded,
+}
+
+#[cfg(feature = "law")]
+thread_local! {
+    static BROKEN: std::cell::Cell<Option<Sabotage>> = const { std::cell::Cell::new(None) };
+}
+
+/// True while this law is broken on this thread: never in a build for users.
+#[inline(always)]
+pub fn breaks(sabotage: Sabotage) -> bool {
+    #[cfg(feature = "law")]
+    return BROKEN.get() == Some(sabotage);
+    #[cfg(not(feature = "law"))]
+    {
+        let _ = sabotage;
+        false
+    }
+}
+
+/// Breaks a law for this thread, or keeps them all.
+#[cfg(feature = "law")]
+pub fn set(sabotage: Option<Sabotage>) {
+    BROKEN.set(sabotage);
+}
