@@ -38,7 +38,9 @@ pub async fn run(options: Alarms) -> Result<Answer, Failure> {
         return Ok(Answer::Yes);
     }
     if format == Format::Table {
-        say(&format!("{} is {} since {}", text(&found["name"]), text(&found["state"]), text(&found["decidedAt"])))?;
+        // Before its first evaluation it has a state and no time.
+        let since = found["decidedAt"].as_str().map(|since| format!(" since {since}")).unwrap_or_default();
+        say(&format!("{} is {}{since}", text(&found["name"]), text(&found["state"])))?;
         say(&format!("{}\n", text(&found["reason"])))?;
     }
     let mut printer = Printer::new(format, &CHANGES);

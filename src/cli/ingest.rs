@@ -175,7 +175,11 @@ fn tell(report: &Report) {
             eprintln!("… and {} more", lines.len() - LISTED_MAX);
         }
     }
-    let unchanged = report.files.iter().filter(|file| matches!(file.outcome, ingest::Outcome::Unchanged)).count();
+    let unchanged = report
+        .files
+        .iter()
+        .filter(|file| matches!(file.outcome, ingest::Outcome::Unchanged) && file.path.as_os_str() != "-")
+        .count();
     if unchanged > 0 {
         eprintln!("{unchanged} of {} files hold nothing new since they were last read", report.files.len());
     }

@@ -1,5 +1,7 @@
 //! `weir ingest`: what it takes, what it says last, and that a line counts once.
 
+use std::process::Stdio;
+
 use crate::{
     logs::{NONE, gzip, latencies, lines, sum},
     program::{Folder, say_with_input},
@@ -200,8 +202,7 @@ fn two_at_once_on_one_folder_share_a_weir_up_and_else_the_second_is_told_why() {
         (0..4).map(|i| folder.file(&format!("app-{i}.log"), lines("app", i * 500..i * 500 + 500))).collect();
     // The first waits for its input, so it has the folder until that ends.
     let mut first = folder.command("ingest");
-    let mut first =
-        first.arg("-").stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut first = first.arg("-").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     while !folder.data.join("readers").exists() {
         std::thread::yield_now();
     }
