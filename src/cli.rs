@@ -209,6 +209,10 @@ impl Failure {
     fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
+
+    fn of(error: &dyn std::error::Error) -> Self {
+        Self(weir::with_causes(error))
+    }
 }
 
 impl fmt::Display for Failure {

@@ -10,6 +10,7 @@
 //! | `rows.redb` | rows and resume points |
 //! | `readers/` | which files were read, and how far |
 
+mod causes;
 mod operator;
 
 use std::{
@@ -44,6 +45,8 @@ use projections::{
     store::{Generation, Store},
 };
 use tokio::sync::Semaphore;
+
+pub use causes::with_causes;
 
 /// The stream of a data folder.
 pub type LocalStream = stream::Embedded<RealDisk>;
@@ -229,7 +232,7 @@ impl System {
             let commits = self.commits.clone();
             self.threads.push(spawn(format!("worker-{number}"), async move {
                 if let Err(error) = consume(worker, &place, &ledger, &commits, &waiters, &stop, &behind[number]).await {
-                    ledger.stopped(&error.to_string());
+                    ledger.stopped(&with_causes(&error));
                 }
             }));
         }
@@ -329,7 +332,10 @@ impl System {
     pub async fn verify(&self, progress: impl Fn(u64)) -> Result<Report, VerifyError> {
         let scratch = self.folder.join(format!("verify-{}.redb", now_ms()));
         let opened = LocalStore::open(&scratch).map_err(|error| {
-            VerifyError::Read(projections::store::ReadError::Unavailable(format!("no room to replay into: {error}")))
+            VerifyError::Read(projections::store::ReadError::Unavailable(format!(
+                "no room to replay into: {}",
+                with_causes(&error)
+            )))
         });
         let answer = match opened {
             Ok(rows) => {

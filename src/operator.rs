@@ -17,7 +17,7 @@ use projections::{
 };
 use serde_json::{Value, json};
 
-use crate::{LocalStore, System, now_ms};
+use crate::{LocalStore, System, now_ms, with_causes};
 
 /// Longest that a definition waits until its row can be read.
 const APPLY_WAIT: Duration = Duration::from_secs(60);
@@ -86,10 +86,10 @@ impl Operator for System {
             let ok = answer.is_ok();
             Check { name: name.into(), ok, detail: answer.unwrap_or_else(|why| why) }
         };
-        let shards = self.shards().await.map(|count| format!("{count} shards")).map_err(|error| error.to_string());
+        let shards = self.shards().await.map(|count| format!("{count} shards")).map_err(|error| with_causes(&error));
         let span = Span::All { tenant: None, generation: self.generation(), kind: Kind::Service };
         let rows = self.store().scan(&span, None, std::num::NonZeroUsize::MIN).await;
-        let rows = rows.map(|_| "rows can be read".to_owned()).map_err(|error| error.to_string());
+        let rows = rows.map(|_| "rows can be read".to_owned()).map_err(|error| with_causes(&error));
         let consumer = match self.why_stopped() {
             None => Ok("every shard has a worker".to_owned()),
             Some(why) => Err(format!("stopped: {why}. Mend the cause and start weir again: it goes on where it was")),
@@ -101,9 +101,9 @@ impl Operator for System {
     }
 
     async fn verify(&self) -> Result<Value, String> {
-        let report = Self::verify(self, |_| {}).await.map_err(|error| error.to_string())?;
-        let digest = query::digest(self.store(), self.generation()).await.map_err(|error| error.to_string())?;
-        let mut value = serde_json::to_value(&report).map_err(|error| error.to_string())?;
+        let report = Self::verify(self, |_| {}).await.map_err(|error| with_causes(&error))?;
+        let digest = query::digest(self.store(), self.generation()).await.map_err(|error| with_causes(&error))?;
+        let mut value = serde_json::to_value(&report).map_err(|error| with_causes(&error))?;
         value["digest"] = json!(digest);
         Ok(value)
     }
@@ -113,13 +113,13 @@ impl Operator for System {
         let mut revisions = vec![];
         for definition in defined {
             let put = system_event_of(tenant, HashKey::of(CONTROL_KEY), Event::Defined(definition));
-            let appended = Self::append(self, put).await.map_err(|error| error.to_string())?;
+            let appended = Self::append(self, put).await.map_err(|error| with_causes(&error))?;
             self.ledger().expect(&run, &appended.shard, appended.sequence);
             revisions.push(appended.sequence);
         }
-        self.ledger().settled(&run, APPLY_WAIT).await.map_err(|error| error.to_string())?;
+        self.ledger().settled(&run, APPLY_WAIT).await.map_err(|error| with_causes(&error))?;
         // They come into force at the tick that names them: now, rather than at the next minute.
-        self.tick().await.map_err(|error| error.to_string())?;
+        self.tick().await.map_err(|error| with_causes(&error))?;
         Ok(revisions)
     }
 }

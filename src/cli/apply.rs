@@ -26,9 +26,9 @@ pub async fn run(options: Apply) -> Result<Answer, Failure> {
     let client = Client::connect(&options.to).await?;
     let mut answer = Ok(Answer::Yes);
     for (path, text) in files {
-        match client.json(Method::POST, "/definitions", text).await {
+        match client.answer(Method::POST, "/definitions", text).await? {
             Ok(applied) => {
-                for definition in applied["definitions"].as_array().into_iter().flatten() {
+                for definition in applied["applied"].as_array().into_iter().flatten() {
                     let name = definition["name"].as_str().unwrap_or("?");
                     let revision = definition["revision"].as_str().unwrap_or("?");
                     say(&format!("{}: alarm {name} applied, revision {revision}", path.display()))?;

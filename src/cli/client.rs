@@ -80,7 +80,7 @@ impl Client {
                     ))),
                 }
             }
-            Err(error) => Err(Failure::new(error.to_string())),
+            Err(error) => Err(Failure::of(&error)),
         }
     }
 
@@ -130,18 +130,23 @@ impl Client {
 
     /// Sends a request whose answer is JSON; a refusal becomes a failure with the answer's own message.
     pub async fn json(&self, method: Method, path: &str, body: Bytes) -> Result<Value, Failure> {
+        self.answer(method, path, body).await?
+    }
+
+    /// As `json`, but a refusal stands apart from an answer that could not be had.
+    pub async fn answer(&self, method: Method, path: &str, body: Bytes) -> Result<Result<Value, Failure>, Failure> {
         let (status, answer) = self.send(method, path, body).await?;
         let value: Value = serde_json::from_slice(&answer).unwrap_or(Value::Null);
         if status.is_success() {
-            return Ok(value);
+            return Ok(Ok(value));
         }
         let message = value["error"]["message"].as_str().map(str::to_owned);
         let message = message.unwrap_or_else(|| String::from_utf8_lossy(&answer[..answer.len().min(500)]).into_owned());
-        Err(Failure::new(if status == StatusCode::UNAUTHORIZED && message.is_empty() {
+        Ok(Err(Failure::new(if status == StatusCode::UNAUTHORIZED && message.is_empty() {
             "the credential was refused: set WEIR_TOKEN to a token that this weir knows".to_owned()
         } else {
             message
-        }))
+        })))
     }
 
     /// Folds what is left and closes a system of this process.

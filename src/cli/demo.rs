@@ -15,6 +15,8 @@ use super::{
 
 /// Lines a second of the last hour, and from then on.
 const LINES_A_SECOND: u64 = 8;
+/// How long the sample may take until it can be read; the demo goes on all the same.
+const READABLE: Duration = Duration::from_secs(30);
 /// An alarm that the sample's bad minutes set off.
 const ALARM: &str = r#"{"AlarmName": "checkout-errors", "ServiceName": "checkout", "MetricName": "errors", "Statistic": "Sum", "Period": 60,
     "EvaluationPeriods": 3, "DatapointsToAlarm": 2, "Threshold": 5, "ComparisonOperator": "GreaterThanOrEqualToThreshold"}"#;
@@ -32,7 +34,7 @@ impl Drop for Folder {
 pub async fn run(options: Demo) -> Result<Answer, Failure> {
     let listener = listen(options.listen).await?;
     let folder = Folder(std::env::temp_dir().join(format!("weir-demo-{}", std::process::id())));
-    let system = System::open(&folder.0, Options::default()).await.map_err(|error| Failure::new(error.to_string()))?;
+    let system = System::open(&folder.0, Options::default()).await.map_err(|error| Failure::of(&error))?;
     let serving = Serving::start(system, listener, api::Access::Open)?;
     let client = Client::Here {
         system: serving.system().clone(),
@@ -41,6 +43,9 @@ pub async fn run(options: Demo) -> Result<Answer, Failure> {
     client.json(Method::POST, "/definitions", Bytes::from_static(ALARM.as_bytes())).await?;
     let now = weir::now_ms() / 1000;
     send(&client, now - 3600, now).await?;
+    // Whoever tries at once what is proposed below is to see something.
+    let readable = serving.system().caught_up(READABLE).await;
+    readable.map_err(|error| Failure::of(&error))?;
     let (url, folder_name) = (serving.url.clone(), folder.0.display().to_string());
     say(&format!(
         "weir demo serves {url}  (open it for a chart; Ctrl-C ends it and removes {folder_name})\n\n\

@@ -16,8 +16,9 @@ use bytes::Bytes;
 use events::{identity::LOCAL_TENANT, pack::Packed, wire::Codec};
 use hyper::{Method, StatusCode};
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
-use processor::ingest::{self, Options, Progress, ReaderList, Report, SendError, Sender};
+use processor::ingest::{self, FileError, Options, Progress, ReaderList, Report, SendError, Sender};
 use serde_json::Value;
+use weir::with_causes;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
@@ -114,7 +115,7 @@ pub fn reader_list(client: &Client, folder: &std::path::Path) -> Result<ReaderLi
         Client::There { .. } if is_of(client, folder) => folder.join("readers"),
         Client::There { .. } => folder.join(format!("readers-{:016x}", xxh3_64(client.name().as_bytes()))),
     };
-    ReaderList::open(&folder, random(), true).map_err(|error| Failure::new(error.to_string()))
+    ReaderList::open(&folder, random(), true).map_err(|error| Failure::of(&error))
 }
 
 fn is_of(client: &Client, folder: &std::path::Path) -> bool {
@@ -140,8 +141,11 @@ async fn read(client: &Client, options: &Ingest) -> Result<Answer, Failure> {
     let report =
         ingest::ingest(options.paths.clone(), Box::new(std::io::stdin()), settings, list, &run, progress).await;
     shown.stop();
-    let balance = run.settled(report.lines_sent > 0).await?;
-    tell(&report)?;
+    tell(&report);
+    let balance = run.settled(report.lines_sent > 0).await.map_err(|error| {
+        let next = "Once that is mended, run the same again: what is in is known, and nothing is counted twice";
+        Failure::new(format!("{} lines are durable, but not all can be read yet: {error}. {next}", report.lines_sent))
+    })?;
     say(&sentence(&balance))?;
     let accepted = balance["accepted"].as_u64().unwrap_or(0);
     if accepted != report.lines_sent {
@@ -150,13 +154,19 @@ async fn read(client: &Client, options: &Ingest) -> Result<Answer, Failure> {
             report.lines_sent
         )));
     }
+    if report.files.is_empty() {
+        let named: Vec<_> = options.paths.iter().map(|path| path.display().to_string()).collect();
+        eprintln!("failed: {}: there is no file in it. Name files, or a folder that holds some", named.join(", "));
+        return Ok(Answer::No);
+    }
     Ok(if report.failed().next().is_some() { Answer::No } else { Answer::Yes })
 }
 
 /// Warnings and failures, on standard error: the answer is the balance.
-fn tell(report: &Report) -> Result<(), Failure> {
+fn tell(report: &Report) {
     let warnings = report.warnings.iter().map(|warning| format!("warning: {warning}"));
-    let failures = report.failed().map(|(path, error): (&PathBuf, _)| format!("failed: {}: {error}", path.display()));
+    let failure = |(path, error): (&PathBuf, &FileError)| format!("failed: {}: {}", path.display(), with_causes(error));
+    let failures = report.failed().map(failure);
     for lines in [warnings.collect::<Vec<_>>(), failures.collect()] {
         for line in lines.iter().take(LISTED_MAX) {
             eprintln!("{line}");
@@ -169,7 +179,6 @@ fn tell(report: &Report) -> Result<(), Failure> {
     if unchanged > 0 {
         eprintln!("{unchanged} of {} files hold nothing new since they were last read", report.files.len());
     }
-    Ok(())
 }
 
 /// accepted = folded + skipped (by reason) + duplicate + dead.

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use hyper::Method;
+use projections::when;
 
 use super::{
     Answer, Failure, Format, Metrics,
@@ -56,10 +57,25 @@ static CSV: [Column; 16] = [
 
 /// Runs the command.
 pub async fn run(options: Metrics) -> Result<Answer, Failure> {
+    check_times(&options)?;
     let client = Client::connect(&options.of).await?;
     let answer = print(&client, &options).await;
     client.close().await?;
     answer
+}
+
+/// Times are read where the answer is made; here only so that a wrong one is named by the option that has it.
+fn check_times(options: &Metrics) -> Result<(), Failure> {
+    for (option, text) in [("--start", &options.start), ("--end", &options.end)] {
+        if let Some(text) = text {
+            when::parse(text, weir::now_ms()).map_err(|error| Failure::new(format!("{option}: {error}")))?;
+        }
+    }
+    if let Some(since) = &options.since {
+        let span = since.trim_start_matches('-');
+        when::span_secs(span).map_err(|error| Failure::new(format!("--since: {error}")))?;
+    }
+    Ok(())
 }
 
 fn query(options: &Metrics) -> String {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use tokio::net::TcpListener;
-use weir::{Options, System};
+use weir::{OpenError, Options, System};
 
 use super::{Answer, Failure, Up, client::data_folder, output::say};
 
@@ -24,7 +24,15 @@ pub async fn run(options: Up) -> Result<Answer, Failure> {
     let folder = data_folder(options.data.as_deref())?;
     let listener = listen(options.listen).await?;
     let settings = Options { shards: options.shards, confirm_clock: options.confirm_clock };
-    let system = System::open(&folder, settings).await.map_err(|error| Failure::new(error.to_string()))?;
+    let system = System::open(&folder, settings).await.map_err(|error| match (&error, weir::serving(&folder)) {
+        (OpenError::InUse(_), Some(url)) => {
+            Failure::new(format!("{error}, which serves {url}: use that one, stop it, or give another --data DIR"))
+        }
+        (OpenError::InUse(_), None) => {
+            Failure::new(format!("{error}: wait until it is done, or give another --data DIR"))
+        }
+        _ => Failure::of(&error),
+    })?;
     let serving = Serving::start(system, listener, access)?;
     say(&format!("weir serves {}  (data folder {}; Ctrl-C drains and exits)", serving.url, folder.display()))?;
     serving.until_told().await

@@ -55,7 +55,7 @@ pub(crate) async fn one<O: Operator>(
         Refusal::new(
             StatusCode::NOT_FOUND,
             "unknown_alarm",
-            format!("there is no alarm `{short}`; GET /alarms lists them"),
+            format!("there is no alarm `{short}`; GET /alarms, or `weir alarms`, lists them"),
         )
     };
     // No key holds such a name, and not every store may be asked for it.

@@ -1,0 +1,24 @@
+//! What the command line promises to people and scripts: last lines, exit statuses, fields, and errors that name the thing, the cause and the next
+//! step. The real program, as a shell would run it.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+#[path = "cli/alarms.rs"]
+mod alarms;
+#[path = "cli/http.rs"]
+mod http;
+#[path = "cli/ingest.rs"]
+mod ingest;
+#[path = "cli/logs.rs"]
+mod logs;
+#[path = "cli/metrics.rs"]
+mod metrics;
+#[path = "program/weir.rs"]
+mod program;
+#[path = "cli/refusals.rs"]
+mod refusals;
+#[path = "cli/room.rs"]
+mod room;
+#[path = "cli/shards.rs"]
+mod shards;
+#[path = "cli/up.rs"]
+mod up;

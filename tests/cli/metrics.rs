@@ -1,0 +1,135 @@
+//! `weir metrics`: fields, formats, times and pages.
+
+use serde_json::{Value, json};
+
+use crate::{
+    logs::{NONE, lines, plain},
+    program::Folder,
+};
+
+#[test]
+fn json_is_an_object_a_line_with_exactly_these_fields() {
+    let folder = Folder::new();
+    let text = "{\"timestamp\":\"2026-01-01T01:00:30+01:00\",\"service\":\"shop\",\"latency_ms\":-2.5}\n\
+                {\"timestamp\":\"2026-01-01T00:00:31Z\",\"service\":\"shop\",\"latency_ms\":7.5}\n";
+    folder.ingest([folder.file("shop.log", text)]).exits(0);
+    let said = folder.run("metrics", ["--metric", "latency", "--json"]).exits(0);
+    let rows = said.json_lines();
+    assert_eq!(rows.len(), 1, "{said:?}");
+    let fields: Vec<&str> = rows[0].as_object().unwrap().keys().map(String::as_str).collect();
+    let mut expected = vec![
+        "service",
+        "namespace",
+        "metric",
+        "dimensions",
+        "timestamp",
+        "period",
+        "count",
+        "sum",
+        "min",
+        "max",
+        "average",
+        "p50",
+        "p90",
+        "p95",
+        "p99",
+        "unit",
+    ];
+    expected.sort_unstable();
+    assert_eq!(fields, expected);
+    let of = |field: &str| rows[0][field].clone();
+    assert_eq!(of("timestamp"), "2026-01-01T00:00:00Z");
+    assert_eq!((of("service"), of("namespace"), of("metric")), (json!("shop"), json!("Weir/Logs"), json!("latency")));
+    assert_eq!((of("dimensions"), of("period"), of("unit")), (json!({}), json!(60), json!("Milliseconds")));
+    let numbers = ["count", "sum", "min", "max", "average", "p50", "p99"].map(|field| of(field).as_f64().unwrap());
+    assert_eq!(&numbers[..5], [2.0, 5.0, -2.5, 7.5, 2.5]);
+    assert!((numbers[5] + 2.5).abs() <= 0.025 && (numbers[6] - 7.5).abs() <= 0.075, "{numbers:?}");
+    assert_eq!(folder.run("metrics", ["--metric", "latency", "-o", "json"]).out, said.out);
+    // A reader of the table sees the same.
+    let table = folder.run("metrics", ["--metric", "latency"]).exits(0).out;
+    assert!(table.starts_with("TIME") && table.contains("2026-01-01T00:00:00Z  shop"), "{table}");
+}
+
+#[test]
+fn every_row_is_printed_however_many_there_are_and_a_table_says_where_it_stops() {
+    let folder = Folder::new();
+    // A line a minute for 20 hours: more rows than a page of the API holds.
+    let text: String = (0..1_200).map(|i| lines("app", i * 60..i * 60 + 1)).collect();
+    folder.ingest([folder.file("app.log", text)]).exits(0);
+    let rows = folder.run("metrics", ["--metric", "latency", "--json"]).exits(0).json_lines();
+    assert_eq!(rows.len(), 1_200);
+    assert!(rows.windows(2).all(|pair| pair[0]["timestamp"].as_str() < pair[1]["timestamp"].as_str()));
+    let csv = folder.run("metrics", ["--metric", "latency", "-o", "csv"]).exits(0).out;
+    assert_eq!(csv.lines().count(), 1_201);
+    let said = folder.run("metrics", ["--metric", "latency"]).exits(0).complains(&["first 500 rows", "-o csv"]);
+    assert_eq!(said.out.lines().count(), 501);
+    for (period, windows, count) in [("300", 240, 5), ("3600", 20, 60)] {
+        let rows = folder.run("metrics", ["--metric", "latency", "--json", "--period", period]).exits(0).json_lines();
+        assert_eq!(rows.len(), windows);
+        assert!(rows.iter().all(|row| row["count"] == count && row["period"].as_u64() == period.parse().ok()));
+    }
+}
+
+#[test]
+fn times_are_said_in_every_form() {
+    let folder = Folder::new();
+    // Minutes 0 to 9 of 2026-01-01, and one now.
+    let mut text: String = (0..10).map(|i| lines("app", i * 60..i * 60 + 1)).collect();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    text.push_str(&format!("{{\"timestamp\":{now},\"service\":\"app\",\"latency_ms\":1}}\n"));
+    folder.ingest([folder.file("app.log", text)]).exits(0);
+    let count = |arguments: &[&str]| {
+        let arguments = [&["--metric", "latency", "--json"], arguments].concat();
+        folder.run("metrics", arguments).exits(0).json_lines().len()
+    };
+    let (five, seven) = (1_767_225_600 + 300, 1_767_225_600 + 420);
+    assert_eq!(count(&[]), 11);
+    assert_eq!(count(&["--start", "2026-01-01T00:05:00Z", "--end", "2026-01-01T00:07:00Z"]), 2);
+    assert_eq!(count(&["--start", "2026-01-01T01:05:00+01:00", "--end", "2026-01-01 00:07:00Z"]), 2);
+    assert_eq!(count(&["--start", &five.to_string(), "--end", &seven.to_string()]), 2);
+    assert_eq!(count(&["--start", &format!("{five}000"), "--end", &format!("{seven}000")]), 2);
+    assert_eq!(count(&["--start", "2026-01-01", "--end", "2026-01-02"]), 10);
+    assert_eq!(count(&["--end", "2026-01-02"]), 10);
+    assert_eq!(count(&["--start", "-15m"]), 1);
+    assert_eq!(count(&["--start", "-1h", "--end", "now"]), 1);
+    for span in ["30m", "1h", "2d", "1w", "3000s"] {
+        assert_eq!(count(&["--since", span]), 1, "{span}");
+    }
+}
+
+#[test]
+fn a_time_that_is_none_is_named_by_its_option_with_the_forms_there_are() {
+    let folder = Folder::new();
+    let ask = |arguments: &[&str]| folder.run("metrics", arguments).exits(2);
+    ask(&["--start", "yesterday"]).complains(&["--start", "`yesterday`", "RFC 3339", "-15m"]);
+    ask(&["--end", "2026-13-01"]).complains(&["--end", "`2026-13-01`"]);
+    ask(&["--start", "2026-01-01T00:00:00"]).complains(&["--start", "zone"]);
+    ask(&["--since", "1x"]).complains(&["--since", "`1x`", "15m"]);
+    ask(&["--since", "1h", "--start", "now"]).complains(&["cannot be used with"]);
+    ask(&["--start", "2026-01-02", "--end", "2026-01-01"]).complains(&["not before"]);
+    ask(&["--period", "61"]).complains(&["60, 300, 3600"]);
+}
+
+#[test]
+fn nothing_found_is_an_empty_answer_and_a_hint_for_people() {
+    let folder = Folder::new();
+    folder.ingest([folder.file("app.log", lines("app", 0..1))]).exits(0);
+    let said = folder.run("metrics", ["--service", "nobody"]).exits(0).complains(&["no metrics match", "weir ingest"]);
+    assert_eq!(said.out, "");
+    let said = folder.run("metrics", ["--service", "nobody", "--json"]).exits(0);
+    assert_eq!((said.out.as_str(), said.err.as_str()), ("", ""));
+    let said = folder.run("metrics", ["--service", "nobody", "-o", "csv"]).exits(0);
+    assert_eq!(said.out.lines().count(), 1);
+}
+
+#[test]
+fn the_default_folder_is_in_the_users_data_directory_and_is_said() {
+    let folder = Folder::new();
+    let file = folder.file("app.log", lines("app", 0..1));
+    let default = folder.path(".local/share/weir");
+    plain(&folder, &["ingest", file.to_str().unwrap()]).exits(0).complains(&["data folder", default.to_str().unwrap()]);
+    assert!(default.is_dir());
+    let rows = plain(&folder, &["metrics", "--json"]).exits(0).json_lines();
+    assert!(rows.iter().any(|row: &Value| row["service"] == "app"));
+    assert_eq!(folder.run("metrics", NONE).exits(0).out, "", "the other folder is another one");
+}

@@ -1,0 +1,96 @@
+//! What could not be done: exit status 2, and an error that names the thing, the cause and the next step.
+
+use std::net::TcpListener;
+
+use crate::{
+    logs::{NONE, lines, plain},
+    program::{Folder, say},
+};
+
+#[test]
+fn every_command_ends_with_2_when_its_folder_or_url_cannot_be_had() {
+    let folder = Folder::new();
+    // A file stands where the folder should be.
+    std::fs::write(&folder.data, "").unwrap();
+    let file = folder.file("app.log", lines("app", 0..1));
+    let alarm = folder.file("alarm.json", "{}");
+    let (file, alarm) = (file.to_str().unwrap(), alarm.to_str().unwrap());
+    // Nothing listens there: it was free a moment ago, and is held without answering.
+    let held = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", held.local_addr().unwrap());
+    drop(held);
+    for arguments in [vec!["ingest", file], vec!["metrics"], vec!["verify"], vec!["apply", alarm], vec!["alarms"]] {
+        let said = folder.run(arguments[0], &arguments[1..]).exits(2);
+        said.complains(&[folder.data.to_str().unwrap()]);
+        let elsewhere = folder.path("elsewhere");
+        let with_url = [&arguments[..], &["--url", &url, "--data", elsewhere.to_str().unwrap()]].concat();
+        let said = plain(&folder, &with_url).exits(2);
+        said.complains(&[&url, "does not answer", "weir up"]);
+    }
+    say(folder.command("up").args(["--listen", "127.0.0.1:0"])).exits(2).complains(&[folder.data.to_str().unwrap()]);
+}
+
+#[test]
+fn usage_that_is_wrong_ends_with_2() {
+    let folder = Folder::new();
+    for arguments in [
+        &["bogus"][..],
+        &[],
+        &["metrics", "--bogus"],
+        &["metrics", "-o", "xml"],
+        &["up", "--listen", "nowhere"],
+        &["up", "--shards", "0"],
+        &["metrics", "--url", "https://127.0.0.1"],
+        &["metrics", "--url", "127.0.0.1"],
+    ] {
+        let said = plain(&folder, arguments).exits(2);
+        assert!(!said.err.is_empty(), "{arguments:?}");
+    }
+    plain(&folder, &["--help"]).exits(0);
+    plain(&folder, &["ingest", "--help"]).exits(0);
+    plain(&folder, &["--version"]).exits(0);
+}
+
+#[test]
+fn an_address_that_is_taken_names_who_has_it_and_a_free_one() {
+    let folder = Folder::new();
+    let held = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = held.local_addr().unwrap().to_string();
+    let name = std::fs::read_to_string("/proc/self/comm").unwrap();
+    for command in ["up", "demo"] {
+        let mut command = crate::program::weir(folder.root.path()).args([command, "--listen", &address]).spawn_said();
+        command = command.exits(2).complains(&[&address, "taken by", "try --listen 127.0.0.1:"]);
+        assert!(command.err.contains(name.trim()), "{command:?}");
+    }
+}
+
+/// Runs a command to its end, without its data folder being told.
+trait SpawnSaid {
+    fn spawn_said(&mut self) -> crate::program::Said;
+}
+
+impl SpawnSaid for std::process::Command {
+    fn spawn_said(&mut self) -> crate::program::Said {
+        say(self)
+    }
+}
+
+#[test]
+fn a_folder_in_use_names_the_weir_that_has_it() {
+    let folder = Folder::new();
+    let server = folder.up(NONE);
+    let said = say(folder.command("up").args(["--listen", "127.0.0.1:0"])).exits(2);
+    said.complains(&[folder.data.to_str().unwrap(), "in use", &server.url, "--data"]);
+    server.stop().exits(0);
+}
+
+#[test]
+fn who_listens_beyond_this_machine_needs_tokens() {
+    let folder = Folder::new();
+    let said = say(folder.command("up").args(["--listen", "0.0.0.0:0"])).exits(2);
+    said.complains(&["0.0.0.0:0", "--tokens", "127.0.0.1"]);
+    let tokens = folder.file("tokens", "tenant-without-token\n");
+    let said = say(folder.command("up").args(["--listen", "0.0.0.0:0", "--tokens"]).arg(&tokens)).exits(2);
+    let said = said.complains(&[tokens.to_str().unwrap(), "line 1", "TENANT TOKEN"]);
+    assert!(!said.err.contains("tenant-without-token"), "it may be a secret: {said:?}");
+}

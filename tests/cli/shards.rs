@@ -1,0 +1,61 @@
+//! The same lines on any route: several shards, and a producer in another language.
+
+use std::process::Command;
+
+use crate::{
+    logs::{NONE, lines},
+    program::Folder,
+};
+
+#[test]
+fn any_number_of_shards_gives_the_same_digest() {
+    let files = Folder::new();
+    let paths: Vec<_> = (0..6)
+        .map(|i| {
+            let services = (0..4).map(|k| lines(&format!("svc-{}", (i + k) % 7), i * 300..i * 300 + 400));
+            files.file(&format!("part-{i}.log"), services.collect::<String>())
+        })
+        .collect();
+    let digest = |shards: &str| {
+        let folder = Folder::new();
+        let server = folder.up(["--shards", shards]);
+        folder.ingest(&paths).exits(0);
+        let report = folder.verifies();
+        assert_eq!(report["from"].as_object().unwrap().len().to_string(), shards, "{report}");
+        server.stop().exits(0);
+        (report["digest"].clone(), folder.run("metrics", ["-o", "csv"]).exits(0).out)
+    };
+    let one = digest("1");
+    assert_eq!(one, digest("3"));
+    assert_eq!(one, digest("8"));
+}
+
+#[test]
+fn a_producer_in_another_language_sends_every_batch_twice_and_counts_once() {
+    let folder = Folder::new();
+    let server = folder.up(NONE);
+    let text =
+        format!("{}  goes on\n{}", lines("own", 0..300), "2026-01-01T00:00:00Z latency_ms=1 nameless\n".repeat(200));
+    let file = folder.file("foreign.log", &text);
+    let output =
+        Command::new("python3").arg("tests/foreign_producer.py").arg(&server.url).arg(&file).arg("spoken").output();
+    let output = output.expect("python3 runs the producer that was written from the wire's page alone");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let said = String::from_utf8(output.stdout).unwrap();
+    let (count, key) = said.trim().split_once(' ').unwrap();
+    assert_eq!(count, "501");
+    let balance = server.get("/runs/foreign").json();
+    let of = |field: &str| balance[field].as_u64().unwrap();
+    assert_eq!((of("folded"), of("duplicate"), of("dead")), (501, 501, 0), "{balance}");
+    assert_eq!(crate::logs::latencies(&folder, "own").0, 300);
+    assert_eq!(crate::logs::latencies(&folder, "spoken"), (200, 200.0));
+    // Its partition key is ours.
+    let origin = events::identity::Origin {
+        kind: events::identity::OriginKind::Named,
+        name: file.to_str().unwrap().into(),
+        version: String::new(),
+    };
+    assert_eq!(origin.partition_key("local", 0), key);
+    server.stop().exits(0);
+    folder.verifies();
+}
