@@ -35,6 +35,9 @@ impl World {
         for step in 0..self.shape.steps {
             self.step = step;
             self.pass_time();
+            if step == 2 && self.shape.alarms {
+                self.begin_alarms()?;
+            }
             if self.shape.new_revision && step == revision_at {
                 self.change_revision();
             }
@@ -44,6 +47,18 @@ impl World {
         self.step = self.shape.steps;
         self.drain()?;
         self.finish()
+    }
+
+    /// Some alarms are in force before much happens.
+    fn begin_alarms(&mut self) -> Result<(), String> {
+        for _ in 0..self.random.below(4) {
+            self.define();
+        }
+        self.set_faults(false);
+        self.fold_all()?;
+        self.tick(None)?;
+        self.set_faults(true);
+        Ok(())
     }
 
     fn pass_time(&mut self) {
@@ -206,7 +221,10 @@ impl World {
             self.say(|_| format!("shard {shard}: worker {} dies", dead.name));
             return Ok(());
         }
-        let which = self.random.below(count as u64) as usize;
+        let mut which = self.random.below(count as u64) as usize;
+        if self.processes[shard][which].sleepy && self.random.below(10) > 0 {
+            which = count - 1;
+        }
         let is_lazy = self.shape.lazy_zombies && which + 1 < count && self.random.below(10) > 0;
         let commits = !is_lazy && self.random.below(100) < self.shape.commit_percent;
         let dies = self.random.below(200) < self.shape.crash_percent;
@@ -226,7 +244,13 @@ impl World {
         }
         self.fold_all()?;
         while self.stream.arrive() {}
-        for _ in 0..2 {
+        // Who slept wakes up, and tells old news.
+        for shard in 0..self.processes.len() {
+            for which in (0..self.processes[shard].len()).rev() {
+                self.work(shard, which, false, None)?;
+            }
+        }
+        for _ in 0..3 {
             self.clock_ms += 61_000;
             self.stream.set_clock(self.clock_ms);
             self.tick(None)?;

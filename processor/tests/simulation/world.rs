@@ -43,6 +43,8 @@ pub struct Process {
     pub name: u64,
     /// No other was ever opened beside it: nobody may overtake it.
     pub alone: bool,
+    /// It hardly ever gets a turn.
+    pub sleepy: bool,
 }
 
 /// See the module.
@@ -194,7 +196,8 @@ impl World {
                 self.say(|_| format!("shard {shard}: worker {name} opens at {:?}", worker.committed()));
                 let alone = self.processes[shard].is_empty();
                 self.processes[shard].iter_mut().for_each(|process| process.alone = false);
-                self.processes[shard].push(Process { worker, name, alone });
+                let sleepy = self.shape.zombies && self.random.below(3) == 0;
+                self.processes[shard].push(Process { worker, name, alone, sleepy });
                 Ok(())
             }
             Err(error) => self.judge(shard, &error, false),
@@ -205,7 +208,7 @@ impl World {
     pub fn work(&mut self, shard: usize, which: usize, commits: bool, after: Option<u32>) -> Result<(), String> {
         // Death comes while it folds, or while it commits.
         let (after, in_commit) = if commits && self.random.below(2) == 0 { (None, after) } else { (after, None) };
-        let Process { mut worker, name, alone } = self.processes[shard].remove(which);
+        let Process { mut worker, name, alone, sleepy } = self.processes[shard].remove(which);
         let before = worker.shard().position();
         let fuse = self.fuse.clone();
         let done = self.fuse.run(&self.runtime, after, async {
@@ -227,7 +230,7 @@ impl World {
                 for (at, balance) in &folded {
                     check::outcome(&self.models[shard], *at, balance)?;
                 }
-                self.processes[shard].insert(which, Process { worker, name, alone });
+                self.processes[shard].insert(which, Process { worker, name, alone, sleepy });
                 Ok(())
             }
             Some(Err(error)) => self.judge(shard, &error, alone),
