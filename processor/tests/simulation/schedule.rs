@@ -170,7 +170,7 @@ impl World {
         self.append(&[Sent { put, meaning: Meaning::System.into() }]);
     }
 
-    fn alarm(&mut self, name: &str) -> String {
+    pub fn alarm(&mut self, name: &str) -> String {
         let service = self.shape.odd.service(&mut self.random);
         let mut pick = |of: &[&'static str]| of[self.random.below(of.len() as u64) as usize];
         let metric = pick(&["lines", "errors", "latency", "requests"]);
@@ -268,7 +268,7 @@ impl World {
         self.fold_all()
     }
 
-    fn fold_all(&mut self) -> Result<(), String> {
+    pub fn fold_all(&mut self) -> Result<(), String> {
         for _ in 0..DRAIN_MAX {
             self.tell();
             let behind = (0..self.models.len()).find(|shard| {
