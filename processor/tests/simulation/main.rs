@@ -112,6 +112,32 @@ fn the_number_of_shards_changes_neither_merged_rows_nor_transitions() {
 }
 
 #[test]
+fn the_comparison_of_shards_would_see_definitions_of_later_minutes() {
+    sabotage::set(Some(Sabotage::PendingByLaterDefinitions));
+    let found = (0..FOUND_WITHIN).find_map(|seed| shards::compare(seed).err());
+    sabotage::set(None);
+    assert!(found.is_some(), "decisions by later definitions went unnoticed in {FOUND_WITHIN} seeds");
+}
+
+#[test]
+fn a_replay_finds_what_shards_told_each_other_wrongly_unless_it_believes_them() {
+    let runtime = runtime();
+    let found = (0..FOUND_WITHIN).find(|seed| {
+        let wrong = Some(Sabotage::SaysWrong);
+        sabotage::set(wrong);
+        let mut world = World::new(*seed, wrong.map(Broken::Fold), runtime.clone(), false);
+        let lived = world.live();
+        sabotage::set(None);
+        let honest = world.verify();
+        sabotage::set(Some(Sabotage::ReplayBelievesRecorded));
+        let believing = world.verify();
+        sabotage::set(None);
+        lived.is_ok() && honest.is_err() && believing.is_ok()
+    });
+    assert!(found.is_some(), "verify saw no difference in {FOUND_WITHIN} seeds");
+}
+
+#[test]
 fn a_seed_is_the_same_run_every_time() {
     let runtime = runtime();
     for seed in 0..50 {
