@@ -29,8 +29,8 @@ use crate::{
 const DRAIN_MAX: usize = 3_000;
 
 impl World {
-    /// The whole schedule.
-    pub fn run(&mut self) -> Result<Seen, String> {
+    /// What happens to the world.
+    pub fn live(&mut self) -> Result<(), String> {
         let revision_at = self.random.below(self.shape.steps);
         for step in 0..self.shape.steps {
             self.step = step;
@@ -45,7 +45,12 @@ impl World {
             self.check()?;
         }
         self.step = self.shape.steps;
-        self.drain()?;
+        self.drain()
+    }
+
+    /// The whole schedule, and what it left behind.
+    pub fn run(&mut self) -> Result<Seen, String> {
+        self.live()?;
         self.finish()
     }
 
@@ -170,7 +175,7 @@ impl World {
         self.append(&[Sent { put, meaning: Meaning::System.into() }]);
     }
 
-    fn alarm(&mut self, name: &str) -> String {
+    pub fn alarm(&mut self, name: &str) -> String {
         let service = self.shape.odd.service(&mut self.random);
         let mut pick = |of: &[&'static str]| of[self.random.below(of.len() as u64) as usize];
         let metric = pick(&["lines", "errors", "latency", "requests"]);
@@ -268,7 +273,7 @@ impl World {
         self.fold_all()
     }
 
-    fn fold_all(&mut self) -> Result<(), String> {
+    pub fn fold_all(&mut self) -> Result<(), String> {
         for _ in 0..DRAIN_MAX {
             self.tell();
             let behind = (0..self.models.len()).find(|shard| {
@@ -303,7 +308,7 @@ impl World {
     }
 
     /// What a user is told agrees.
-    fn verify(&mut self) -> Result<(), String> {
+    pub fn verify(&mut self) -> Result<(), String> {
         let scratch = Arc::new(SimStore::new(true, None, 0, self.fuse.clone()));
         let stream = events::stream::ReadOnly::new(self.stream.clone());
         let work = verify::verify(stream, &*self.store, scratch, self.places.clone(), async {}, |_| {});

@@ -42,6 +42,21 @@ pub struct Shape {
 }
 
 impl Shape {
+    /// Nothing goes wrong, and nothing begins by itself.
+    pub fn calm() -> Self {
+        let calm = Self::of(&mut Random::new(0), None);
+        Self {
+            files: 0,
+            producers: 0,
+            atomic: true,
+            zombies: false,
+            crash_percent: 0,
+            stream: stream::Rates::default(),
+            store: store::Rates::default(),
+            ..calm
+        }
+    }
+
     pub fn of(random: &mut Random, broken: Option<Broken>) -> Self {
         let mut one_in = |n: u64| random.below(n) == 0;
         let (faulty, lossy) = (!one_in(4), !one_in(3));

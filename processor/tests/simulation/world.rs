@@ -85,8 +85,19 @@ pub struct Seen {
 
 impl World {
     pub fn new(seed: u64, broken: Option<Broken>, runtime: Arc<tokio::runtime::Runtime>, traced: bool) -> Self {
-        let mut random = Random::new(seed);
-        let shape = Shape::of(&mut random, broken);
+        let shape = Shape::of(&mut Random::new(seed), broken);
+        Self::of(seed, shape, broken, runtime, traced)
+    }
+
+    /// A world of this shape.
+    pub fn of(
+        seed: u64,
+        shape: Shape,
+        broken: Option<Broken>,
+        runtime: Arc<tokio::runtime::Runtime>,
+        traced: bool,
+    ) -> Self {
+        let mut random = Random::new(seed.wrapping_mul(0x9e37_79b9));
         let fuse = Arc::new(Fuse::default());
         let stream = Arc::new(SimStream::new(shape.shards, random.next(), fuse.clone(), BEGIN_MS, shape.page_max));
         let broken_store = if let Some(Broken::Store(broken)) = broken { Some(broken) } else { None };
