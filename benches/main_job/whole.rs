@@ -5,7 +5,7 @@ use std::{
     num::NonZeroU16,
     path::{Path, PathBuf},
     process::Command,
-    sync::Arc,
+    sync::{Arc, Once},
     time::Duration,
 };
 
@@ -227,12 +227,14 @@ pub fn checkpoint(folder: &Path, file: &Path) {
     }
 }
 
-/// The folder that `end_to_end` made with one shard, made now where it was not.
+/// A folder with the file in it, in one shard; made once in a run, never taken over from an earlier one: that may have had another file.
 fn made(folder: &Path, file: &Path) -> PathBuf {
-    let inner = folder.join("data-1");
-    if !inner.join("rows.redb").exists() {
+    static MADE: Once = Once::new();
+    let inner = folder.join("data-made");
+    MADE.call_once(|| {
+        let _ = std::fs::remove_dir_all(&inner);
         runtime().block_on(ingest_file(&inner, file, 1));
-    }
+    });
     inner
 }
 
@@ -285,7 +287,7 @@ pub fn query(folder: &Path, file: &Path, times: usize) {
 fn page(body: &[u8]) -> (usize, Option<&str>) {
     let text = str::from_utf8(body).expect("JSON is UTF-8");
     let next = text.rsplit_once("\"nextToken\":\"").and_then(|(_, rest)| rest.split_once('"')).map(|(token, _)| token);
-    (text.matches("\"count\":").count(), next)
+    (text.matches("\"timestamp\":").count(), next)
 }
 
 /// The most memory that the job takes, each time in a process of its own.

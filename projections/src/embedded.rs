@@ -33,7 +33,7 @@ use crate::store::{
 
 /// Most memory that the database's pages take: the least recently used are dropped; half of it may hold pages to be written, more go to the
 /// file at once.
-pub const CACHE_BYTES_MAX: usize = 32 << 20;
+pub const CACHE_BYTES_MAX: usize = 16 << 20;
 /// Most writes that wait for the writing thread; one more is refused with `NotWritten`.
 pub const WRITES_WAITING_MAX: usize = 64;
 /// Most writes that share a transaction; more wait for the next.

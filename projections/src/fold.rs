@@ -64,6 +64,9 @@ pub const SERVICES_MAX: usize = 10_000;
 pub const LINES_PAGE: u32 = 0;
 /// Rows that so many records did not touch leave memory at a commit; in test builds few, so that short histories meet their rows again.
 const IDLE_RECORDS: u64 = if cfg!(feature = "law") { 4 } else { 64 };
+/// Where more rows than this are open after a commit, all that the last record did not touch leave: lines of many windows each, as of a sparse
+/// backfill, would fill memory else.
+const IDLE_ROWS_MAX: usize = CHANGED_ROWS_MAX;
 
 /// Where a shard stands among the others: a fact of the stream, given when the fold starts.
 #[derive(Debug, Clone)]

@@ -99,6 +99,21 @@ impl Sender {
             _ => 0,
         };
         let service = around.some_service();
+        Self::of_file_from(around, file, read_at_ms, first, service)
+    }
+
+    /// Sends all of a file, in cuts of its own, and says nothing of its service.
+    pub fn of_whole_file(around: &mut Surroundings<'_>, file: &File, read_at_ms: i64) -> Self {
+        Self::of_file_from(around, file, read_at_ms, 0, None)
+    }
+
+    fn of_file_from(
+        around: &mut Surroundings<'_>,
+        file: &File,
+        read_at_ms: i64,
+        first: u64,
+        service: Option<&'static str>,
+    ) -> Self {
         let source = Source {
             tenant: file.tenant.into(),
             service: service.map(str::to_owned),

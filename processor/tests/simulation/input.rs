@@ -85,6 +85,7 @@ pub struct Oddness {
     pub broken: bool,
     pub continued: bool,
     pub late: bool,
+    /// One tenant and one service: all lines meet in a few rows, and alarms see them.
     pub narrow: bool,
 }
 

@@ -13,6 +13,7 @@ mod model;
 mod reference;
 mod schedule;
 mod shape;
+mod shards;
 mod store;
 mod stream;
 mod world;
@@ -34,6 +35,7 @@ use self::{
 };
 
 const SEEDS: u64 = 10_000;
+const SHARD_SEEDS: u64 = 300;
 /// Within so many seeds a law that is broken on purpose is found.
 const FOUND_WITHIN: u64 = 100;
 
@@ -100,6 +102,39 @@ fn no_schedule_of_crashes_zombies_and_lost_answers_changes_what_the_rows_say() {
         }
     });
     println!("{seeds} seeds from {first} on, {} records", records.into_inner());
+}
+
+#[test]
+fn the_number_of_shards_changes_neither_merged_rows_nor_transitions() {
+    let changes: usize =
+        (0..SHARD_SEEDS).map(|seed| shards::compare(seed).unwrap_or_else(|what| panic!("{what}"))).sum();
+    assert!(changes as u64 > SHARD_SEEDS, "only {changes} transitions: this looked at nothing");
+}
+
+#[test]
+fn the_comparison_of_shards_would_see_definitions_of_later_minutes() {
+    sabotage::set(Some(Sabotage::PendingByLaterDefinitions));
+    let found = (0..FOUND_WITHIN).find_map(|seed| shards::compare(seed).err());
+    sabotage::set(None);
+    assert!(found.is_some(), "decisions by later definitions went unnoticed in {FOUND_WITHIN} seeds");
+}
+
+#[test]
+fn a_replay_finds_what_shards_told_each_other_wrongly_unless_it_believes_them() {
+    let runtime = runtime();
+    let found = (0..FOUND_WITHIN).find(|seed| {
+        let wrong = Some(Sabotage::SaysWrong);
+        sabotage::set(wrong);
+        let mut world = World::new(*seed, wrong.map(Broken::Fold), runtime.clone(), false);
+        let lived = world.live();
+        sabotage::set(None);
+        let honest = world.verify();
+        sabotage::set(Some(Sabotage::ReplayBelievesRecorded));
+        let believing = world.verify();
+        sabotage::set(None);
+        lived.is_ok() && honest.is_err() && believing.is_ok()
+    });
+    assert!(found.is_some(), "verify saw no difference in {FOUND_WITHIN} seeds");
 }
 
 #[test]

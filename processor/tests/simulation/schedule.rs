@@ -29,12 +29,15 @@ use crate::{
 const DRAIN_MAX: usize = 3_000;
 
 impl World {
-    /// The whole schedule.
-    pub fn run(&mut self) -> Result<Seen, String> {
+    /// What happens to the world.
+    pub fn live(&mut self) -> Result<(), String> {
         let revision_at = self.random.below(self.shape.steps);
         for step in 0..self.shape.steps {
             self.step = step;
             self.pass_time();
+            if step == 2 && self.shape.alarms {
+                self.begin_alarms()?;
+            }
             if self.shape.new_revision && step == revision_at {
                 self.change_revision();
             }
@@ -42,8 +45,25 @@ impl World {
             self.check()?;
         }
         self.step = self.shape.steps;
-        self.drain()?;
+        self.drain()
+    }
+
+    /// The whole schedule, and what it left behind.
+    pub fn run(&mut self) -> Result<Seen, String> {
+        self.live()?;
         self.finish()
+    }
+
+    /// Some alarms are in force before much happens.
+    fn begin_alarms(&mut self) -> Result<(), String> {
+        for _ in 0..self.random.below(4) {
+            self.define();
+        }
+        self.set_faults(false);
+        self.fold_all()?;
+        self.tick(None)?;
+        self.set_faults(true);
+        Ok(())
     }
 
     fn pass_time(&mut self) {
@@ -155,7 +175,7 @@ impl World {
         self.append(&[Sent { put, meaning: Meaning::System.into() }]);
     }
 
-    fn alarm(&mut self, name: &str) -> String {
+    pub fn alarm(&mut self, name: &str) -> String {
         let service = self.shape.odd.service(&mut self.random);
         let mut pick = |of: &[&'static str]| of[self.random.below(of.len() as u64) as usize];
         let metric = pick(&["lines", "errors", "latency", "requests"]);
@@ -206,7 +226,10 @@ impl World {
             self.say(|_| format!("shard {shard}: worker {} dies", dead.name));
             return Ok(());
         }
-        let which = self.random.below(count as u64) as usize;
+        let mut which = self.random.below(count as u64) as usize;
+        if self.processes[shard][which].sleepy && self.random.below(10) > 0 {
+            which = count - 1;
+        }
         let is_lazy = self.shape.lazy_zombies && which + 1 < count && self.random.below(10) > 0;
         let commits = !is_lazy && self.random.below(100) < self.shape.commit_percent;
         let dies = self.random.below(200) < self.shape.crash_percent;
@@ -226,7 +249,13 @@ impl World {
         }
         self.fold_all()?;
         while self.stream.arrive() {}
-        for _ in 0..2 {
+        // Who slept wakes up, and tells old news.
+        for shard in 0..self.processes.len() {
+            for which in (0..self.processes[shard].len()).rev() {
+                self.work(shard, which, false, None)?;
+            }
+        }
+        for _ in 0..3 {
             self.clock_ms += 61_000;
             self.stream.set_clock(self.clock_ms);
             self.tick(None)?;
@@ -244,7 +273,7 @@ impl World {
         self.fold_all()
     }
 
-    fn fold_all(&mut self) -> Result<(), String> {
+    pub fn fold_all(&mut self) -> Result<(), String> {
         for _ in 0..DRAIN_MAX {
             self.tell();
             let behind = (0..self.models.len()).find(|shard| {
@@ -279,7 +308,7 @@ impl World {
     }
 
     /// What a user is told agrees.
-    fn verify(&mut self) -> Result<(), String> {
+    pub fn verify(&mut self) -> Result<(), String> {
         let scratch = Arc::new(SimStore::new(true, None, 0, self.fuse.clone()));
         let stream = events::stream::ReadOnly::new(self.stream.clone());
         let work = verify::verify(stream, &*self.store, scratch, self.places.clone(), async {}, |_| {});

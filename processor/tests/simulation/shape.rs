@@ -29,8 +29,6 @@ pub struct Shape {
     pub lazy_zombies: bool,
     /// Producers begin a new epoch whenever they may.
     pub eager_epochs: bool,
-    /// One tenant and one service: all lines meet in a few rows, and alarms see them.
-    pub narrow: bool,
     /// The stream or the store is away for a while.
     pub outages: bool,
     /// Of a hundred turns of a worker, so many end in its death.
@@ -44,6 +42,21 @@ pub struct Shape {
 }
 
 impl Shape {
+    /// Nothing goes wrong, and nothing begins by itself.
+    pub fn calm() -> Self {
+        let calm = Self::of(&mut Random::new(0), None);
+        Self {
+            files: 0,
+            producers: 0,
+            atomic: true,
+            zombies: false,
+            crash_percent: 0,
+            stream: stream::Rates::default(),
+            store: store::Rates::default(),
+            ..calm
+        }
+    }
+
     pub fn of(random: &mut Random, broken: Option<Broken>) -> Self {
         let mut one_in = |n: u64| random.below(n) == 0;
         let (faulty, lossy) = (!one_in(4), !one_in(3));
@@ -93,7 +106,6 @@ impl Shape {
             zombies: flags[6],
             lazy_zombies: more[0],
             eager_epochs: more[1],
-            narrow: more[2],
             outages: more[3],
             crash_percent: [0, 5, 25][random.below(3) as usize],
             commit_percent: [5, 30, 80][random.below(3) as usize],

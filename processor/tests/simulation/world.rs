@@ -43,6 +43,8 @@ pub struct Process {
     pub name: u64,
     /// No other was ever opened beside it: nobody may overtake it.
     pub alone: bool,
+    /// It hardly ever gets a turn.
+    pub sleepy: bool,
 }
 
 /// See the module.
@@ -83,8 +85,19 @@ pub struct Seen {
 
 impl World {
     pub fn new(seed: u64, broken: Option<Broken>, runtime: Arc<tokio::runtime::Runtime>, traced: bool) -> Self {
-        let mut random = Random::new(seed);
-        let shape = Shape::of(&mut random, broken);
+        let shape = Shape::of(&mut Random::new(seed), broken);
+        Self::of(seed, shape, broken, runtime, traced)
+    }
+
+    /// A world of this shape.
+    pub fn of(
+        seed: u64,
+        shape: Shape,
+        broken: Option<Broken>,
+        runtime: Arc<tokio::runtime::Runtime>,
+        traced: bool,
+    ) -> Self {
+        let mut random = Random::new(seed.wrapping_mul(0x9e37_79b9));
         let fuse = Arc::new(Fuse::default());
         let stream = Arc::new(SimStream::new(shape.shards, random.next(), fuse.clone(), BEGIN_MS, shape.page_max));
         let broken_store = if let Some(Broken::Store(broken)) = broken { Some(broken) } else { None };
@@ -194,7 +207,8 @@ impl World {
                 self.say(|_| format!("shard {shard}: worker {name} opens at {:?}", worker.committed()));
                 let alone = self.processes[shard].is_empty();
                 self.processes[shard].iter_mut().for_each(|process| process.alone = false);
-                self.processes[shard].push(Process { worker, name, alone });
+                let sleepy = self.shape.zombies && self.random.below(3) == 0;
+                self.processes[shard].push(Process { worker, name, alone, sleepy });
                 Ok(())
             }
             Err(error) => self.judge(shard, &error, false),
@@ -205,7 +219,7 @@ impl World {
     pub fn work(&mut self, shard: usize, which: usize, commits: bool, after: Option<u32>) -> Result<(), String> {
         // Death comes while it folds, or while it commits.
         let (after, in_commit) = if commits && self.random.below(2) == 0 { (None, after) } else { (after, None) };
-        let Process { mut worker, name, alone } = self.processes[shard].remove(which);
+        let Process { mut worker, name, alone, sleepy } = self.processes[shard].remove(which);
         let before = worker.shard().position();
         let fuse = self.fuse.clone();
         let done = self.fuse.run(&self.runtime, after, async {
@@ -227,7 +241,7 @@ impl World {
                 for (at, balance) in &folded {
                     check::outcome(&self.models[shard], *at, balance)?;
                 }
-                self.processes[shard].insert(which, Process { worker, name, alone });
+                self.processes[shard].insert(which, Process { worker, name, alone, sleepy });
                 Ok(())
             }
             Some(Err(error)) => self.judge(shard, &error, alone),

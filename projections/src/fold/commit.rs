@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::{
-    FOLD_REVISION, IDLE_RECORDS, Shard,
+    FOLD_REVISION, IDLE_RECORDS, IDLE_ROWS_MAX, Shard,
     rows::Open,
     sabotage::{self, Sabotage},
 };
@@ -61,7 +61,8 @@ impl Shard {
     pub fn committed(&mut self) {
         let position = self.position;
         let since = self.record.saturating_sub(IDLE_RECORDS);
-        self.windows.let_go(since, |_| {});
+        let many = self.windows.count() > IDLE_ROWS_MAX;
+        self.windows.let_go(if many { self.record } else { since }, |_| {});
         self.balances.let_go(since, |_| {});
         self.seen.let_go(since, |_| {});
         self.taken.let_go(since, |marks| marks.join(position));

@@ -67,6 +67,11 @@ impl<K, B> Default for OpenRows<K, B> {
 }
 
 impl<K: Hash + Eq + Clone, B: Body> OpenRows<K, B> {
+    /// How many are open.
+    pub fn count(&self) -> usize {
+        self.rows.len()
+    }
+
     /// How many changed since they were last stored.
     pub fn changed(&self) -> usize {
         self.changed
