@@ -226,6 +226,11 @@ impl System {
             let worker = Worker::open(ReadOnly::new(self.stream.clone()), self.store.clone(), sink, place.clone())
                 .await
                 .map_err(Box::new)?;
+            let tip = self.stream.tip(&place.shard).map_err(Box::new)?;
+            if tip < worker.committed() {
+                let (shard, resume_point) = (place.shard.clone(), worker.committed());
+                return Err(Box::new(ConsumeError::StreamShorter { shard, resume_point, tip }).into());
+            }
             self.ledger.committed(&place.shard, worker.committed());
             let (ledger, stop, behind) = (self.ledger.clone(), self.stop.clone(), self.behind_ms.clone());
             let waiters = self.waiters.clone();

@@ -106,3 +106,15 @@ async fn rows_that_move_while_they_are_verified_do_not_differ() {
     writing.await.unwrap();
     assert!(rounds > 0);
 }
+
+#[tokio::test]
+async fn rows_over_a_stream_that_ends_before_them_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let system = System::open(folder.path(), Options::default()).await.unwrap();
+    ingest(&system, "run", "/logs/a.jsonl", &lines(500)).await;
+    system.ledger().settled("run", Duration::from_secs(30)).await.unwrap();
+    assert_eq!(system.close(), None);
+    std::fs::remove_dir_all(folder.path().join("stream")).unwrap();
+    let refused = System::open(folder.path(), Options::default()).await.err().map(|error| error.to_string());
+    assert!(refused.as_deref().is_some_and(|text| text.contains("do not belong together")), "{refused:?}");
+}
