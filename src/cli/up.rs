@@ -9,6 +9,8 @@ use std::{
 };
 
 use tokio::net::TcpListener;
+#[cfg(unix)]
+use tokio::signal::unix;
 use weir::{OpenError, Options, System};
 
 use super::{Answer, Failure, Up, client::data_folder, output::say};
@@ -46,11 +48,14 @@ pub struct Serving {
     listener: TcpListener,
     router: axum::Router,
     address: PathBuf,
+    signals: Signals,
 }
 
 impl Serving {
     /// Leaves the address in the folder, for the other commands.
     pub fn start(system: System, listener: TcpListener, access: api::Access) -> Result<Self, Failure> {
+        // Before the address is known to anyone.
+        let signals = Signals::listen()?;
         let system = Arc::new(system);
         let local = listener.local_addr().map_err(|error| Failure::new(format!("no address: {error}")))?;
         let url = format!("http://{local}");
@@ -61,7 +66,7 @@ impl Serving {
             .and_then(|()| std::fs::rename(&beside, &address))
             .map_err(|error| Failure::new(format!("{}: {error}", address.display())))?;
         let router = api::router(system.clone(), access);
-        Ok(Self { url, system, listener, router, address })
+        Ok(Self { url, system, listener, router, address, signals })
     }
 
     /// The system.
@@ -76,14 +81,14 @@ impl Serving {
 
     /// As `until_told`; `end` ends what else uses the system, before it is drained.
     pub async fn until_told_after(self, end: impl FnOnce()) -> Result<Answer, Failure> {
-        let Self { system, listener, router, address, .. } = self;
+        let Self { system, listener, router, address, mut signals, .. } = self;
         let (told, mut hears) = tokio::sync::watch::channel(false);
         let watched = system.clone();
         let mut server = tokio::spawn(api::serve(listener, router, async move {
             let _ = hears.wait_for(|told| *told).await;
         }));
         tokio::select! {
-            () = signal() => {}
+            () = signals.heard() => {}
             () = stopped(&watched) => {}
             ended = &mut server => {
                 if let Ok(Err(error)) = ended {
@@ -116,21 +121,35 @@ async fn stopped(system: &System) {
     }
 }
 
-async fn signal() {
-    let interrupted = tokio::signal::ctrl_c();
+/// Ctrl-C and SIGTERM, heard from when this is made: whoever was told the URL may end the program at once, and it is to drain then as well.
+struct Signals {
     #[cfg(unix)]
-    {
-        let Ok(mut terminated) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) else {
-            let _ = interrupted.await;
-            return;
-        };
-        tokio::select! {
-            _ = interrupted => {}
-            _ = terminated.recv() => {}
+    interrupted: unix::Signal,
+    #[cfg(unix)]
+    terminated: unix::Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, Failure> {
+        #[cfg(unix)]
+        {
+            let of =
+                |kind| unix::signal(kind).map_err(|error| Failure::new(format!("no signal can be heard: {error}")));
+            Ok(Self { interrupted: of(unix::SignalKind::interrupt())?, terminated: of(unix::SignalKind::terminate())? })
         }
+        #[cfg(not(unix))]
+        Ok(Self {})
     }
-    #[cfg(not(unix))]
-    let _ = interrupted.await;
+
+    async fn heard(&mut self) {
+        #[cfg(unix)]
+        tokio::select! {
+            _ = self.interrupted.recv() => {}
+            _ = self.terminated.recv() => {}
+        }
+        #[cfg(not(unix))]
+        let _ = tokio::signal::ctrl_c().await;
+    }
 }
 
 /// Takes the address, or says who has it and what to do.
