@@ -8,9 +8,11 @@
 //! | `address` | how other commands reach that process, while it serves |
 //! | `stream/` | the embedded stream |
 //! | `rows.redb` | rows and resume points |
+//! | `rows-new.redb` | rows that are being made anew, beside the old ones |
 //! | `readers/` | which files were read, and how far |
 
 mod causes;
+mod made;
 mod operator;
 
 use std::{
@@ -36,8 +38,9 @@ use events::{
 use processor::{
     consume::{ConsumeError, Live, Worker, append_all, system_event},
     ledger::Ledger,
+    replay::ReplayError,
     tick,
-    verify::{self, Report, VerifyError},
+    verify::{self, Report},
 };
 use projections::{
     embedded as rows,
@@ -47,6 +50,7 @@ use projections::{
 use tokio::sync::Semaphore;
 
 pub use causes::with_causes;
+pub use made::Opening;
 
 /// The stream of a data folder.
 pub type LocalStream = stream::Embedded<RealDisk>;
@@ -93,6 +97,11 @@ pub enum OpenError {
     /// That time went back could not be written down.
     #[error("the confirmed clock could not be written to the stream: {0}; start again with --confirm-clock")]
     TimeReset(String),
+    /// Rows of an earlier revision of the fold could not be made anew.
+    #[error(
+        "the rows of an earlier program could not be made anew from the stream: {0}. The old ones are as they were: start again"
+    )]
+    Rebuild(#[from] Box<ReplayError>),
     /// The shards could not be listed.
     #[error(transparent)]
     Shards(#[from] Box<events::stream::ReadError>),
@@ -178,6 +187,11 @@ async fn confirm_time(stream: &LocalStream, ring: &[(ShardId, HashRange)]) -> Re
 impl System {
     /// Opens a data folder, and starts its workers and its ticker.
     pub async fn open(folder: &Path, options: Options) -> Result<Self, OpenError> {
+        Self::open_saying(folder, options, |_| {}).await
+    }
+
+    /// As `open`; `say` hears of what takes long.
+    pub async fn open_saying(folder: &Path, options: Options, say: impl Fn(Opening)) -> Result<Self, OpenError> {
         let held = lock(folder)?;
         let failed = |source| OpenError::Folder { folder: folder.to_owned(), source };
         let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(8)) as u16;
@@ -188,13 +202,13 @@ impl System {
         };
         let disk = RealDisk::in_folder(folder.join("stream")).map_err(failed)?;
         let stream = Arc::new(LocalStream::open(disk, now_ms, settings)?);
-        let store = Arc::new(LocalStore::open(&folder.join("rows.redb"))?);
         let shards = stream.shards().await.map_err(Box::new)?;
         let ring: Vec<_> = shards.iter().map(|shard| (shard.id.clone(), shard.range)).collect();
         let places: Vec<Place> = shards
             .iter()
             .map(|shard| Place { generation: Generation::default(), shard: shard.id.clone(), ring: ring.clone() })
             .collect();
+        let store = made::rows(folder, &stream, &places, say).await?;
         let found = tips(&stream, &places)?;
         let opened_at = now_ms();
         confirm_time(&stream, &ring).await?;
@@ -334,10 +348,10 @@ impl System {
     }
 
     /// Folds the stream again beside the rows, in a scratch file of the folder, and compares.
-    pub async fn verify(&self, progress: impl Fn(u64)) -> Result<Report, VerifyError> {
+    pub async fn verify(&self, progress: impl Fn(u64)) -> Result<Report, ReplayError> {
         let scratch = self.folder.join(format!("verify-{}.redb", now_ms()));
         let opened = LocalStore::open(&scratch).map_err(|error| {
-            VerifyError::Read(projections::store::ReadError::Unavailable(format!(
+            ReplayError::Read(projections::store::ReadError::Unavailable(format!(
                 "no room to replay into: {}",
                 with_causes(&error)
             )))

@@ -82,10 +82,10 @@ pub enum ConsumeError {
         /// The cause.
         source: BadSnapshot,
     },
-    /// The rows were made by another revision of the fold.
+    /// The rows were made by another revision of the fold: by a later one, or they have to be made anew first.
     #[error(
-        "{shard}: its rows were made by fold revision {stored}; this program has {FOLD_REVISION}. Use the program that made them, or a new data \
-         folder and ingest again"
+        "{shard}: its rows were made by revision {stored} of the fold; this program has {FOLD_REVISION}, and goes on only with rows of its own. \
+         Use the program that made them, or a newer one"
     )]
     Revision {
         /// The shard.
