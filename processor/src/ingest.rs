@@ -13,7 +13,7 @@
 //! lines of a run that was cut off are counted again by the next. `--as NAME` makes them exactly once, if the same bytes come again.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     future::poll_fn,
     io::Read,
     path::PathBuf,
@@ -28,6 +28,7 @@ use std::{
 use events::{pack::Packed, position::SequenceNumber, wire::Codec};
 use tokio::sync::mpsc;
 
+mod ahead;
 mod damage;
 mod gzip;
 mod input;
@@ -182,7 +183,6 @@ pub async fn ingest<S: Sender>(
         stop: stop.clone(),
         broken: broken.clone(),
         stdin: Some(stdin),
-        read_to: HashMap::new(),
         held: vec![],
         held_bytes: 0,
     };
@@ -216,6 +216,8 @@ struct File {
     bytes: u64,
     /// The first batch that was not acknowledged: nothing after it moves the list's end.
     broken: Option<SendError>,
+    /// What is durable and not in the list yet: it goes there with the next word about the file.
+    durable: Option<(EntryId, Mark)>,
     done: bool,
 }
 
@@ -314,7 +316,8 @@ impl<'a, S: Sender> Sends<'a, S> {
                 file.bytes += covers;
                 self.report.lines_sent += lines;
                 self.progress.lines_sent.fetch_add(lines, Relaxed);
-                if let (None, Some((entry, mark))) = (&file.broken, mark)
+                let earlier = if file.broken.is_none() { std::mem::replace(&mut file.durable, mark) } else { None };
+                if let Some((entry, mark)) = earlier
                     && let Err(error) = self.list.advance(entry, mark)
                 {
                     self.report.warnings.push(format!("{}: {error}; it will be read again", file.path.display()));
@@ -329,15 +332,25 @@ impl<'a, S: Sender> Sends<'a, S> {
             }
             UnderWay::Send { answer: None, .. } => {}
             UnderWay::Done { file, entry, outcome } => {
-                let doubtful = outcome.as_ref().is_err_and(FileError::makes_bytes_doubtful);
-                if let Some(entry) =
-                    entry.filter(|_| self.files[file].broken.is_none() && (outcome.is_ok() || doubtful))
-                    && let Err(error) = self.list.finish(entry, doubtful)
-                {
-                    self.report.warnings.push(error.to_string());
-                }
+                self.note(file, entry, &outcome);
                 self.close(file, outcome);
             }
+        }
+    }
+
+    /// The last word about a file, as far as it is durable.
+    fn note(&mut self, file: usize, entry: Option<EntryId>, outcome: &Result<bool, FileError>) {
+        let file = &mut self.files[file];
+        let (durable, Some(entry)) = (file.durable.take(), entry) else { return };
+        let doubtful = outcome.as_ref().is_err_and(FileError::makes_bytes_doubtful);
+        let mark = durable.map(|(_, mark)| mark);
+        let noted = match (&file.broken, mark) {
+            (None, mark) if outcome.is_ok() || doubtful => self.list.finish(entry, mark, doubtful),
+            (_, Some(mark)) => self.list.advance(entry, mark),
+            _ => Ok(()),
+        };
+        if let Err(error) = noted {
+            self.report.warnings.push(format!("{}: {error}; it will be read again", file.path.display()));
         }
     }
 
@@ -365,6 +378,8 @@ impl<'a, S: Sender> Sends<'a, S> {
         }
         for file in 0..self.files.len() {
             if !self.files[file].done {
+                let entry = self.files[file].durable.map(|(entry, _)| entry);
+                self.note(file, entry, &Err(FileError::NotRead));
                 self.close(file, Err(FileError::NotRead));
             }
         }

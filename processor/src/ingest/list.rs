@@ -12,7 +12,6 @@
 //! The list is `files.jsonl` in its folder: see `list/journal.rs`. A lock beside it keeps a second reader out.
 
 use std::{
-    collections::{BTreeMap, HashMap},
     fs::{self, File, TryLockError},
     io,
     path::{Path, PathBuf},
@@ -25,13 +24,17 @@ use events::{
 };
 use xxhash_rust::xxh3::xxh3_128;
 
+mod index;
 mod journal;
 
+pub use index::{Seen, Stamp};
+
+use index::Index;
 use journal::Journal;
 
 /// How much of a file's beginning is remembered.
 pub const HEAD_BYTES: usize = 1 << 10;
-/// Most files of one list: some 500 MB of memory. At opening, the oldest that are gone from their path are forgotten beyond half of it; where
+/// Most files of one list: about 1 GB of memory. At opening, the oldest that are gone from their path are forgotten beyond half of it; where
 /// that does not help, no more are registered, with an error.
 pub const FILES_MAX: usize = 1_000_000;
 
@@ -101,12 +104,19 @@ pub struct Mark {
     pub end: u64,
     /// The last bytes before it.
     pub tail: Print,
+    /// Hash of all bytes before it, where they were packed: what was taken before damage may have been wrong.
+    pub whole: Option<u128>,
 }
 
 impl Mark {
     /// After `end` bytes, of which `before` are the last.
     pub(super) fn after(end: u64, before: &[u8]) -> Self {
-        Self { end, tail: Print::of(&before[before.len().saturating_sub(HISTORY_BYTES)..]) }
+        Self { end, tail: Print::of(&before[before.len().saturating_sub(HISTORY_BYTES)..]), whole: None }
+    }
+
+    /// Before the first byte.
+    pub(super) fn nothing() -> Self {
+        Self::after(0, &[])
     }
 }
 
@@ -129,8 +139,17 @@ pub struct Entry {
     pub gone: bool,
     /// It was damaged: what was taken last may not be what it holds once mended.
     pub doubtful: bool,
+    /// The stream has lost what was taken: it is read from its first byte, and what the stream still has is known there.
+    pub resend: bool,
     /// When the reading began that has not come to its end.
     pub reading_since_ms: Option<i64>,
+}
+
+impl Entry {
+    /// True if these first bytes of a file begin as this one did.
+    pub(super) fn begins(&self, head: &[u8]) -> bool {
+        self.head.len > 0 && head.get(..self.head.len).is_some_and(|head| Print::of(head) == self.head)
+    }
 }
 
 /// See the module. Shared between the reading thread and the sends.
@@ -143,11 +162,7 @@ pub struct ReaderList {
 #[derive(Debug)]
 struct State {
     journal: Journal,
-    entries: BTreeMap<EntryId, Entry>,
-    at_path: HashMap<(String, String), Vec<EntryId>>,
-    by_head: HashMap<Print, Vec<EntryId>>,
-    /// How many entries have a head of this length.
-    head_lens: BTreeMap<usize, usize>,
+    index: Index,
     /// Something that must be durable before the next append is not.
     unsynced_names: bool,
 }
@@ -172,16 +187,9 @@ impl ReaderList {
             File::open(parent).and_then(|parent| parent.sync_all()).map_err(disk("synced"))?;
         }
         let (journal, entries) = Journal::open(folder, reader)?;
-        let mut state = State {
-            journal,
-            entries: BTreeMap::new(),
-            at_path: HashMap::new(),
-            by_head: HashMap::new(),
-            head_lens: BTreeMap::new(),
-            unsynced_names: false,
-        };
+        let mut state = State { journal, index: Index::default(), unsynced_names: false };
         for entry in entries {
-            state.insert(entry);
+            state.index.insert(entry);
         }
         Ok(Self { state: Mutex::new(state), _lock: lock })
     }
@@ -191,29 +199,44 @@ impl ReaderList {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Files of the tenant that begin like `head`, wherever they are.
-    pub fn begin_like(&self, tenant: &str, head: &[u8]) -> Vec<Entry> {
+    /// Files of the tenant that begin like `head` and were read up to a place where the file has the same last bytes, the longest first. `tail_at`
+    /// gives the last bytes before an offset of the file, `None` if it does not reach so far or that is not known.
+    pub fn holding(&self, tenant: &str, head: &[u8], tail_at: impl FnMut(u64) -> Option<Print>) -> Vec<Entry> {
+        self.state().index.holding(tenant, head, tail_at)
+    }
+
+    /// The newest files of the tenant that begin like `head` and are wanted, at most `most`, with how far they were read.
+    pub fn begin_like(
+        &self,
+        tenant: &str,
+        head: &[u8],
+        most: usize,
+        wanted: impl Fn(&Entry) -> bool,
+    ) -> Vec<(Entry, Mark)> {
         let state = self.state();
-        let lens = state.head_lens.range(1..=head.len()).map(|(len, _)| *len);
-        lens.filter_map(|len| state.by_head.get(&Print::of(&head[..len])))
-            .flatten()
-            .filter_map(|id| state.entries.get(id))
-            .filter(|entry| entry.tenant == tenant)
-            .cloned()
-            .collect()
+        let alike = state.index.begin_like(tenant, head).filter(|(entry, _)| wanted(entry));
+        alike.take(most).map(|(entry, mark)| (entry.clone(), mark)).collect()
     }
 
     /// The file that stood at `path` when it was read last.
     pub fn at(&self, tenant: &str, path: &str) -> Option<Entry> {
-        let state = self.state();
-        let ids = state.at_path.get(&(tenant.to_owned(), path.to_owned()))?;
-        ids.iter().filter_map(|id| state.entries.get(id)).find(|entry| !entry.gone).cloned()
+        self.state().index.at(tenant, path).cloned()
+    }
+
+    /// This run has read a file so far; it is forgotten with the run.
+    pub fn see(&self, id: EntryId, seen: Seen) {
+        self.state().index.see(id, seen);
+    }
+
+    /// What this run saw of a file.
+    pub fn seen(&self, id: EntryId) -> Option<Seen> {
+        self.state().index.seen(id)
     }
 
     /// A new incarnation at `path`; whatever stood there is gone from it.
     pub fn register(&self, tenant: &str, path: &str, head: Print, now_ms: i64) -> Result<Entry, ListError> {
         let mut state = self.state();
-        if state.entries.len() >= FILES_MAX {
+        if state.index.len() >= FILES_MAX {
             return Err(ListError::Full(state.journal.path().to_owned()));
         }
         let entry = Entry {
@@ -222,9 +245,10 @@ impl ReaderList {
             path: path.to_owned(),
             name: path.to_owned(),
             head,
-            mark: Mark { end: 0, tail: Print::of(&[]) },
+            mark: Mark::nothing(),
             gone: false,
             doubtful: false,
+            resend: false,
             reading_since_ms: Some(now_ms),
         };
         let mut changed = state.displaced(&entry);
@@ -238,12 +262,12 @@ impl ReaderList {
     /// time.
     pub fn resume(&self, entry: &Entry, path: &str, head: Print, from: u64, now_ms: i64) -> Result<Entry, ListError> {
         let mut state = self.state();
-        let mut next = state.entries.get(&entry.id).unwrap_or(entry).clone();
+        let mut next = state.index.get(entry.id).unwrap_or(entry).clone();
         next.path = path.to_owned();
         next.gone = false;
         next.head = head;
-        if from == 0 {
-            next.mark = Mark { end: 0, tail: Print::of(&[]) };
+        if from == 0 && !next.resend {
+            next.mark = Mark::nothing();
         }
         next.reading_since_ms.get_or_insert(now_ms);
         let says_more = next.path != entry.path || next.head != entry.head || entry.gone;
@@ -263,11 +287,15 @@ impl ReaderList {
         })
     }
 
-    /// It was read to its end, or as far as it can be. `doubtful`: up to damage that may have spoilt bytes before it.
-    pub fn finish(&self, id: EntryId, doubtful: bool) -> Result<(), ListError> {
+    /// It was read to its end, or as far as it can be, and all before the mark is durable. `doubtful`: bytes were taken that may be wrong.
+    pub fn finish(&self, id: EntryId, mark: Option<Mark>, doubtful: bool) -> Result<(), ListError> {
         self.change(id, |entry| {
+            if let Some(mark) = mark.filter(|mark| mark.end > entry.mark.end) {
+                entry.mark = mark;
+            }
             entry.doubtful = doubtful;
             if !doubtful {
+                entry.resend = false;
                 entry.reading_since_ms = None;
             }
         })
@@ -275,7 +303,7 @@ impl ReaderList {
 
     fn change(&self, id: EntryId, change: impl FnOnce(&mut Entry)) -> Result<(), ListError> {
         let mut state = self.state();
-        let Some(entry) = state.entries.get(&id) else { return Ok(()) };
+        let Some(entry) = state.index.get(id) else { return Ok(()) };
         let mut next = entry.clone();
         change(&mut next);
         if next == *entry { Ok(()) } else { state.write(vec![next]) }
@@ -327,38 +355,16 @@ fn sync(mut state: MutexGuard<'_, State>) -> Result<(), ListError> {
 impl State {
     /// Who stands at the entry's path and no longer does.
     fn displaced(&self, by: &Entry) -> Vec<Entry> {
-        let ids = self.at_path.get(&(by.tenant.clone(), by.path.clone())).into_iter().flatten();
-        let others = ids.filter_map(|id| self.entries.get(id)).filter(|entry| entry.id != by.id && !entry.gone);
-        others.map(|entry| Entry { gone: true, ..entry.clone() }).collect()
+        let other = self.index.at(&by.tenant, &by.path).filter(|entry| entry.id != by.id);
+        other.map(|entry| Entry { gone: true, ..entry.clone() }).into_iter().collect()
     }
 
     /// Writes first, so that memory never knows more than the file.
     fn write(&mut self, changed: Vec<Entry>) -> Result<(), ListError> {
         self.journal.write(&changed)?;
         for entry in changed {
-            self.insert(entry);
+            self.index.insert(entry);
         }
         Ok(())
-    }
-
-    fn insert(&mut self, entry: Entry) {
-        if let Some(old) = self.entries.remove(&entry.id) {
-            if let Some(ids) = self.at_path.get_mut(&(old.tenant, old.path)) {
-                ids.retain(|id| *id != old.id);
-            }
-            if let Some(ids) = self.by_head.get_mut(&old.head) {
-                ids.retain(|id| *id != old.id);
-            }
-            if let Some(count) = self.head_lens.get_mut(&old.head.len) {
-                *count -= 1;
-                if *count == 0 {
-                    self.head_lens.remove(&old.head.len);
-                }
-            }
-        }
-        self.at_path.entry((entry.tenant.clone(), entry.path.clone())).or_default().push(entry.id);
-        self.by_head.entry(entry.head).or_default().push(entry.id);
-        *self.head_lens.entry(entry.head.len).or_default() += 1;
-        self.entries.insert(entry.id, entry);
     }
 }

@@ -17,9 +17,9 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::{Entry, EntryId, FILES_MAX, ListError, Mark, Print};
 
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Written and not yet synced; then it is.
-const UNSYNCED_BYTES_MAX: u64 = 64 << 10;
+const UNSYNCED_BYTES_MAX: u64 = 256 << 10;
 /// So many lines more than twice the files, and the list is written anew at opening.
 const SPARE_LINES: usize = 1_000;
 const SUM: &str = ",\"sum\":\"";
@@ -45,10 +45,16 @@ struct FileLine {
     end: u64,
     tail_bytes: usize,
     tail_hash: String,
+    /// Since version 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    whole_hash: Option<String>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     gone: bool,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     doubtful: bool,
+    /// Since version 2.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    resend: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     reading_since_ms: Option<i64>,
 }
@@ -65,8 +71,10 @@ impl From<&Entry> for FileLine {
             end: entry.mark.end,
             tail_bytes: entry.mark.tail.len,
             tail_hash: format!("{:032x}", entry.mark.tail.hash),
+            whole_hash: entry.mark.whole.map(|hash| format!("{hash:032x}")),
             gone: entry.gone,
             doubtful: entry.doubtful,
+            resend: entry.resend,
             reading_since_ms: entry.reading_since_ms,
         }
     }
@@ -83,9 +91,14 @@ impl TryFrom<FileLine> for Entry {
             path: line.path,
             name: line.name,
             head: Print { len: line.head_bytes, hash: hash(&line.head_hash)? },
-            mark: Mark { end: line.end, tail: Print { len: line.tail_bytes, hash: hash(&line.tail_hash)? } },
+            mark: Mark {
+                end: line.end,
+                tail: Print { len: line.tail_bytes, hash: hash(&line.tail_hash)? },
+                whole: line.whole_hash.as_deref().map(hash).transpose()?,
+            },
             gone: line.gone,
             doubtful: line.doubtful,
+            resend: line.resend,
             reading_since_ms: line.reading_since_ms,
         })
     }
@@ -194,7 +207,11 @@ impl Loaded {
             Line::List { version, .. } if version > VERSION => {
                 return Err(format!("it has version {version}, this program reads {VERSION}: use the newer program"));
             }
-            Line::List { reader, next, .. } => (self.reader, self.next) = (reader, next),
+            Line::List { version, reader, next } => {
+                (self.reader, self.next) = (reader, next);
+                // What is appended from now on is of this version.
+                self.anew |= version < VERSION;
+            }
             Line::Epoch { epoch } => self.epoch = self.epoch.max(epoch),
             Line::File(line) => {
                 self.next = self.next.max(line.number + 1);
