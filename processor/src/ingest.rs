@@ -34,6 +34,7 @@ mod gzip;
 mod input;
 pub mod list;
 mod paths;
+mod pattern;
 mod reader;
 mod recognise;
 mod service;

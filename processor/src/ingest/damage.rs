@@ -19,9 +19,11 @@ pub enum FileError {
     /// Neither file nor folder nor pipe.
     #[error("it is a {0}, which holds no lines. Name files, folders, pipes or -")]
     Special(&'static str),
-    /// Its name cannot be kept as text.
-    #[error("its name is not UTF-8. Rename it, or pipe it in with `weir ingest - --as NAME`")]
-    NotUtf8,
+    /// Its name cannot be kept as an origin's.
+    #[error(
+        "its path is longer than 4096 bytes, or cannot be spelt. Move it, or pipe it in with `weir ingest - --as NAME`"
+    )]
+    NameTooLong,
     /// Packed in a way that is not read here.
     #[error("it is packed with {0}, which is not read. Unpack it, or pipe it in: `{1} FILE | weir ingest - --as NAME`")]
     Packing(&'static str, &'static str),

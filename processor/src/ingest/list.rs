@@ -9,7 +9,9 @@
 //!
 //! So many small files are made durable by one sync.
 //!
-//! The list is `files.jsonl` in its folder: see `list/journal.rs`. A lock beside it keeps a second reader out.
+//! The list is `files.jsonl` in its folder: see `list/journal.rs`. A lock beside it keeps a second reader out. Beside the folder stands a file with
+//! its name and `.known`: who finds that and no list knows that the list was lost. (The stream's marks name what was taken, but not what files
+//! began with, so no list can be made of them that would know a renamed file.)
 
 use std::{
     fs::{self, File, TryLockError},
@@ -21,16 +23,21 @@ use std::{
 use events::{
     identity::{Origin, OriginKind, Producer},
     pack::HISTORY_BYTES,
+    position::{SequenceNumber, ShardId},
 };
 use xxhash_rust::xxh3::xxh3_128;
 
 mod index;
 mod journal;
+mod tips;
 
 pub use index::{Seen, Stamp};
 
 use index::Index;
 use journal::Journal;
+use tips::Tips;
+
+pub use tips::compare;
 
 /// How much of a file's beginning is remembered.
 pub const HEAD_BYTES: usize = 1 << 10;
@@ -53,6 +60,18 @@ pub enum ListError {
         path: PathBuf,
         /// The cause.
         source: io::Error,
+    },
+    /// There was one.
+    #[error(
+        "the list of files that were read, {}, is gone, though {} says that there was one: without it every file would be counted again. Restore \
+         it from a backup; or begin a new one with --again, which counts the files that you name, and later each other file, again",
+        .list.display(), .stamp.display()
+    )]
+    Lost {
+        /// The list's folder.
+        list: PathBuf,
+        /// What tells of it.
+        stamp: PathBuf,
     },
     /// It cannot be understood.
     #[error(
@@ -125,6 +144,8 @@ impl Mark {
 pub struct Entry {
     /// Its number.
     pub id: EntryId,
+    /// The opening that gave the number: a list that was restored from a backup gives the same numbers again.
+    pub reader: u64,
     /// Whose.
     pub tenant: String,
     /// Where it was seen last.
@@ -165,11 +186,13 @@ struct State {
     index: Index,
     /// Something that must be durable before the next append is not.
     unsynced_names: bool,
+    tips: Tips,
+    warnings: Vec<String>,
 }
 
 impl ReaderList {
-    /// Opens the list in `folder`, or begins one. `reader`: a random number, taken when the list begins: it makes incarnations unique among all
-    /// readers. `wait`: for another process that has it; else that is an error.
+    /// Opens the list in `folder`, or begins one, unless one is known to have been there. `reader`: a random number, which makes incarnations unique
+    /// among all readers. `wait`: for another process that has it; else that is an error.
     pub fn open(folder: &Path, reader: u64, wait: bool) -> Result<Self, ListError> {
         let disk = |what| move |source| ListError::Disk { what, path: folder.to_owned(), source };
         fs::create_dir_all(folder).map_err(disk("created"))?;
@@ -186,12 +209,55 @@ impl ReaderList {
         if let Some(parent) = folder.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             File::open(parent).and_then(|parent| parent.sync_all()).map_err(disk("synced"))?;
         }
+        let stamp = stamp_of(folder);
+        if stamp.exists() && !Journal::exists(folder) {
+            return Err(ListError::Lost { list: folder.to_owned(), stamp });
+        }
         let (journal, entries) = Journal::open(folder, reader)?;
-        let mut state = State { journal, index: Index::default(), unsynced_names: false };
+        if !stamp.exists() {
+            fs::write(&stamp, "The folder of this name holds the list of files that were read.\n")
+                .map_err(disk("marked"))?;
+        }
+        let mut state = State {
+            journal,
+            index: Index::default(),
+            unsynced_names: false,
+            tips: Tips::open(folder),
+            warnings: vec![],
+        };
         for entry in entries {
             state.index.insert(entry);
         }
+        if tips::is_noted(folder) {
+            state.send_all_again()?;
+            tips::forget(folder).map_err(disk("written"))?;
+            state.tips = Tips::open(folder);
+        }
         Ok(Self { state: Mutex::new(state), _lock: lock })
+    }
+
+    /// Forgets that there was a list in `folder`, if there is none: the next opening begins one.
+    pub fn begin_anew(folder: &Path) -> Result<(), ListError> {
+        let stamp = stamp_of(folder);
+        if Journal::exists(folder) || !stamp.exists() {
+            return Ok(());
+        }
+        fs::remove_file(&stamp).map_err(|source| ListError::Disk { what: "begun", path: stamp, source })
+    }
+
+    /// What was found out at opening and since, and was not asked for yet.
+    pub fn warnings(&self) -> Vec<String> {
+        std::mem::take(&mut self.state().warnings)
+    }
+
+    /// The stream has acknowledged a record at this place. What could not be written is found out later, or never missed.
+    pub fn acknowledged(&self, shard: ShardId, sequence: SequenceNumber) {
+        let mut state = self.state();
+        if let Ok(true) = state.tips.acknowledged(shard, sequence)
+            && state.warnings.is_empty()
+        {
+            state.warnings.push(format!("{LOST}. Run the same again: every file is then read from its first byte"));
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -241,6 +307,7 @@ impl ReaderList {
         }
         let entry = Entry {
             id: EntryId(state.journal.next_number()),
+            reader: state.journal.reader(),
             tenant: tenant.to_owned(),
             path: path.to_owned(),
             name: path.to_owned(),
@@ -313,14 +380,14 @@ impl ReaderList {
     pub fn new_producer(&self) -> Result<Producer, ListError> {
         let mut state = self.state();
         let epoch = state.journal.next_epoch()?;
-        let id = format!("{}-stdin", state.journal.reader());
+        let id = format!("{:016x}-stdin", state.journal.reader());
         sync(state)?;
         Ok(Producer { id, epoch, counter: 0 })
     }
 
     /// What this file is called on the stream.
     pub fn origin(&self, entry: &Entry) -> Origin {
-        let version = format!("{}-{}", self.state().journal.reader(), entry.id.0);
+        let version = format!("{:016x}-{}", entry.reader, entry.id.0);
         Origin { kind: OriginKind::File, name: entry.name.clone(), version }
     }
 
@@ -340,7 +407,10 @@ impl ReaderList {
 
     /// Everything said so far is durable.
     pub fn sync(&self) -> Result<(), ListError> {
-        sync(self.state())
+        let mut state = self.state();
+        let path = state.journal.path().to_owned();
+        state.tips.write(true).map_err(|source| ListError::Disk { what: "synced", path, source })?;
+        sync(state)
     }
 }
 
@@ -352,7 +422,29 @@ fn sync(mut state: MutexGuard<'_, State>) -> Result<(), ListError> {
     file.sync_data().map_err(|source| ListError::Disk { what: "synced", path, source })
 }
 
+fn stamp_of(folder: &Path) -> PathBuf {
+    let mut name = folder.as_os_str().to_owned();
+    name.push(".known");
+    name.into()
+}
+
+const LOST: &str = "the stream ends before lines that this list of files saw acknowledged: it was restored from an older backup, cut, or replaced";
+
 impl State {
+    /// Durable when it returns.
+    fn send_all_again(&mut self) -> Result<(), ListError> {
+        let taken = self.index.all().filter(|entry| entry.mark.end > 0 && !entry.resend);
+        let again: Vec<Entry> = taken.map(|entry| Entry { resend: true, ..entry.clone() }).collect();
+        self.warnings.push(format!(
+            "{LOST}. Each of {} files is read from its first byte when it is next named; what the stream still has of it is known, and counted as \
+             duplicate",
+            again.len()
+        ));
+        self.write(again)?;
+        let path = self.journal.path().to_owned();
+        self.journal.begin_sync().sync_data().map_err(|source| ListError::Disk { what: "synced", path, source })
+    }
+
     /// Who stands at the entry's path and no longer does.
     fn displaced(&self, by: &Entry) -> Vec<Entry> {
         let other = self.index.at(&by.tenant, &by.path).filter(|entry| entry.id != by.id);

@@ -21,7 +21,7 @@ use super::{
     FileError, Options, Progress, ReaderList,
     input::Raw,
     list::{EntryId, HEAD_BYTES, Mark, Seen},
-    paths::{Finder, Found, Kind},
+    paths::{Finder, Found, Kind, spelt},
     recognise::{Next, Question, stamp},
     service_of,
     source::{Passed, Source, open_file},
@@ -225,7 +225,8 @@ impl Reader {
         real: &Path,
         entry: &mut Option<EntryId>,
     ) -> Result<bool, FileError> {
-        let path_text = real.to_str().ok_or(FileError::NotUtf8)?;
+        let path_text =
+            &spelt(real).filter(|text| text.len() <= ORIGIN_NAME_BYTES_MAX).ok_or(FileError::NameTooLong)?;
         let list = self.list.clone();
         let opened = open_file(real)?;
         let question = Question {

@@ -23,6 +23,7 @@ use xxhash_rust::xxh3::xxh3_128;
 use super::{
     FileError, Progress,
     list::{Entry, HEAD_BYTES, Mark, Print, ReaderList, Seen, Stamp},
+    paths::read_spelt,
     source::{Passed, Source, open_file},
 };
 
@@ -152,7 +153,7 @@ impl Question<'_> {
 
     /// It stands here, or it stood under another name in this folder.
     fn may_be(&self, entry: &Entry) -> bool {
-        self.is_own(entry) || (entry.path != self.path_text && Path::new(&entry.path).parent() == self.path.parent())
+        self.is_own(entry) || (entry.path != self.path_text && read_spelt(&entry.path).parent() == self.path.parent())
     }
 
     /// Where files ended that a large file may be, in order.
@@ -224,7 +225,7 @@ impl Question<'_> {
         if matches!(held, Held::Passed { damage: Some(_), .. } | Held::Whole(_, true))
             && let Some((entry, _)) = self.list.begin_like(self.tenant, head, 1, hidden).into_iter().next()
         {
-            return Err(FileError::CannotTell { path: entry.path.into() });
+            return Err(FileError::CannotTell { path: read_spelt(&entry.path) });
         }
         let warning = own.filter(|own| own.doubtful && own.head.len > 0).map(|own| self.was_wrong(&own));
         Ok(Choice { entry: None, warning, alike: self.elsewhere(head, alike, held) })
@@ -375,7 +376,7 @@ pub(super) fn stamp(_: &Metadata) -> Option<Stamp> {
 
 /// True if its path holds something else by now, or nothing. What cannot be read may still be there.
 fn is_gone(entry: &Entry, seen: Option<Seen>) -> bool {
-    let path = Path::new(&entry.path);
+    let path = &read_spelt(&entry.path);
     match fs::metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return true,
         Ok(metadata) if !metadata.is_file() => return true,

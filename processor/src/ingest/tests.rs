@@ -293,6 +293,43 @@ fn files_folders_patterns_and_packed_files_are_read_once() {
 }
 
 #[test]
+fn names_that_are_no_utf_8_match_patterns_and_are_known_again() {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
+    let mut world = World::new();
+    let name = |bytes: &'static [u8]| Path::new(OsStr::from_bytes(bytes)).to_owned();
+    let strange = world.path("caf\u{e9} %41").parent().unwrap().join(name(b"caf\xe9 %41.log"));
+    fs::write(&strange, lines("a", 100)).unwrap();
+    world.write("deep/er/plain.log", "b\n");
+    for pattern in ["*.log", "c?f?*.log", "**/*.log", "[c]af*"] {
+        let pattern = world.path(pattern);
+        assert_eq!(failures(&world.run_on(&[&pattern])), [""; 0]);
+    }
+    assert_eq!(world.counted().len(), 101);
+    assert!(world.fold.origins()[0].ends_with("logs/caf%E9%20%2541.log"), "{:?}", world.fold.origins());
+    assert_eq!(world.fold.services[0].as_deref(), Some("caf\u{fffd} %41"));
+    let renamed = strange.with_file_name(name(b"caf\xe9.log.1"));
+    fs::rename(&strange, &renamed).unwrap();
+    fs::write(&strange, "other\n").unwrap();
+    assert_eq!(failures(&world.run()), [""; 0]);
+    assert_eq!(world.counted(), ["other"]);
+}
+
+#[test]
+fn a_pattern_over_folders_that_cannot_be_listed_or_run_in_circles_ends() {
+    let mut world = World::new();
+    world.write("a/x.log", "1\n");
+    world.write("b/c/x.log", "2\n");
+    std::os::unix::fs::symlink(world.path("b"), world.path("b/c/loop")).unwrap();
+    for pattern in ["*/x.log", "*/*/x.log", "**/loop/**/x.log", "**"] {
+        let pattern = world.path(pattern);
+        assert_eq!(failures(&world.run_on(&[&pattern])), [""; 0]);
+    }
+    assert_eq!(world.counted(), ["1", "2"]);
+    let nothing = world.path("x.log/*");
+    assert_eq!(failures(&world.run_on(&[&nothing])).len(), 1);
+}
+
+#[test]
 fn a_bad_input_is_named_and_the_others_are_read() {
     let mut world = World::new();
     world.write("a.log", "a\n");

@@ -64,6 +64,10 @@ impl Index {
         self.entries.get(&id)
     }
 
+    pub fn all(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.values()
+    }
+
     pub fn at(&self, tenant: &str, path: &str) -> Option<&Entry> {
         self.entries.get(self.at_path.get(&(tenant.to_owned(), path.to_owned()))?)
     }

@@ -17,6 +17,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::{Entry, EntryId, FILES_MAX, ListError, Mark, Print};
 
+const FILE: &str = "files.jsonl";
 const VERSION: u32 = 2;
 /// Written and not yet synced; then it is.
 const UNSYNCED_BYTES_MAX: u64 = 256 << 10;
@@ -37,6 +38,9 @@ enum Line {
 #[derive(Debug, Serialize, Deserialize)]
 struct FileLine {
     number: u64,
+    /// Since version 2; before, the list's own.
+    #[serde(default)]
+    reader: String,
     tenant: String,
     path: String,
     name: String,
@@ -63,6 +67,7 @@ impl From<&Entry> for FileLine {
     fn from(entry: &Entry) -> Self {
         Self {
             number: entry.id.0,
+            reader: format!("{:016x}", entry.reader),
             tenant: entry.tenant.clone(),
             path: entry.path.clone(),
             name: entry.name.clone(),
@@ -87,6 +92,7 @@ impl TryFrom<FileLine> for Entry {
         let hash = |text: &str| u128::from_str_radix(text, 16).map_err(|_| format!("`{text}` is no hash"));
         Ok(Self {
             id: EntryId(line.number),
+            reader: u64::from_str_radix(&line.reader, 16).map_err(|_| format!("`{}` is no reader", line.reader))?,
             tenant: line.tenant,
             path: line.path,
             name: line.name,
@@ -110,14 +116,15 @@ pub(super) struct Journal {
     file: Arc<File>,
     length: u64,
     unsynced: u64,
-    reader: String,
+    /// Of this opening.
+    reader: u64,
     next: u64,
     epoch: u64,
 }
 
 impl Journal {
     pub(super) fn open(folder: &Path, reader: u64) -> Result<(Self, Vec<Entry>), ListError> {
-        let path = folder.join("files.jsonl");
+        let path = folder.join(FILE);
         let disk = |what| {
             let path = path.clone();
             move |source| ListError::Disk { what, path, source }
@@ -135,7 +142,7 @@ impl Journal {
         }
         let file = File::options().append(true).open(&path).map_err(disk("opened"))?;
         let length = file.metadata().map_err(disk("opened"))?.len();
-        let Loaded { reader, next, epoch, entries, .. } = loaded;
+        let Loaded { next, epoch, entries, .. } = loaded;
         let entries = entries.into_values().collect();
         Ok((Self { path, file: Arc::new(file), length, unsynced: 0, reader, next, epoch }, entries))
     }
@@ -144,8 +151,12 @@ impl Journal {
         &self.path
     }
 
-    pub(super) fn reader(&self) -> &str {
-        &self.reader
+    pub(super) fn reader(&self) -> u64 {
+        self.reader
+    }
+
+    pub(super) fn exists(folder: &Path) -> bool {
+        folder.join(FILE).exists()
     }
 
     /// Never given twice: who takes it writes an entry with it, and a number that was not written was not used.
@@ -213,7 +224,10 @@ impl Loaded {
                 self.anew |= version < VERSION;
             }
             Line::Epoch { epoch } => self.epoch = self.epoch.max(epoch),
-            Line::File(line) => {
+            Line::File(mut line) => {
+                if line.reader.is_empty() {
+                    line.reader.clone_from(&self.reader);
+                }
                 self.next = self.next.max(line.number + 1);
                 self.entries.insert(line.number, Entry::try_from(line)?);
             }
