@@ -50,7 +50,7 @@ use reader::{Message, Reader};
 
 /// Sends that are under way at the same time. Fewer than the 64 that law 6 allows a producer, and enough to fill a group commit.
 pub const SENDS_MAX: usize = 16;
-/// Batches that the reading thread may be ahead of the sends; then it waits.
+/// How often the reading thread may have handed on what the sends did not take yet: one large batch, or many small ones. Then it waits.
 const AHEAD_MAX: usize = 4;
 
 /// Where batches go: into the stream of this process, or over HTTP to another.
@@ -193,6 +193,7 @@ pub async fn ingest<S: Sender>(
         list,
         progress,
         received,
+        taken: vec![].into_iter(),
         stop,
         broken,
         under_way: VecDeque::new(),
@@ -243,7 +244,8 @@ struct Sends<'a, S> {
     sender: &'a S,
     list: Arc<ReaderList>,
     progress: Arc<Progress>,
-    received: mpsc::Receiver<Message>,
+    received: mpsc::Receiver<Vec<Message>>,
+    taken: std::vec::IntoIter<Message>,
     stop: Arc<AtomicBool>,
     broken: Arc<AtomicU64>,
     under_way: VecDeque<UnderWay<'a>>,
@@ -277,13 +279,16 @@ impl<'a, S: Sender> Sends<'a, S> {
             return Poll::Ready(false);
         }
         if self.under_way.len() < SENDS_MAX && !self.stop.load(Relaxed) {
-            match self.received.poll_recv(context) {
-                Poll::Ready(Some(message)) => {
-                    self.take(message);
-                    moved = true;
+            if self.taken.as_slice().is_empty() {
+                match self.received.poll_recv(context) {
+                    Poll::Ready(Some(messages)) => self.taken = messages.into_iter(),
+                    Poll::Ready(None) if self.under_way.is_empty() => return Poll::Ready(false),
+                    Poll::Ready(None) | Poll::Pending => {}
                 }
-                Poll::Ready(None) if self.under_way.is_empty() => return Poll::Ready(false),
-                Poll::Ready(None) | Poll::Pending => {}
+            }
+            if let Some(message) = self.taken.next() {
+                self.take(message);
+                moved = true;
             }
         }
         if moved { Poll::Ready(true) } else { Poll::Pending }
@@ -372,7 +377,11 @@ impl<'a, S: Sender> Sends<'a, S> {
     /// Files that were not reached, because sending had to stop.
     fn finish(&mut self) {
         // Who stopped says why before.
-        while let Ok(message) = self.received.try_recv() {
+        let mut left: Vec<_> = self.taken.by_ref().collect();
+        while let Ok(messages) = self.received.try_recv() {
+            left.extend(messages);
+        }
+        for message in left {
             if let Message::Warning(text) = message {
                 self.report.warnings.push(text);
             }

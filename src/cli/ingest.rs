@@ -4,7 +4,7 @@ use std::{
     collections::hash_map::RandomState,
     hash::{BuildHasher, Hasher},
     io::IsTerminal,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -197,9 +197,24 @@ async fn read(client: &Client, options: &Ingest) -> Result<Answer, Failure> {
 /// Warnings and failures, on standard error: the answer is the balance.
 fn tell(report: &Report) {
     let warnings = report.warnings.iter().map(|warning| format!("warning: {warning}"));
-    let failure = |(path, error): (&PathBuf, &FileError)| format!("failed: {}: {}", path.display(), with_causes(error));
-    let failures = report.failed().map(failure);
-    for lines in [warnings.collect::<Vec<_>>(), failures.collect()] {
+    // What one cause has stopped is one message: the server that ended, for a thousand files.
+    let mut by_cause: Vec<(String, &Path, usize)> = vec![];
+    let mut failures = vec![];
+    for (path, error) in report.failed() {
+        let why = with_causes(error);
+        if !matches!(error, FileError::Send(_) | FileError::NotRead) {
+            failures.push(format!("failed: {}: {why}", path.display()));
+        } else if let Some(known) = by_cause.iter_mut().find(|(cause, ..)| *cause == why) {
+            known.2 += 1;
+        } else {
+            by_cause.push((why, path, 0));
+        }
+    }
+    failures.extend(by_cause.into_iter().map(|(why, path, others)| match others {
+        0 => format!("failed: {}: {why}", path.display()),
+        _ => format!("failed: {} and {others} files more: {why}", path.display()),
+    }));
+    for lines in [warnings.collect::<Vec<_>>(), failures] {
         for line in lines.iter().take(LISTED_MAX) {
             eprintln!("{line}");
         }

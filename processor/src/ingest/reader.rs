@@ -57,7 +57,7 @@ pub(super) struct Reader {
     pub options: Options,
     pub list: Arc<ReaderList>,
     pub progress: Arc<Progress>,
-    pub messages: mpsc::Sender<Message>,
+    pub messages: mpsc::Sender<Vec<Message>>,
     /// Nothing more can be sent.
     pub stop: Arc<AtomicBool>,
     /// The last input of which a batch was refused, plus one.
@@ -161,11 +161,14 @@ impl Reader {
             // No byte of these files may leave; the report names them as not read.
             self.held.clear();
             // Where nobody listens, nothing is left to stop.
-            let _ = self.messages.blocking_send(Message::Warning(error.to_string()));
+            let _ = self.messages.blocking_send(vec![Message::Warning(error.to_string())]);
             self.stop.store(true, Relaxed);
             return Err(error.into());
         }
-        self.held.drain(..).try_for_each(|message| self.messages.blocking_send(message).map_err(|_| FileError::NotRead))
+        if self.held.is_empty() {
+            return Ok(());
+        }
+        self.messages.blocking_send(std::mem::take(&mut self.held)).map_err(|_| FileError::NotRead)
     }
 
     fn read_one(
