@@ -10,7 +10,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{FileError, pattern};
+use super::{
+    FileError,
+    pattern::{self, Walk},
+};
 
 /// Folders within folders; deeper ones are named as failed.
 const DEPTH_MAX: usize = 100;
@@ -74,8 +77,8 @@ impl Finder {
     }
 
     fn matching(&mut self, path: &Path) {
-        let (found, failed) = match pattern::matching(path) {
-            Ok(matching) => matching,
+        let Walk { found, failed } = match pattern::matching(path) {
+            Ok(walk) => walk,
             Err(error) => return self.add(path, Kind::Failed(FileError::BadPattern(error.to_string()))),
         };
         if found.is_empty() && failed.is_empty() {

@@ -28,14 +28,20 @@ enum Part {
 }
 
 /// What matches, in order of names, and what could not be listed.
-pub(super) fn matching(path: &Path) -> Result<(Vec<PathBuf>, Vec<(PathBuf, io::Error)>), glob::PatternError> {
+pub(super) struct Walk {
+    pub found: Vec<PathBuf>,
+    pub failed: Vec<(PathBuf, io::Error)>,
+}
+
+/// Goes through the folders that the pattern names.
+pub(super) fn matching(path: &Path) -> Result<Walk, glob::PatternError> {
     let parts = path.components().map(part).collect::<Result<Vec<_>, _>>()?;
     let mut walk = Walk { found: vec![], failed: vec![] };
     walk.go(PathBuf::new(), &parts, 0);
     // `**` may come to one place on several ways.
     walk.found.sort();
     walk.found.dedup();
-    Ok((walk.found, walk.failed))
+    Ok(walk)
 }
 
 fn part(component: Component<'_>) -> Result<Part, glob::PatternError> {
@@ -47,11 +53,6 @@ fn part(component: Component<'_>) -> Result<Part, glob::PatternError> {
         return Pattern::new(&name.to_string_lossy()).map(Part::Name);
     }
     Ok(Part::Literal(name.into()))
-}
-
-struct Walk {
-    found: Vec<PathBuf>,
-    failed: Vec<(PathBuf, io::Error)>,
 }
 
 impl Walk {

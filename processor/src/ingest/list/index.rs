@@ -176,3 +176,69 @@ fn forget_one<K: Ord>(counts: &mut BTreeMap<K, usize>, key: K) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn entry(id: u64, head: &[u8], end: u64, tail: &[u8]) -> Entry {
+        let path = format!("/logs/{id}");
+        Entry {
+            id: EntryId(id),
+            reader: 1,
+            tenant: "local".into(),
+            name: path.clone(),
+            path,
+            head: Print::of(head),
+            mark: Mark { end, tail: Print::of(tail), whole: None },
+            gone: false,
+            doubtful: false,
+            resend: false,
+            reading_since_ms: None,
+        }
+    }
+
+    fn index(entries: impl Iterator<Item = Entry>) -> Index {
+        let mut index = Index::default();
+        entries.for_each(|entry| index.insert(entry));
+        index
+    }
+
+    #[test]
+    fn a_file_asks_for_each_end_of_its_class_once_however_many_files_ended_there() {
+        let all = (1..=10_000).map(|id| entry(id, b"head", 100 + id % 3, &id.to_le_bytes()));
+        let others = (20_001..=30_000u64).map(|id| entry(id, &id.to_le_bytes(), id, b"tail"));
+        let index = index(all.chain(others));
+        let mut asked = vec![];
+        let found = index.holding("local", b"head and more", |end| {
+            asked.push(end);
+            (end == 101).then(|| Print::of(&7_000u64.to_le_bytes()))
+        });
+        assert_eq!(asked, [100, 101, 102]);
+        assert_eq!(found.iter().map(|entry| entry.id.0).collect::<Vec<_>>(), [7_000]);
+        assert!(index.holding("other", b"head and more", |_| panic!("another tenant's files are nobody's")).is_empty());
+    }
+
+    #[test]
+    fn of_files_that_hold_the_same_those_come_first_that_this_run_has_not_met() {
+        let mut index = index((1..=1_000).map(|id| entry(id, b"head", 100, b"tail")));
+        for id in (1..=1_000).filter(|id| *id != 500) {
+            let mark = Mark { end: 100, tail: Print::of(b"tail"), whole: None };
+            index.see(EntryId(id), Seen { mark, stamp: None });
+        }
+        let found = index.holding("local", b"head", |_| Some(Print::of(b"tail")));
+        assert!(found.len() <= 2 * SAME_MAX && found.iter().any(|entry| entry.id.0 == 500));
+    }
+
+    #[test]
+    fn what_is_changed_and_taken_away_leaves_nothing_behind() {
+        let mut index = index((1..=100).map(|id| entry(id, b"head", id, b"tail")));
+        for id in 1..=100 {
+            index.insert(entry(id, b"other", 5, b"end"));
+        }
+        assert_eq!((index.head_lens.len(), index.places.len(), index.classes["local"].len()), (1, 1, 1));
+        assert_eq!(index.holding("local", b"head", |_| Some(Print::of(b"tail"))), []);
+        assert!(index.at("local", "/logs/7").is_some());
+    }
+}

@@ -88,6 +88,39 @@ fn version_1_is_read_as_it_was_written() {
 }
 
 #[test]
+fn version_2_is_read_as_it_was_written_and_written_as_it_was() {
+    let golden = include_str!("../list/golden/v2.jsonl");
+    let other = World::new();
+    let list = ReaderList::open(&other.list_folder(), 0xee, true).unwrap();
+    let entry = list.register("local", "/var/log/app.log", Print::of(b"head"), 1_767_225_600_000).unwrap();
+    let mark = Mark { whole: Some(Print::of(b"head").hash), ..Mark::after(4, b"head") };
+    list.finish(entry.id, Some(mark), true).unwrap();
+    drop(list);
+    compare(&other.list_folder(), &[]).unwrap();
+    let list = ReaderList::open(&other.list_folder(), 1, true).unwrap();
+    let entry = list.at("local", "/var/log/app.log").unwrap();
+    list.acknowledged(ShardId::numbered(0), SequenceNumber::from_parts(1, 2));
+    list.sync().unwrap();
+    drop(list);
+    assert!(compare(&other.list_folder(), &[]).unwrap());
+    let list = ReaderList::open(&other.list_folder(), 1, true).unwrap();
+    list.resume(&entry, "/var/log/app.log.1.gz", entry.head, 0, 1_767_225_700_000).unwrap();
+    list.new_producer().unwrap();
+    drop(list);
+    assert_eq!(fs::read_to_string(other.list_folder().join("files.jsonl")).unwrap(), golden);
+    let world = World::new();
+    fs::create_dir_all(world.list_folder()).unwrap();
+    fs::write(world.list_folder().join("files.jsonl"), golden).unwrap();
+    let list = world.list();
+    let entry = list.at("local", "/var/log/app.log.1.gz").unwrap();
+    assert_eq!((entry.reader, entry.doubtful, entry.resend), (0xee, true, true));
+    assert_eq!(entry.mark, Mark { whole: Some(Print::of(b"head").hash), ..Mark::after(4, b"head") });
+    assert_eq!(list.origin(&entry).version, "00000000000000ee-1");
+    drop(list);
+    assert_eq!(fs::read_to_string(world.list_folder().join("files.jsonl")).unwrap(), golden, "nothing was said");
+}
+
+#[test]
 fn a_reading_that_was_cut_off_goes_on_with_its_time() {
     let mut world = World::new();
     world.write("a.log", lines("a", 100));
