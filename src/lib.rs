@@ -4,12 +4,12 @@
 //!
 //! | name | what |
 //! | --- | --- |
-//! | `lock` | held by the one process that has the folder open |
+//! | `lock` | held by the one process that has the folder open, and names it |
 //! | `address` | how other commands reach that process, while it serves |
 //! | `stream/` | the embedded stream |
 //! | `rows.redb` | rows and resume points |
 //! | `rows-new.redb` | rows that are being made anew, beside the old ones |
-//! | `readers/` | which files were read, and how far |
+//! | `readers/` | which files were read, and how far; `readers.known` says that there is such a list |
 
 mod causes;
 mod made;
@@ -17,7 +17,7 @@ mod operator;
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
-    io,
+    io::{self, Write},
     num::NonZeroU16,
     path::{Path, PathBuf},
     sync::{
@@ -37,6 +37,7 @@ use events::{
 };
 use processor::{
     consume::{ConsumeError, Live, Worker, append_all, system_event},
+    ingest::list::compare,
     ledger::Ledger,
     replay::ReplayError,
     tick,
@@ -114,6 +115,8 @@ pub struct Options {
     pub shards: Option<NonZeroU16>,
     /// A person says that the host's clock is right although it is behind the newest stamp.
     pub confirm_clock: bool,
+    /// What this process is called by those who wait for the folder, such as `weir ingest`.
+    pub who: String,
 }
 
 /// See the module. Dropping it without `close` is a crash, from which the next opening recovers.
@@ -146,7 +149,7 @@ pub fn now_ms() -> i64 {
 
 /// Takes the folder for this process. Whoever has it now may leave its address there; one that a killed process left is taken away, since by
 /// now another program, or a weir on another folder, may listen there.
-fn lock(folder: &Path) -> Result<File, OpenError> {
+fn lock(folder: &Path, who: &str) -> Result<File, OpenError> {
     let failed = |source| OpenError::Folder { folder: folder.to_owned(), source };
     std::fs::create_dir_all(folder).map_err(failed)?;
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(folder.join("lock")).map_err(failed)?;
@@ -159,9 +162,21 @@ fn lock(folder: &Path) -> Result<File, OpenError> {
             Err(TryLockError::Error(source)) => return Err(failed(source)),
         }
     }
+    // Who waits for the folder reads it, and nothing depends on it.
+    let _ =
+        file.set_len(0).and_then(|()| (&file).write_all(format!("{who} (process {})", std::process::id()).as_bytes()));
     match std::fs::remove_file(folder.join("address")) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
         _ => Ok(file),
+    }
+}
+
+/// What the process that has the folder open calls itself; `None` where none has.
+pub fn holder(folder: &Path) -> Option<String> {
+    let file = File::open(folder.join("lock")).ok()?;
+    match file.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => std::fs::read_to_string(folder.join("lock")).ok(),
+        _ => None,
     }
 }
 
@@ -192,7 +207,7 @@ impl System {
 
     /// As `open`; `say` hears of what takes long.
     pub async fn open_saying(folder: &Path, options: Options, say: impl Fn(Opening)) -> Result<Self, OpenError> {
-        let held = lock(folder)?;
+        let held = lock(folder, &options.who)?;
         let failed = |source| OpenError::Folder { folder: folder.to_owned(), source };
         let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(8)) as u16;
         let settings = stream::Options {
@@ -210,6 +225,8 @@ impl System {
             .collect();
         let store = made::rows(folder, &stream, &places, say).await?;
         let found = tips(&stream, &places)?;
+        // Before anything is appended: afterwards nobody could tell.
+        compare(&folder.join("readers"), &found).map_err(failed)?;
         let opened_at = now_ms();
         confirm_time(&stream, &ring).await?;
         let mut system = Self {

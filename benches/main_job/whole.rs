@@ -83,7 +83,7 @@ impl Sender for Here {
 
 /// Ingests a file into a new folder and closes it; the number of lines.
 async fn ingest_file(folder: &Path, file: &Path, shards: u16) -> u64 {
-    let options = weir::Options { shards: NonZeroU16::new(shards), confirm_clock: false };
+    let options = weir::Options { shards: NonZeroU16::new(shards), ..weir::Options::default() };
     let system = Arc::new(System::open(folder, options).await.expect("a new folder opens"));
     let here = Here { router: api::router(system.clone(), api::Access::Open) };
     let list = Arc::new(ReaderList::open(&folder.join("readers"), 1, true).expect("a new list opens"));
