@@ -102,7 +102,7 @@ fn run(step: &str, args: &Args, folder: &Path, file: &Path, lines: u64) {
             println!("shards: two take {:.2} of the wall time of one, on {} cores", two / one, cores());
         }
         "replay" => whole::replay(folder, file),
-        "query" => whole::query(folder, file, if args.small { 2 } else { 100 }),
+        "query" => whole::query(folder, file, if args.small { 2 } else { 20 * args.times }),
         "checkpoint" => whole::checkpoint(folder, file),
         "memory" => whole::memory(folder, lines),
         _ => panic!("there is no step `{step}`: {}, codec, memory", STEPS.join(", ")),

@@ -34,6 +34,7 @@ use projections::{
 use serde_json::Value;
 use tokio::runtime::Runtime;
 use weir::System;
+use xxhash_rust::xxh3::Xxh3;
 
 use crate::{
     alone::BATCH_BYTES,
@@ -251,13 +252,19 @@ pub fn query(folder: &Path, file: &Path, times: usize) {
         for (metric, statistics) in [("requests", "sum"), ("latency", "p50,p95,p99"), ("latency", "")] {
             let statistics = if statistics.is_empty() { String::new() } else { format!("&statistics={statistics}") };
             let path = format!("/metrics?service=auth-api&metric={metric}&{range}{statistics}");
+            let mut check = Xxh3::new();
             let (mut points, mut bytes, mut requests) = (0, 0, 0);
-            let (cpu, wall) = (crate::measure::cpu(), std::time::Instant::now());
+            let (mut cpu, mut wall) = (Duration::ZERO, Duration::ZERO);
             for _ in 0..times {
                 let mut token = String::new();
                 loop {
-                    let (status, body) = here.ask(Method::GET, &format!("{path}{token}"), Bytes::new()).await;
+                    let path = format!("{path}{token}");
+                    let (cpu_before, asked) = (crate::measure::cpu(), std::time::Instant::now());
+                    let (status, body) = here.ask(Method::GET, &path, Bytes::new()).await;
+                    (cpu, wall) = (cpu + (crate::measure::cpu() - cpu_before), wall + asked.elapsed());
                     assert_eq!(status, StatusCode::OK, "{}", String::from_utf8_lossy(&body));
+                    // What stands behind the items names positions of this run.
+                    check.update(items(&body));
                     (requests, bytes) = (requests + 1, bytes + body.len());
                     let (found, next) = page(&body);
                     points += found;
@@ -267,20 +274,26 @@ pub fn query(folder: &Path, file: &Path, times: usize) {
                     }
                 }
             }
-            let (cpu, wall) = (crate::measure::cpu() - cpu, wall.elapsed());
             let each = |time: Duration| time.as_secs_f64() * 1e3 / times as f64;
             println!(
-                "query {metric:9}{statistics:26} {:7.3} ms cpu  {:7.3} ms wall  for {} points in {} requests  check {points}/{bytes}",
+                "query {metric:9}{statistics:26} {:7.3} ms cpu  {:7.3} ms wall  for {} points in {} requests  check {points}/{bytes}/{:016x}",
                 each(cpu),
                 each(wall),
                 points / times,
-                requests / times
+                requests / times,
+                check.digest()
             );
         }
         drop(here);
         let system = Arc::try_unwrap(system).ok().expect("no request is under way");
         tokio::task::spawn_blocking(move || system.close()).await.expect("closing does not panic");
     });
+}
+
+/// What an answer says without the positions of this run, which stand behind the items.
+fn items(body: &[u8]) -> &[u8] {
+    let end = body.iter().rposition(|byte| *byte == b']').expect("an answer has a list of items");
+    &body[..end]
 }
 
 /// Points and token of an answer, without reading it as JSON: the client's work is not the server's.

@@ -166,7 +166,7 @@ pub struct Second(pub i64);
 
 impl Second {
     /// The text's bytes; `None` outside the years 0 to 9999, which RFC 3339 cannot write.
-    fn digits(self) -> Option<[u8; 20]> {
+    pub(crate) fn digits(self) -> Option<[u8; 20]> {
         if !(FIRST_MS / 1000..=LAST_MS / 1000).contains(&self.0) {
             return None;
         }

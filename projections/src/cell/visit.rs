@@ -35,12 +35,21 @@ pub enum Through {
     Others,
 }
 
+/// The values of a series as they are stored.
+#[derive(Debug)]
+pub enum Values<'i, 'a> {
+    /// So many ones.
+    Ones(u64),
+    /// The distribution at the front of this, to be taken off.
+    Stored(&'i mut &'a [u8]),
+}
+
 /// Asks `wants` about each series that has a value, in stored order, and calls `found` with what it answered and the values.
 pub fn visit<'a, K>(
     mut body: &'a [u8],
     through: Through,
     mut wants: impl FnMut(Name<'a>) -> Option<K>,
-    mut found: impl FnMut(K, Distribution),
+    mut found: impl FnMut(K, Values<'_, 'a>) -> Result<(), DecodeError>,
 ) -> Result<(), DecodeError> {
     let input = &mut body;
     if canonical::take_byte(input, "version")? != VERSION {
@@ -53,9 +62,7 @@ pub fn visit<'a, K>(
     for count in Count::ALL.into_iter().filter(|count| bitmap & 1 << *count as u32 != 0) {
         let lines = canonical::take_varint(input, "count")?;
         if let Some(key) = wants(Name::Count(count)) {
-            let mut ones = Distribution::default();
-            ones.add_times(1.0, lines);
-            found(key, ones);
+            found(key, Values::Ones(lines))?;
         }
     }
     for (name, section) in [(Name::Latency, Through::Latency), (Name::Bytes, Through::Bytes)] {
@@ -65,7 +72,12 @@ pub fn visit<'a, K>(
         // An empty one is a series without a value: nobody is asked about it.
         let is_empty = input.first() == Some(&0);
         let key = if is_empty { None } else { wants(name) };
-        values(input, key, &mut found)?;
+        match key {
+            Some(key) => found(key, Values::Stored(input))?,
+            // Nothing behind the last section that may hold something is looked at.
+            None if section < through => Distribution::pass(input)?,
+            None => {}
+        }
     }
     if through < Through::Others {
         return Ok(());
@@ -75,15 +87,10 @@ pub fn visit<'a, K>(
         let length = canonical::take_varint(input, "window length")?;
         let length = i64::try_from(length).map_err(|_| DecodeError::OutOfRange { what: "window length" })?;
         let key = wants(Name::Other(series, length));
-        values(input, key, &mut found)?;
-    }
-    Ok(())
-}
-
-fn values<K>(input: &mut &[u8], key: Option<K>, found: &mut impl FnMut(K, Distribution)) -> Result<(), DecodeError> {
-    match key {
-        Some(key) => found(key, Distribution::decode(input)?),
-        None => Distribution::pass(input)?,
+        match key {
+            Some(key) => found(key, Values::Stored(input))?,
+            None => Distribution::pass(input)?,
+        }
     }
     Ok(())
 }
@@ -102,6 +109,17 @@ mod tests {
             Name::Latency => (Series::of_logs(LATENCY, "Milliseconds"), 60),
             Name::Bytes => (Series::of_logs(BYTES, "Bytes"), 60),
             Name::Other(mut series, length) => (Series::decode(&mut series).unwrap(), length),
+        }
+    }
+
+    fn taken(values: Values<'_, '_>) -> Result<Distribution, DecodeError> {
+        match values {
+            Values::Ones(count) => {
+                let mut ones = Distribution::default();
+                ones.add_times(1.0, count);
+                Ok(ones)
+            }
+            Values::Stored(input) => Distribution::decode(input),
         }
     }
 
@@ -142,7 +160,8 @@ mod tests {
             let wants = |key: &(Series, i64)| mask >> (xxhash_rust::xxh3::xxh3_64(&key.0.encode()) % 64) & 1 == 1;
             let mut found = vec![];
             visit(&body, Through::Others, |name| Some(named(name)).filter(|key| wants(key)), |(series, length), values| {
-                found.push((series, length, values));
+                found.push((series, length, taken(values)?));
+                Ok(())
             }).unwrap();
             found.sort_by(|a, b| (&a.0, a.1).cmp(&(&b.0, b.1)));
             let whole: Vec<_> = cell.windows().into_iter().filter(|(series, length, _)| wants(&(series.clone(), *length))).collect();
@@ -155,8 +174,8 @@ mod tests {
             let at = at.index(broken.len());
             broken[at] ^= 0x55;
             for body in [body, broken] {
-                let _ = visit(&body, Through::Others, |name| matches!(name, Name::Bytes).then_some(()), |(), _| {});
-                let _ = visit(&body, Through::Others, |_| Some(()), |(), _| {});
+                let _ = visit(&body, Through::Others, |name| matches!(name, Name::Bytes).then_some(()), |(), values| taken(values).map(|_| ()));
+                let _ = visit(&body, Through::Others, |_| Some(()), |(), values| taken(values).map(|_| ()));
             }
         }
     }

@@ -11,7 +11,7 @@ use super::{
     file::{CHECKPOINTS, PARTS, ROWS},
     format, transaction,
 };
-use crate::store::{Checkpoint, Generation, Row, RowKey, Rows, Span, key};
+use crate::store::{Checkpoint, Generation, KeyRef, ReadError, Row, RowKey, Rows, Span, key};
 
 /// Why a read has no answer.
 pub(super) enum Trouble {
@@ -19,6 +19,8 @@ pub(super) enum Trouble {
     Database(redb::Error),
     /// What stands there is not what was written.
     Damaged(String),
+    /// Who was shown the rows says so.
+    Reader(ReadError),
 }
 
 impl<E: Into<redb::Error>> From<E> for Trouble {
@@ -43,7 +45,7 @@ pub(super) fn rows(database: &Database, keys: &[RowKey]) -> Result<Vec<Option<Ro
 
 fn row(key: RowKey, bytes: &[u8], value: &[u8]) -> Result<Row, Trouble> {
     let Some((header, body)) = format::read_row(bytes, value) else {
-        return Err(Trouble::Damaged(format!("the row {key:?} is damaged")));
+        return Err(bad_row(&key));
     };
     let format::Header { applied_through, applied_from, fold_revision } = header;
     Ok(Row { key, applied_from, applied_through, fold_revision, body: Bytes::copy_from_slice(body) })
@@ -74,11 +76,44 @@ pub(super) fn checkpoint(
 
 /// A page of a span: at most `limit` rows, and no more once their bodies have `SCAN_BYTES_MAX` bytes.
 pub(super) fn scan(database: &Database, span: &Span, after: Option<&RowKey>, limit: usize) -> Result<Rows, Trouble> {
+    let mut rows = Vec::new();
+    let next_after = pages(database, span, after, limit, |key, header, body| {
+        let format::Header { applied_through, applied_from, fold_revision } = header;
+        rows.push(Row {
+            key: key.into(),
+            applied_from,
+            applied_through,
+            fold_revision,
+            body: Bytes::copy_from_slice(body),
+        });
+        Ok(true)
+    })?;
+    Ok(Rows { rows, next_after })
+}
+
+/// As `scan`, shown instead of given.
+pub(super) fn walk(
+    database: &Database,
+    span: &Span,
+    after: Option<&RowKey>,
+    limit: usize,
+    mut each: impl FnMut(KeyRef<'_>, &[u8]) -> Result<bool, ReadError>,
+) -> Result<Option<RowKey>, Trouble> {
+    pages(database, span, after, limit, |key, _, body| each(key, body).map_err(Trouble::Reader))
+}
+
+/// Shows a page of a span; where the next one goes on.
+fn pages(
+    database: &Database,
+    span: &Span,
+    after: Option<&RowKey>,
+    limit: usize,
+    each: impl FnMut(KeyRef<'_>, format::Header, &[u8]) -> Result<bool, Trouble>,
+) -> Result<Option<RowKey>, Trouble> {
     let table = database.begin_read()?.open_table(ROWS)?;
-    let mut page = Page { rows: Vec::new(), limit, bytes: 0 };
-    let nothing = Rows { rows: Vec::new(), next_after: None };
-    let Ok(range) = key::range(span) else { return Ok(nothing) };
-    let Ok(after) = after.map(key::encode).transpose() else { return Ok(nothing) };
+    let mut page = Page { each, rows: 0, limit, bytes: 0, last: Vec::new(), ended: false };
+    let Ok(range) = key::range(span) else { return Ok(None) };
+    let Ok(after) = after.map(key::encode).transpose() else { return Ok(None) };
     match (range, span) {
         (Some(range), _) => {
             page.take(&table, range, after.as_deref())?;
@@ -98,22 +133,26 @@ pub(super) fn scan(database: &Database, span: &Span, after: Option<&RowKey>, lim
         }
         (None, Span::Of { .. }) => {}
     }
-    let next_after = if page.is_full() { page.rows.last().map(|row| row.key.clone()) } else { None };
-    Ok(Rows { rows: page.rows, next_after })
+    Ok(if page.is_full() { key::decode(&page.last) } else { None })
 }
 
-struct Page {
-    rows: Vec<Row>,
+struct Page<F> {
+    each: F,
+    rows: usize,
     limit: usize,
     bytes: usize,
+    /// The key of the last row that was shown.
+    last: Vec<u8>,
+    /// Who is shown the rows wants no more.
+    ended: bool,
 }
 
-impl Page {
+impl<F: FnMut(KeyRef<'_>, format::Header, &[u8]) -> Result<bool, Trouble>> Page<F> {
     fn is_full(&self) -> bool {
-        self.rows.len() >= self.limit || self.bytes >= SCAN_BYTES_MAX
+        self.ended || self.rows >= self.limit || self.bytes >= SCAN_BYTES_MAX
     }
 
-    /// Takes rows of a range, behind `after`, until the page is full; true if it is.
+    /// Shows rows of a range, behind `after`, until the page is full; true if it is.
     fn take(&mut self, table: &Table, range: key::Range, after: Option<&[u8]>) -> Result<bool, Trouble> {
         let from = match after {
             Some(after) if after >= range.from.as_slice() => Bound::Excluded(after),
@@ -126,14 +165,22 @@ impl Page {
             if self.is_full() {
                 break;
             }
-            let (bytes, value) = entry?;
-            let key = key::decode(bytes.value()).ok_or_else(|| bad_key(bytes.value()))?;
-            let row = row(key, bytes.value(), value.value())?;
-            self.bytes += row.body.len();
-            self.rows.push(row);
+            let (key, value) = entry?;
+            let (bytes, value) = (key.value(), value.value());
+            let key = key::view(bytes).ok_or_else(|| bad_key(bytes))?;
+            let (header, body) = format::read_row(bytes, value).ok_or_else(|| bad_row(&key.into()))?;
+            self.ended = !(self.each)(key, header, body)?;
+            self.rows += 1;
+            self.bytes += body.len();
+            self.last.clear();
+            self.last.extend_from_slice(bytes);
         }
         Ok(self.is_full())
     }
+}
+
+fn bad_row(key: &RowKey) -> Trouble {
+    Trouble::Damaged(format!("the row {key:?} is damaged"))
 }
 
 fn bad_key(bytes: &[u8]) -> Trouble {

@@ -9,9 +9,7 @@
 //! ```
 //! Numbers are big-endian. Names hold no NUL, so the one that ends them sorts a name before all that it is a prefix of.
 
-use events::position::ShardId;
-
-use super::{Generation, Kind, NAME_BYTES_MAX, RowKey, Span, Subject};
+use super::{Generation, KeyRef, Kind, NAME_BYTES_MAX, RowKey, Span, Subject};
 
 /// Most bytes of a shard's name (Kinesis API reference, `ShardId`).
 pub const SHARD_BYTES_MAX: usize = 128;
@@ -65,6 +63,11 @@ pub fn encode(key: &RowKey) -> Result<Vec<u8>, BadName> {
 
 /// The key that `encode` made these bytes of; `None`: it did not.
 pub fn decode(bytes: &[u8]) -> Option<RowKey> {
+    view(bytes).map(RowKey::from)
+}
+
+/// As `decode`, without a copy.
+pub fn view(bytes: &[u8]) -> Option<KeyRef<'_>> {
     let (tenant, rest) = split_name(bytes)?;
     let (generation, rest) = rest.split_first_chunk()?;
     let (kind, rest) = rest.split_first()?;
@@ -75,8 +78,7 @@ pub fn decode(bytes: &[u8]) -> Option<RowKey> {
     let generation = Generation(u32::from_be_bytes(*generation));
     let kind = Kind::ALL.into_iter().find(|known| *known as u8 == *kind)?;
     let at = (u64::from_be_bytes(*at) ^ SIGN) as i64;
-    let subject = Subject { tenant: tenant.to_owned(), generation, kind, name: name.to_owned() };
-    Some(RowKey { subject, at, shard: ShardId::named(shard), page })
+    Some(KeyRef { tenant, generation, kind, name, at, shard, page })
 }
 
 /// What every key of a subject, and no other, begins with.
@@ -157,6 +159,7 @@ fn split_name(bytes: &[u8]) -> Option<(&str, &[u8])> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use events::position::ShardId;
     use proptest::prelude::*;
 
     use super::*;
