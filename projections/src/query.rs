@@ -231,7 +231,7 @@ impl<'a> Gather<'a> {
     fn add(&mut self, key: KeyRef<'_>, body: &[u8], resume: Option<&Cursor>) -> Result<(), ReadError> {
         let Self { names, parts, pool, .. } = self;
         let is_new = |series: &Arc<Series>| resume.is_none_or(|cursor| cursor.series < **series);
-        let through = names.through(key.page);
+        let wanted = names.wanted(key.page);
         let wants = |name| names.wants(name).filter(is_new);
         let found = |series, values: Values<'_, '_>| {
             let part = match values {
@@ -241,7 +241,7 @@ impl<'a> Gather<'a> {
             parts.push((series, part));
             Ok(())
         };
-        visit::visit(body, through, wants, found).map_err(|error| damaged(key, &error))?;
+        visit::visit(body, wanted, wants, found).map_err(|error| damaged(key, &error))?;
         // A page needs no more of a window than the first series that it still takes, however many the window has.
         if self.parts.len() >= self.missing().saturating_mul(2).max(PARTS_MIN) {
             self.merge();
@@ -273,11 +273,11 @@ impl<'a> Gather<'a> {
         }
         let period = self.query.period_secs;
         let Self { items, parts, pool, .. } = self;
-        items.extend(
-            parts
-                .drain(..)
-                .filter_map(|(series, part)| Item::of(service.clone(), series, (start_secs, period), &part, pool)),
-        );
+        for (series, part) in parts.drain(..) {
+            if let Some(item) = Item::of(service.clone(), series, (start_secs, period), &part, pool) {
+                items.push(item);
+            }
+        }
         pool.clear();
         self.missing() == 0
     }

@@ -35,6 +35,20 @@ pub enum Through {
     Others,
 }
 
+/// Where a cell may hold something wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wanted {
+    /// Counts of lines, by their bits; others are not asked about.
+    pub counts: u64,
+    /// The last section.
+    pub through: Through,
+}
+
+impl Wanted {
+    /// Everywhere.
+    pub const ALL: Self = Self { counts: u64::MAX, through: Through::Others };
+}
+
 /// The values of a series as they are stored.
 #[derive(Debug)]
 pub enum Values<'i, 'a> {
@@ -47,7 +61,7 @@ pub enum Values<'i, 'a> {
 /// Asks `wants` about each series that has a value, in stored order, and calls `found` with what it answered and the values.
 pub fn visit<'a, K>(
     mut body: &'a [u8],
-    through: Through,
+    Wanted { counts, through }: Wanted,
     mut wants: impl FnMut(Name<'a>) -> Option<K>,
     mut found: impl FnMut(K, Values<'_, 'a>) -> Result<(), DecodeError>,
 ) -> Result<(), DecodeError> {
@@ -59,9 +73,14 @@ pub fn visit<'a, K>(
     if bitmap >> COUNTS != 0 {
         return Err(DecodeError::OutOfRange { what: "counts" });
     }
-    for count in Count::ALL.into_iter().filter(|count| bitmap & 1 << *count as u32 != 0) {
+    let mut bits = bitmap;
+    while bits != 0 && (through > Through::Counts || bits & counts != 0) {
         let lines = canonical::take_varint(input, "count")?;
-        if let Some(key) = wants(Name::Count(count)) {
+        let (bit, count) = (bits & bits.wrapping_neg(), Count::ALL[bits.trailing_zeros() as usize]);
+        bits ^= bit;
+        if counts & bit != 0
+            && let Some(key) = wants(Name::Count(count))
+        {
             found(key, Values::Ones(lines))?;
         }
     }
@@ -159,7 +178,7 @@ mod tests {
             let body = cell.encode();
             let wants = |key: &(Series, i64)| mask >> (xxhash_rust::xxh3::xxh3_64(&key.0.encode()) % 64) & 1 == 1;
             let mut found = vec![];
-            visit(&body, Through::Others, |name| Some(named(name)).filter(|key| wants(key)), |(series, length), values| {
+            visit(&body, Wanted::ALL, |name| Some(named(name)).filter(|key| wants(key)), |(series, length), values| {
                 found.push((series, length, taken(values)?));
                 Ok(())
             }).unwrap();
@@ -169,13 +188,33 @@ mod tests {
         }
 
         #[test]
+        fn what_lies_past_the_wanted_places_changes_nothing(cell in cells(), counts: u64, section in 0..4usize) {
+            let through = [Through::Counts, Through::Latency, Through::Bytes, Through::Others][section];
+            let wants = |name: &Name<'_>| match name {
+                Name::Count(count) => counts >> *count as u32 & 1 == 1,
+                Name::Latency => through >= Through::Latency,
+                Name::Bytes => through >= Through::Bytes,
+                Name::Other(..) => through >= Through::Others,
+            };
+            let found = |wanted| {
+                let mut found = vec![];
+                visit(&cell.encode(), wanted, |name| wants(&name).then(|| named(name)), |(series, length), values| {
+                    found.push((series, length, taken(values)?));
+                    Ok(())
+                }).unwrap();
+                found
+            };
+            prop_assert_eq!(found(Wanted { counts, through }), found(Wanted::ALL));
+        }
+
+        #[test]
         fn a_visit_of_any_bytes_ends(body in prop::collection::vec(any::<u8>(), 0..60), cell in cells(), at in any::<prop::sample::Index>()) {
             let mut broken = cell.encode();
             let at = at.index(broken.len());
             broken[at] ^= 0x55;
             for body in [body, broken] {
-                let _ = visit(&body, Through::Others, |name| matches!(name, Name::Bytes).then_some(()), |(), values| taken(values).map(|_| ()));
-                let _ = visit(&body, Through::Others, |_| Some(()), |(), values| taken(values).map(|_| ()));
+                let _ = visit(&body, Wanted::ALL, |name| matches!(name, Name::Bytes).then_some(()), |(), values| taken(values).map(|_| ()));
+                let _ = visit(&body, Wanted::ALL, |_| Some(()), |(), values| taken(values).map(|_| ()));
             }
         }
     }

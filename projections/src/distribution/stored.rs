@@ -20,26 +20,40 @@ pub(crate) struct Part {
     /// As in [`Distribution`]: infinite while empty, equal exactly when all values are.
     pub(crate) min: f64,
     pub(crate) max: f64,
-    sum: Sum,
-    /// Empty where all values are equal.
+    /// `None` where all values are equal, and then there are no `counts`.
+    sum: Option<Sum>,
     counts: Range<usize>,
 }
 
 impl Part {
     /// So many equal values.
     pub(crate) fn equal(value: f64, count: u64) -> Self {
-        let mut sum = Sum::default();
-        sum.add_times(value, count);
-        Self { count, min: value, max: value, sum, counts: 0..0 }
+        Self { count, min: value, max: value, sum: None, counts: 0..0 }
     }
 
-    fn empty() -> Self {
-        Self { count: 0, min: f64::INFINITY, max: f64::NEG_INFINITY, sum: Sum::default(), counts: 0..0 }
-    }
+    const EMPTY: Self = Self { count: 0, min: f64::INFINITY, max: f64::NEG_INFINITY, sum: None, counts: 0..0 };
 
     /// The sum, rounded once.
     pub(crate) fn sum(&self) -> f64 {
-        self.sum.to_f64()
+        /// Up to here a count is an f64, and its product with one is the exact sum, rounded once.
+        const EXACT_MAX: u64 = 1 << f64::MANTISSA_DIGITS;
+        match &self.sum {
+            Some(sum) => sum.to_f64(),
+            None if (1..=EXACT_MAX).contains(&self.count) => self.min * self.count as f64,
+            None => {
+                let mut sum = Sum::default();
+                self.add_to(&mut sum);
+                sum.to_f64()
+            }
+        }
+    }
+
+    fn add_to(&self, sum: &mut Sum) {
+        match &self.sum {
+            Some(mine) => sum.merge(mine),
+            None if self.count > 0 => sum.add_times(self.min, self.count),
+            None => {}
+        }
     }
 }
 
@@ -54,7 +68,7 @@ impl Pool {
     /// Takes the distribution that [`Distribution::encode`] wrote off the front of `input`; refuses what [`Distribution::decode`] refuses.
     pub(crate) fn read(&mut self, input: &mut &[u8]) -> Result<Part, DecodeError> {
         match take_byte(input, Distribution::FORM)? {
-            0 => Ok(Part::empty()),
+            0 => Ok(Part::EMPTY),
             1 => {
                 let count = take_varint(input, "count")?;
                 let value = take_value(input)?;
@@ -71,7 +85,7 @@ impl Pool {
                 let counts = &self.counts[from..];
                 let ends = counts.first().zip(counts.last()).map(|(least, greatest)| (least.0, greatest.0));
                 check_range((min, max), ends, sketch::stored::is_full(counts.len()), count)?;
-                Ok(Part { count, min, max, sum, counts: from..self.counts.len() })
+                Ok(Part { count, min, max, sum: Some(sum), counts: from..self.counts.len() })
             }
             _ => Err(DecodeError::OutOfRange { what: Distribution::FORM }),
         }
@@ -79,12 +93,12 @@ impl Pool {
 
     /// All values of the parts as one.
     pub(crate) fn merge(&mut self, parts: &[Part]) -> Part {
-        let mut merged = Part::empty();
+        let (mut merged, mut sum) = (Part::EMPTY, Sum::default());
         for part in parts {
             merged.count = merged.count.saturating_add(part.count);
             merged.min = merged.min.min(part.min);
             merged.max = merged.max.max(part.max);
-            merged.sum.merge(&part.sum);
+            part.add_to(&mut sum);
         }
         if merged.min < merged.max {
             // What a count of equal values says of a sketch.
@@ -98,19 +112,23 @@ impl Pool {
             let from = self.counts.len();
             self.counts.extend(counts);
             merged.counts = from..self.counts.len();
+            merged.sum = Some(sum);
         }
         merged
     }
 
     /// Quantiles that ascend, each as [`Distribution::quantile`] has it; `None` if one is.
     pub(crate) fn quantiles<const N: usize>(&self, part: &Part, qs: [f64; N]) -> Option<[f64; N]> {
-        let mut ranks = Ranks::of(&self.counts[part.counts.clone()]);
         let mut values = [part.min; N];
+        if part.counts.is_empty() {
+            let is_answered = part.count > 0 && qs.iter().all(|q| (0.0..=1.0).contains(q));
+            return is_answered.then_some(values);
+        }
+        let mut ranks = Ranks::of(&self.counts[part.counts.clone()]);
         for (value, q) in values.iter_mut().zip(qs) {
             match sketch::rank(q, part.count)? {
                 1 => {}
                 rank if rank == part.count => *value = part.max,
-                _ if part.counts.is_empty() => {}
                 rank => *value = ranks.at(rank).clamp(part.min, part.max),
             }
         }

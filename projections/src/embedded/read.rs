@@ -11,7 +11,7 @@ use super::{
     file::{CHECKPOINTS, PARTS, ROWS},
     format, transaction,
 };
-use crate::store::{Checkpoint, Generation, KeyRef, ReadError, Row, RowKey, Rows, Span, key};
+use crate::store::{Checkpoint, Generation, KeyRef, ReadError, Row, RowKey, Rows, Span, Subject, key};
 
 /// Why a read has no answer.
 pub(super) enum Trouble {
@@ -115,8 +115,12 @@ fn pages(
     let Ok(range) = key::range(span) else { return Ok(None) };
     let Ok(after) = after.map(key::encode).transpose() else { return Ok(None) };
     match (range, span) {
-        (Some(range), _) => {
-            page.take(&table, range, after.as_deref())?;
+        (Some(range), Span::Of { subject, .. }) => {
+            let prefix = range.from[..range.from.len() - key::AT_BYTES].to_vec();
+            page.take(&table, range, after.as_deref(), Some((subject, &prefix)))?;
+        }
+        (Some(range), Span::All { .. }) => {
+            page.take(&table, range, after.as_deref(), None)?;
         }
         (None, Span::All { generation, kind, .. }) => {
             let mut from = after.clone().unwrap_or_default();
@@ -125,7 +129,7 @@ fn pages(
                 let Some(tenant) = key::tenant(found.value()) else { return Err(bad_key(found.value())) };
                 let Ok(start) = key::kind(tenant, *generation, *kind) else { return Err(bad_key(found.value())) };
                 let range = key::Range { to: key::after_all(&start), from: start };
-                if page.take(&table, range, after.as_deref())? {
+                if page.take(&table, range, after.as_deref(), None)? {
                     break;
                 }
                 from = key::after_all(&[tenant.as_bytes(), &[0]].concat());
@@ -141,7 +145,7 @@ struct Page<F> {
     rows: usize,
     limit: usize,
     bytes: usize,
-    /// The key of the last row that was shown.
+    /// The key of the row that filled the page.
     last: Vec<u8>,
     /// Who is shown the rows wants no more.
     ended: bool,
@@ -152,8 +156,14 @@ impl<F: FnMut(KeyRef<'_>, format::Header, &[u8]) -> Result<bool, Trouble>> Page<
         self.ended || self.rows >= self.limit || self.bytes >= SCAN_BYTES_MAX
     }
 
-    /// Shows rows of a range, behind `after`, until the page is full; true if it is.
-    fn take(&mut self, table: &Table, range: key::Range, after: Option<&[u8]>) -> Result<bool, Trouble> {
+    /// Shows rows of a range, behind `after`, until the page is full; true if it is. `of`: the subject of all of them, and how their keys begin.
+    fn take(
+        &mut self,
+        table: &Table,
+        range: key::Range,
+        after: Option<&[u8]>,
+        of: Option<(&Subject, &[u8])>,
+    ) -> Result<bool, Trouble> {
         let from = match after {
             Some(after) if after >= range.from.as_slice() => Bound::Excluded(after),
             _ => Bound::Included(range.from.as_slice()),
@@ -167,13 +177,18 @@ impl<F: FnMut(KeyRef<'_>, format::Header, &[u8]) -> Result<bool, Trouble>> Page<
             }
             let (key, value) = entry?;
             let (bytes, value) = (key.value(), value.value());
-            let key = key::view(bytes).ok_or_else(|| bad_key(bytes))?;
+            let key = match of {
+                Some((subject, prefix)) => key::view_of(subject, prefix, bytes),
+                None => key::view(bytes),
+            };
+            let key = key.ok_or_else(|| bad_key(bytes))?;
             let (header, body) = format::read_row(bytes, value).ok_or_else(|| bad_row(&key.into()))?;
             self.ended = !(self.each)(key, header, body)?;
             self.rows += 1;
             self.bytes += body.len();
-            self.last.clear();
-            self.last.extend_from_slice(bytes);
+            if self.is_full() {
+                self.last = bytes.to_vec();
+            }
         }
         Ok(self.is_full())
     }

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use rustc_hash::FxBuildHasher;
 
 use super::{Dimensions, Item, Statistics};
-use crate::when::Second;
+use crate::when::{Second, Spelt};
 
 /// What stands before an item's timestamp, and after its statistics.
 struct Names {
@@ -18,6 +18,7 @@ struct Names {
 pub fn write_items(items: &[Item], statistics: Statistics, out: &mut Vec<u8>) {
     // By address: all items of a page that mean the same series share it, and none of them goes away meanwhile.
     let mut names: HashMap<(*const u8, *const crate::series::Series), Names, FxBuildHasher> = HashMap::default();
+    let mut spelt = Spelt::default();
     out.reserve(items.len() * 256 + 2);
     out.push(b'[');
     for (i, item) in items.iter().enumerate() {
@@ -27,7 +28,7 @@ pub fn write_items(items: &[Item], statistics: Statistics, out: &mut Vec<u8>) {
         let address = (item.service.as_ptr(), &raw const *item.series);
         let names = names.entry(address).or_insert_with(|| Names::of(item));
         out.extend_from_slice(&names.before);
-        time(out, item.timestamp);
+        time(out, item.timestamp, &mut spelt);
         field(out, "period");
         whole(out, u64::from(item.period));
         if statistics.has(0) {
@@ -81,11 +82,11 @@ fn field(out: &mut Vec<u8>, name: &str) {
     out.extend_from_slice(b"\":");
 }
 
-fn time(out: &mut Vec<u8>, second: Second) {
-    match second.digits() {
+fn time(out: &mut Vec<u8>, second: Second, spelt: &mut Spelt) {
+    match spelt.digits(second) {
         Some(digits) => {
             out.push(b'"');
-            out.extend_from_slice(&digits);
+            out.extend_from_slice(digits);
             out.push(b'"');
         }
         None => text(out, &second),

@@ -22,29 +22,34 @@ pub(super) fn len(input: &mut &[u8]) -> Result<usize, DecodeError> {
 #[inline]
 pub(super) fn each(input: &mut &[u8], len: usize, mut take: impl FnMut(i32, u64)) -> Result<(), DecodeError> {
     let out_of_range = DecodeError::OutOfRange { what: WHAT };
+    let mut rest = *input;
     let mut before = -KEY_MAX - 1;
     for _ in 0..len {
-        let (gap, n) = match *input {
+        let (key, n) = match rest {
             // Nearly all take one byte each. Whether a count follows is as good as random, so it is no branch.
             &[head, next, ..] if (head | next & (head & 1).wrapping_neg()) < 0x80 => {
                 let counted = head & 1;
-                *input = &input[1 + usize::from(counted)..];
-                (i64::from(head >> 1), 1 + u64::from(counted) * (1 + u64::from(next)))
+                rest = &rest[1 + usize::from(counted)..];
+                (before + 1 + i32::from(head >> 1), 1 + u64::from(counted) * (1 + u64::from(next)))
             }
             _ => {
-                let head = take_varint(input, WHAT)?;
+                let head = take_varint(&mut rest, WHAT)?;
                 let n = match head & 1 {
                     0 => 1,
-                    _ => take_varint(input, WHAT)?.checked_add(2).ok_or(out_of_range)?,
+                    _ => take_varint(&mut rest, WHAT)?.checked_add(2).ok_or(out_of_range)?,
                 };
-                (i64::try_from(head >> 1).expect("63 bits"), n)
+                let gap = i64::try_from(head >> 1).expect("63 bits");
+                let key = gap.saturating_add(i64::from(before) + 1);
+                (i32::try_from(key).map_err(|_| out_of_range)?, n)
             }
         };
-        let key = gap.saturating_add(i64::from(before) + 1);
-        let key = i32::try_from(key).ok().filter(|&key| is_key(key)).ok_or(out_of_range)?;
+        if !is_key(key) {
+            return Err(out_of_range);
+        }
         take(key, n);
         before = key;
     }
+    *input = rest;
     Ok(())
 }
 

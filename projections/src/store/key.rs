@@ -14,6 +14,9 @@ use super::{Generation, KeyRef, Kind, NAME_BYTES_MAX, RowKey, Span, Subject};
 /// Most bytes of a shard's name (Kinesis API reference, `ShardId`).
 pub const SHARD_BYTES_MAX: usize = 128;
 
+/// Bytes of a place in time.
+pub const AT_BYTES: usize = 8;
+
 const END: u8 = 0;
 const SIGN: u64 = 1 << 63;
 
@@ -81,6 +84,16 @@ pub fn view(bytes: &[u8]) -> Option<KeyRef<'_>> {
     Some(KeyRef { tenant, generation, kind, name, at, shard, page })
 }
 
+/// As `view`, of a key that begins with a subject's bytes, which need not be read again.
+pub fn view_of<'a>(subject: &'a Subject, prefix: &[u8], bytes: &'a [u8]) -> Option<KeyRef<'a>> {
+    let (at, rest) = bytes.strip_prefix(prefix)?.split_first_chunk()?;
+    let (shard, rest) = split_name(rest)?;
+    let page = u32::from_be_bytes(rest.try_into().ok()?);
+    let Subject { tenant, generation, kind, name } = subject;
+    let at = (u64::from_be_bytes(*at) ^ SIGN) as i64;
+    Some(KeyRef { tenant, generation: *generation, kind: *kind, name, at, shard, page })
+}
+
 /// What every key of a subject, and no other, begins with.
 pub fn subject(subject: &Subject) -> Result<Vec<u8>, BadName> {
     let mut bytes = kind(&subject.tenant, subject.generation, subject.kind)?;
@@ -125,7 +138,7 @@ pub fn subject_of(bytes: &[u8]) -> Option<&[u8]> {
 }
 
 /// A place in time, in an order that bytes have too.
-pub fn at(at: i64) -> [u8; 8] {
+pub fn at(at: i64) -> [u8; AT_BYTES] {
     (at as u64 ^ SIGN).to_be_bytes()
 }
 
@@ -189,6 +202,9 @@ mod tests {
             prop_assert_eq!(left.cmp(&right), a.cmp(&b));
             prop_assert_eq!(subject_of(&left).unwrap(), subject(&a.subject).unwrap());
             prop_assert_eq!(tenant(&left).unwrap(), &a.subject.tenant);
+            let prefix = subject(&a.subject).unwrap();
+            prop_assert_eq!(view_of(&a.subject, &prefix, &left), view(&left));
+            prop_assert_eq!(view_of(&a.subject, &prefix, &right).is_some(), a.subject == b.subject);
             prop_assert_eq!(decode(&left).unwrap(), a);
         }
 
