@@ -127,7 +127,7 @@ fn length(file: &Path) -> u64 {
 }
 
 /// The whole job in this process.
-pub fn end_to_end(folder: &Path, file: &Path, shards: u16) -> Cost {
+pub fn end_to_end(folder: &Path, file: &Path, shards: u16) {
     println!(
         "end-to-end: file, packer, routes, durable append, tail, fold, rows durable, closed; {shards} shard{}. Leaves out: the command line's \
          start, a socket, a cold disk.",
@@ -139,7 +139,41 @@ pub fn end_to_end(folder: &Path, file: &Path, shards: u16) -> Cost {
     let memory = memory_max_mb();
     report(&format!("end-to-end, {shards} shard(s)"), length(file), cost, &digest(&inner));
     println!("  wall {:.0} MB/s, most memory {memory:.1} MB", length(file) as f64 / 1e6 / cost.wall.as_secs_f64());
-    cost
+}
+
+/// Runs the whole job in a process of its own, and returns what follows each of these words in what it says.
+fn apart<const N: usize>(file: &Path, folder: &Path, args: &[&str], words: [&str; N]) -> [String; N] {
+    let mut command = Command::new(std::env::current_exe().expect("a program knows where it lies"));
+    command.args(["--bench", "end-to-end", "--file"]).arg(file).arg("--dir").arg(folder).args(args);
+    let said = command.output().expect("the bench starts itself");
+    assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+    let text = String::from_utf8_lossy(&said.stdout);
+    words.map(|word| {
+        let (_, rest) = text.split_once(word).unwrap_or_else(|| panic!("no `{word}` in {text}"));
+        rest.split_whitespace().next().unwrap_or_default().to_owned()
+    })
+}
+
+/// Two shards on all cores against one shard in a process held on one core.
+pub fn shards(folder: &Path, file: &Path, rounds: usize) {
+    println!(
+        "shards: end-to-end with two shards and all cores, against one shard and one core, each in a process of its own, in turn; the least wall \
+         time of {rounds} round(s). Wall time: only a calm machine says something."
+    );
+    let inner = folder.join("shards");
+    let mut best = [f64::INFINITY; 2];
+    for _ in 0..rounds {
+        let ways = [["--shards", "1", "--core", "0"].as_slice(), &["--shards", "2"]];
+        let said = ways.map(|args| apart(file, &inner, args, ["wall ", "cpu ", "check "]));
+        assert_eq!(said[0][2], said[1][2], "two shards came to other rows");
+        for (best, [wall, cpu, _]) in best.iter_mut().zip(&said) {
+            let wall = wall.parse().expect("seconds");
+            println!("  wall {wall:.3} s, cpu {cpu} s");
+            *best = best.min(wall);
+        }
+    }
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    println!("shards: two on {cores} cores are {:.2} times as quick as one on one core", best[0] / best[1]);
 }
 
 /// Carries out nothing: one shard has nobody to tell.
@@ -308,17 +342,13 @@ pub fn memory(folder: &Path, lines: u64) {
     println!(
         "memory: end-to-end over one day and over ten, the same number of lines, then ten times as many. Leaves out: memory of the page cache."
     );
-    let itself = std::env::current_exe().expect("a program knows where it lies");
     for (days, lines) in [(1, lines), (10, lines), (10, 10 * lines)] {
         let file = folder.join("days.jsonl");
         write(&file, Format::Json, lines, days);
-        let mut command = Command::new(&itself);
-        command.args(["--bench", "end-to-end", "--file"]).arg(&file).arg("--dir").arg(folder.join("days"));
-        let said = command.output().expect("the bench starts itself");
-        assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
-        let text = String::from_utf8_lossy(&said.stdout);
-        let memory = text.lines().find_map(|line| line.split_once("most memory ")).map_or("?", |(_, memory)| memory);
-        println!("memory, {days} day(s), {lines} lines: {memory}");
+        for shards in ["1", "2"] {
+            let [memory] = apart(&file, &folder.join("days"), &["--shards", shards], ["most memory "]);
+            println!("memory, {days} day(s), {lines} lines, {shards} shard(s): {memory} MB");
+        }
         let _ = std::fs::remove_file(file);
     }
 }
