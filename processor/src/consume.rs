@@ -42,7 +42,7 @@ pub const COMMIT_EVERY: Duration = Duration::from_secs(10);
 /// Longest that it waits once the worker has caught up.
 pub const COMMIT_IDLE: Duration = Duration::from_millis(500);
 /// How much one read of the stream may bring.
-const PAGE_BYTES: usize = 8 << 20;
+const PAGE_BYTES: usize = 2 << 20;
 const PAGE_RECORDS: NonZeroUsize = NonZeroUsize::new(1_000).unwrap();
 /// An append of effects, or a commit, is tried so often before the worker gives up; it then starts again from its resume point.
 const TRIES_MAX: u32 = 5;
