@@ -149,8 +149,9 @@ fn a_seed_is_the_same_run_every_time() {
 }
 
 /// Each schedule that a law names after its "else" or "so", as the switch that brings it about.
-const LAWS: [(&str, Broken); 36] = [
+const LAWS: [(&str, Broken); 37] = [
     ("3: the time of the fold never goes back", Broken::Fold(Sabotage::TimeGoesBack)),
+    ("14: only a TimeReset lowers time", Broken::Fold(Sabotage::TimeResetIgnored)),
     ("3: time is part of the state", Broken::Fold(Sabotage::TimeNotRestored)),
     ("3: a second ticker cannot matter", Broken::Fold(Sabotage::EveryTickCounts)),
     ("3: a jump in time is walked minute by minute", Broken::Fold(Sabotage::JumpNotWalked)),

@@ -55,6 +55,8 @@ pub enum Meaning {
     Noise,
     /// Ticks and what shards tell each other: no line is in it.
     System,
+    /// A person confirmed that the clock is right.
+    TimeReset,
     /// The fold's meaning changes here.
     NewRevision,
 }
@@ -146,6 +148,7 @@ impl ModelShard {
         self.time_ms = self.time_ms.max(arrived_at_ms);
         match &**meaning {
             Meaning::System | Meaning::NewRevision => {}
+            Meaning::TimeReset => self.time_ms = arrived_at_ms,
             Meaning::Noise => self.balance(at, "local", |_, _, dead, _| *dead += 1),
             Meaning::Batch { tenant, service, read_at_ms, identity, body } => {
                 let is_new = self.identify(at, tenant, identity);

@@ -89,7 +89,12 @@ pub fn compare(
         done.map_err(|error| format!("the plain run failed: {error}"))?;
     }
     effects(stream, &said.lock().unwrap(), places, until)?;
-    rows(store, &scratch)
+    rows(store, &scratch)?;
+    // What decisions depend on, to the byte: also what has not led to another decision yet.
+    match places.iter().find(|place| store.snapshot(&place.shard) != scratch.snapshot(&place.shard)) {
+        Some(place) => Err(format!("the snapshot of {} is another than the plain run's", place.shard)),
+        None => Ok(()),
+    }
 }
 
 /// What was to be said was said, and nothing else.

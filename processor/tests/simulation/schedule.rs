@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use events::{
-    event::{Defined, Event, Ticked},
+    event::{Defined, Event, Ticked, TimeReset},
     identity::CONTROL_KEY,
     position::{HashKey, SequenceNumber},
 };
@@ -69,8 +69,13 @@ impl World {
     fn pass_time(&mut self) {
         self.clock_ms += self.random.below(self.shape.pace_ms) as i64;
         if self.shape.jumps && self.random.below(25) == 0 {
+            let was_ms = self.clock_ms;
             self.clock_ms += [-70_000, -600_000, 7_200_000, 200_000][self.random.below(4) as usize];
+            self.stream.set_clock(self.clock_ms);
             self.say(|_| "the clock jumps".into());
+            if self.clock_ms < was_ms && self.random.below(2) == 0 {
+                self.reset_time(was_ms);
+            }
         }
         self.stream.set_clock(self.clock_ms);
         if self.shape.slow_shard && self.random.below(20) == 0 {
@@ -81,6 +86,17 @@ impl World {
             self.stream.arrive();
         }
         self.pass_outage();
+    }
+
+    /// A person says that the clock is right. The record goes to every shard until each has it.
+    fn reset_time(&mut self, was_ms: i64) {
+        self.set_faults(false);
+        for (shard, range) in self.stream.ring() {
+            self.say(|_| format!("{shard} hears that the clock is right"));
+            let put = system_event(range.from, Event::TimeReset(TimeReset { was_ms }));
+            self.append(&[Sent { put, meaning: Arc::new(Meaning::TimeReset) }]);
+        }
+        self.set_faults(self.outage <= self.step);
     }
 
     fn pass_outage(&mut self) {
@@ -252,7 +268,13 @@ impl World {
         // Who slept wakes up, and tells old news.
         for shard in 0..self.processes.len() {
             for which in (0..self.processes[shard].len()).rev() {
-                self.work(shard, which, false, None)?;
+                for _ in 0..6 {
+                    let awake = self.processes[shard].len();
+                    self.work(shard, which, false, None)?;
+                    if self.processes[shard].len() < awake {
+                        break;
+                    }
+                }
             }
         }
         for _ in 0..3 {

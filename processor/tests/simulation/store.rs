@@ -113,6 +113,14 @@ impl SimStore {
         rows.filter(|row| row.applied_through <= point(&row.key.shard)).map(|row| row.applied_through).max()
     }
 
+    /// The snapshot of a resume point.
+    pub fn snapshot(&self, shard: &ShardId) -> Vec<u8> {
+        let state = self.state();
+        let Some(point) = state.points.get(shard) else { return vec![] };
+        let parts = point.parts.iter().map(|name| state.parts[&(shard.clone(), name.clone())].clone());
+        parts.collect::<Vec<_>>().concat()
+    }
+
     pub fn resume_point(&self, shard: &ShardId) -> SequenceNumber {
         self.state().points.get(shard).map_or(SequenceNumber::ZERO, |point| point.position)
     }

@@ -66,6 +66,7 @@ impl Shard {
                     self.alarms.decide(&self.place);
                     self.keep_decisions(input);
                 }
+                Event::TimeReset(_) if sabotage::breaks(Sabotage::TimeResetIgnored) => {}
                 Event::TimeReset(_) => {
                     self.time_ms = input.arrived_at_ms;
                     self.alarms.reset_time(self.time_ms);

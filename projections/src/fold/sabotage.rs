@@ -24,6 +24,8 @@ pub enum Sabotage {
     OldCounterTaken,
     /// The last record's stamp is the time, even when it lies before another.
     TimeGoesBack,
+    /// Time is not lowered by the record that lowers it.
+    TimeResetIgnored,
     /// The snapshot's time is not restored.
     TimeNotRestored,
     /// The snapshot's alarms are not restored.
