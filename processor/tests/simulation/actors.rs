@@ -303,6 +303,9 @@ impl Spool {
     }
 }
 
+/// All but the first share a page, by their hashes.
+const METRICS: [&str; 5] = ["age", "orders", "sends", "stops", "views"];
+
 fn counter(sent: &Sent) -> u64 {
     match &*sent.meaning {
         Meaning::Batch { identity: Identity::Producer { counter, .. }, .. } => *counter,
@@ -311,7 +314,6 @@ fn counter(sent: &Sent) -> u64 {
 }
 
 fn measured(around: &mut Surroundings<'_>, tenant: &'static str, producer: Option<Producer>) -> Sent {
-    const METRICS: [&str; 3] = ["orders", "queue", "age"];
     let data: Vec<Datum> = (0..1 + around.random.below(4))
         .map(|_| {
             *around.ids += 1;
@@ -320,7 +322,7 @@ fn measured(around: &mut Surroundings<'_>, tenant: &'static str, producer: Optio
             let ahead = if around.odd.future && random.below(9) == 0 { 8_000_000 } else { 0 };
             Datum {
                 id: *around.ids - 1,
-                metric: METRICS[random.below(3) as usize],
+                metric: METRICS[random.below(METRICS.len() as u64) as usize],
                 service,
                 time_ms: (random.below(4) > 0).then(|| around.now_ms + ahead - random.below(90_000) as i64),
                 value: random.below(400) as f64 * 0.5 - 50.0,

@@ -26,7 +26,10 @@ use std::{
     },
 };
 
-use projections::fold::sabotage::{self, Sabotage};
+use projections::fold::{
+    limits::{self, Limits},
+    sabotage::{self, Sabotage},
+};
 
 use self::{
     actors::BrokenIngest,
@@ -52,11 +55,13 @@ fn run(
 ) -> Result<Seen, String> {
     sabotage::set(if let Some(Broken::Fold(broken)) = broken { Some(broken) } else { None });
     let mut world = World::new(seed, broken, runtime.clone(), trace.is_some());
+    limits::set(world.shape.limits);
     let answer = catch_unwind(AssertUnwindSafe(|| world.run())).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         Err(text.or_else(|| panic.downcast_ref::<&str>().map(|text| text.to_string())).unwrap_or_default())
     });
     sabotage::set(None);
+    limits::set(Limits::REAL);
     if let Some(trace) = trace {
         trace.push(format!("{:#?}", world.shape));
         trace.append(world.trace.as_mut().unwrap());
@@ -149,10 +154,15 @@ fn a_seed_is_the_same_run_every_time() {
 }
 
 /// Each schedule that a law names after its "else" or "so", as the switch that brings it about.
-const LAWS: [(&str, Broken); 37] = [
+const LAWS: [(&str, Broken); 42] = [
     ("3: the time of the fold never goes back", Broken::Fold(Sabotage::TimeGoesBack)),
     ("14: only a TimeReset lowers time", Broken::Fold(Sabotage::TimeResetIgnored)),
     ("3: time is part of the state", Broken::Fold(Sabotage::TimeNotRestored)),
+    ("3: the services met are part of the state", Broken::Fold(Sabotage::ServicesNotRestored)),
+    ("3: and the day in which they were met", Broken::Fold(Sabotage::DayNotRestored)),
+    ("12: a limit is a day's, not for ever", Broken::Fold(Sabotage::DaysNotTold)),
+    ("4: a row that decides is read before its batch folds", Broken::Fold(Sabotage::PageNotRead)),
+    ("4: a row that is ahead still answers as it did", Broken::Fold(Sabotage::RoomOfLaterPage)),
     ("3: a second ticker cannot matter", Broken::Fold(Sabotage::EveryTickCounts)),
     ("3: a jump in time is walked minute by minute", Broken::Fold(Sabotage::JumpNotWalked)),
     ("3: undated lines take read_at", Broken::Fold(Sabotage::UndatedAtFoldTime)),

@@ -10,6 +10,7 @@ use events::{
     position::{SequenceNumber, ShardId},
 };
 use projections::{
+    fold::limits::Limits,
     series::Series,
     store::{Generation, Kind, RowKey, Subject},
 };
@@ -98,6 +99,10 @@ pub struct ModelShard {
     pub ended: bool,
     taken: HashSet<u64>,
     counters: HashSet<(String, u64, u64)>,
+    limits: Limits,
+    /// The day whose services are counted, and they by tenant.
+    day: i64,
+    services: HashMap<String, HashSet<String>>,
     pub rows: HashMap<RowKey, History>,
     /// Every touch of a row, in order.
     pub touches: Vec<(SequenceNumber, RowKey)>,
@@ -120,7 +125,7 @@ pub fn page_of(metric: &str) -> u32 {
 }
 
 impl ModelShard {
-    pub fn new(id: ShardId) -> Self {
+    pub fn new(id: ShardId, limits: Limits) -> Self {
         Self {
             id,
             time_ms: 0,
@@ -129,6 +134,9 @@ impl ModelShard {
             ended: false,
             taken: HashSet::new(),
             counters: HashSet::new(),
+            limits,
+            day: 0,
+            services: HashMap::new(),
             rows: HashMap::new(),
             touches: vec![],
             outcomes: HashMap::new(),
@@ -146,6 +154,11 @@ impl ModelShard {
         }
         self.last = at;
         self.time_ms = self.time_ms.max(arrived_at_ms);
+        let day = self.time_ms.div_euclid(86_400_000);
+        if day != self.day {
+            self.day = day;
+            self.services.clear();
+        }
         match &**meaning {
             Meaning::System | Meaning::NewRevision => {}
             Meaning::TimeReset => self.time_ms = arrived_at_ms,
@@ -207,14 +220,18 @@ impl ModelShard {
                         (Err("future"), vec![])
                     } else {
                         let named = says.service.unwrap_or(service).to_owned();
-                        (Ok((named, time_ms.div_euclid(60_000) * 60)), says.metrics())
+                        match self.meet(tenant, &named) {
+                            Ok(()) => (Ok((named, time_ms.div_euclid(60_000) * 60)), says.metrics()),
+                            Err(reason) => (Err(reason), vec![]),
+                        }
                     }
                 }
             };
             match &became {
                 Ok((service, minute)) => {
                     for (metric, value) in metrics {
-                        self.add(at, tenant, service, *minute, 0, metric, value);
+                        // Lines have a page to themselves, and it has room.
+                        let _ = self.add(at, tenant, service, *minute, 0, metric, value);
                     }
                     self.balance(at, tenant, |folded, _, _, _| *folded += 1);
                 }
@@ -249,9 +266,32 @@ impl ModelShard {
                 continue;
             }
             let (service, page) = (datum.service.unwrap_or(service), page_of(datum.metric));
-            self.add(at, tenant, service, time_ms.div_euclid(60_000) * 60, page, datum.metric, datum.value);
-            self.balance(at, tenant, |folded, _, _, _| *folded += 1);
+            let minute = time_ms.div_euclid(60_000) * 60;
+            let added = self
+                .meet(tenant, service)
+                .and_then(|()| self.add(at, tenant, service, minute, page, datum.metric, datum.value));
+            self.balance(at, tenant, |folded, _, _, skipped| match added {
+                Ok(()) => *folded += 1,
+                Err(reason) => *skipped.entry(reason).or_default() += 1,
+            });
         }
+    }
+
+    /// A service that was met today, or that there is room for.
+    fn meet(&mut self, tenant: &str, service: &str) -> Result<(), &'static str> {
+        if self.services.get(tenant).is_some_and(|met| met.contains(service)) {
+            return Ok(());
+        }
+        if !self.services.contains_key(tenant) && self.services.len() >= self.limits.tenants {
+            return Err("too_many_tenants");
+        }
+        let all: usize = self.services.values().map(HashSet::len).sum();
+        let own = self.services.get(tenant).map_or(0, HashSet::len);
+        if own >= self.limits.tenant_services || all >= self.limits.services {
+            return Err("too_many_services");
+        }
+        self.services.entry(tenant.to_owned()).or_default().insert(service.to_owned());
+        Ok(())
     }
 
     #[expect(clippy::too_many_arguments, reason = "a window's name has so many parts")]
@@ -264,7 +304,8 @@ impl ModelShard {
         page: u32,
         metric: &'static str,
         value: f64,
-    ) {
+    ) -> Result<(), &'static str> {
+        let (series_max, mut added) = (self.limits.series, Ok(()));
         let key = key(&self.id, Kind::Window, tenant, service, minute, page);
         self.touch(
             at,
@@ -272,6 +313,10 @@ impl ModelShard {
             || Holds::Window(BTreeMap::new()),
             |holds| {
                 let Holds::Window(metrics) = holds else { return };
+                if page > 0 && metrics.len() >= series_max && !metrics.contains_key(metric) {
+                    added = Err("too_many_series");
+                    return;
+                }
                 let stat = metrics.entry(metric).or_insert(Stat {
                     count: 0,
                     sum: 0.0,
@@ -284,6 +329,7 @@ impl ModelShard {
                 stat.max = stat.max.max(value);
             },
         );
+        added
     }
 
     fn balance(

@@ -118,8 +118,8 @@ fn effects(stream: &SimStream, said: &Said, places: &[Place], until: &[SequenceN
 }
 
 fn is_compared(row: &&Row) -> bool {
-    // Marks and lists of services hold traces of restarts; the model looks after marks.
-    !matches!(row.key.subject.kind, Kind::Taken | Kind::Producer | Kind::Service)
+    // Marks hold traces of restarts; the model looks after them.
+    !matches!(row.key.subject.kind, Kind::Taken | Kind::Producer)
 }
 
 fn rows(store: &SimStore, scratch: &SimStore) -> Result<(), String> {

@@ -1,8 +1,18 @@
 //! What kind of world a seed is: swarms of different worlds find more than many that are alike.
 
-use projections::{fold::sabotage::Sabotage, store::law::random::Random};
+use projections::{
+    fold::{limits::Limits, sabotage::Sabotage},
+    store::law::random::Random,
+};
 
-use crate::{input::Oddness, store, stream, world::Broken};
+use crate::{
+    input::{BEGIN_MS, Oddness},
+    store, stream,
+    world::Broken,
+};
+
+/// From `BEGIN_MS` to a few minutes before midnight.
+const UNTIL_NIGHT_MS: i64 = 8 * 3_600_000 - 600_000;
 
 #[derive(Debug, Clone)]
 pub struct Shape {
@@ -27,6 +37,10 @@ pub struct Shape {
     pub zombies: bool,
     /// A worker that others were opened beside hardly ever commits.
     pub lazy_zombies: bool,
+    /// Small ones, in some.
+    pub limits: Limits,
+    /// When it begins, Unix milliseconds: in some a few minutes before a day ends.
+    pub begin_ms: i64,
     /// Producers begin a new epoch whenever they may.
     pub eager_epochs: bool,
     /// The stream or the store is away for a while.
@@ -53,6 +67,8 @@ impl Shape {
             crash_percent: 0,
             stream: stream::Rates::default(),
             store: store::Rates::default(),
+            limits: Limits::REAL,
+            begin_ms: BEGIN_MS,
             ..calm
         }
     }
@@ -82,7 +98,17 @@ impl Shape {
         let more = [one_in(2), one_in(3), one_in(3), one_in(2)];
         let new_revision =
             matches!(broken, Some(Broken::Fold(Sabotage::RevisionIgnored | Sabotage::StopsWithoutCommit)));
+        let is_small = random.below(3) == 0;
+        let limits = Limits {
+            tenants: 1 + random.below(2) as usize,
+            tenant_services: 1 + random.below(3) as usize,
+            services: 2 + random.below(3) as usize,
+            series: 1 + random.below(2) as usize,
+        };
+        let until_night = random.below(2) == 0;
         Self {
+            limits: if is_small { limits } else { Limits::REAL },
+            begin_ms: BEGIN_MS + if until_night { UNTIL_NIGHT_MS } else { 0 },
             shards: 1 + random.below(4) as u16,
             steps: 40 + random.below(100),
             page_max: [1, 3, 10][random.below(3) as usize],

@@ -99,7 +99,8 @@ impl World {
     ) -> Self {
         let mut random = Random::new(seed.wrapping_mul(0x9e37_79b9));
         let fuse = Arc::new(Fuse::default());
-        let stream = Arc::new(SimStream::new(shape.shards, random.next(), fuse.clone(), BEGIN_MS, shape.page_max));
+        let stream =
+            Arc::new(SimStream::new(shape.shards, random.next(), fuse.clone(), shape.begin_ms, shape.page_max));
         let broken_store = if let Some(Broken::Store(broken)) = broken { Some(broken) } else { None };
         let store = Arc::new(SimStore::new(shape.atomic, broken_store, random.next(), fuse.clone()));
         let ring = stream.ring();
@@ -107,7 +108,8 @@ impl World {
             .iter()
             .map(|(shard, _)| Place { generation: Generation::default(), shard: shard.clone(), ring: ring.clone() })
             .collect();
-        let models = places.iter().map(|place| ModelShard::new(place.shard.clone())).collect();
+        let begin_ms = shape.begin_ms;
+        let models = places.iter().map(|place| ModelShard::new(place.shard.clone(), shape.limits)).collect();
         let mut world = Self {
             processes: places.iter().map(|_| vec![]).collect(),
             shape,
@@ -123,7 +125,7 @@ impl World {
             senders: vec![],
             files: vec![],
             counted: HashSet::new(),
-            clock_ms: BEGIN_MS,
+            clock_ms: begin_ms,
             ticked_minute: 0,
             slow: None,
             outage: 0,

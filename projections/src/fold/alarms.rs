@@ -10,7 +10,7 @@
 //! - An alarm begins, and ends, with a minute: nothing is decided for the minutes before.
 //! - Only windows that an evaluation range, counted back from the fold's time, still reaches are kept: old lines ring nothing and cost nothing.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use events::{
     event::{Event, RolledUp, RolledWindow, Ticked},
@@ -113,6 +113,9 @@ struct Watched {
     tenant: String,
     service: String,
     range_secs: i64,
+    /// As they are spelled. What lines say is watched as a whole, as it is no more than a cell's built-in counts.
+    #[serde(skip)]
+    series: BTreeSet<Vec<u8>>,
     /// By window start; true: changed since it was last told.
     cells: BTreeMap<i64, (StoredCell, bool)>,
 }
@@ -192,6 +195,21 @@ impl Alarms {
     /// The state was read from a snapshot: makes what is derived from it.
     pub fn restore(&mut self) {
         self.alarms = parse(&self.in_force.all);
+        self.name_series();
+    }
+
+    fn name_series(&mut self) {
+        self.watched.iter_mut().for_each(|of| of.series.clear());
+        for ((tenant, _), alarm) in &self.alarms {
+            if let Some(of) = self.watched.iter_mut().find(|of| of.tenant == *tenant && of.service == alarm.service) {
+                of.series.insert(alarm.series.encode());
+            }
+        }
+    }
+
+    /// Numbers of services mean others from now on.
+    pub fn forget_numbers(&mut self) {
+        self.places.clear();
     }
 
     /// Puts definitions in force.
@@ -219,24 +237,33 @@ impl Alarms {
                     // A home that is new to these windows has never been told them.
                     of.cells.values_mut().for_each(|cell| cell.1 = true);
                 }
-                None => self.watched.push(Watched { tenant, service, range_secs, cells: BTreeMap::new() }),
+                None => {
+                    let (series, cells) = (BTreeSet::new(), BTreeMap::new());
+                    self.watched.push(Watched { tenant, service, range_secs, series, cells });
+                }
             }
         }
+        self.name_series();
         self.places.clear();
+    }
+
+    /// As `watched`, if an alarm looks at this very series.
+    pub fn watched_series(
+        &mut self,
+        services: &Services,
+        service: ServiceId,
+        start_secs: i64,
+        series: &[u8],
+    ) -> Option<&mut Cell> {
+        let place = self.place(services, service)?;
+        let is_watched = self.watched[place].series.contains(series);
+        if is_watched { self.watched(services, service, start_secs) } else { None }
     }
 
     /// The cell that alarms watch, if they watch this service and still reach this window.
     #[inline]
     pub fn watched(&mut self, services: &Services, service: ServiceId, start_secs: i64) -> Option<&mut Cell> {
-        let place = match self.places.get(&service) {
-            Some(place) => *place,
-            None => {
-                let (tenant, name) = services.name(service);
-                let place = self.watched.iter().position(|of| of.tenant == tenant && of.service == name);
-                self.places.insert(service, place);
-                place
-            }
-        }?;
+        let place = self.place(services, service)?;
         let of = &mut self.watched[place];
         if start_secs < self.now_secs - of.range_secs - KEEP_SECS {
             return None;
@@ -244,6 +271,19 @@ impl Alarms {
         let (cell, changed) = of.cells.entry(start_secs).or_default();
         *changed = true;
         Some(&mut cell.0)
+    }
+
+    #[inline]
+    fn place(&mut self, services: &Services, service: ServiceId) -> Option<usize> {
+        match self.places.get(&service) {
+            Some(place) => *place,
+            None => {
+                let (tenant, name) = services.name(service);
+                let place = self.watched.iter().position(|of| of.tenant == tenant && of.service == name);
+                self.places.insert(service, place);
+                place
+            }
+        }
     }
 
     /// A tick came: tells the homes what changed, and decides what can be decided.
