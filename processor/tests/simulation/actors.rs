@@ -76,6 +76,7 @@ pub struct Surroundings<'a> {
     pub now_ms: i64,
     pub odd: Oddness,
     pub eager_epochs: bool,
+    pub hasty: bool,
     pub definitions: Option<SequenceNumber>,
     pub broken: Option<BrokenIngest>,
 }
@@ -149,13 +150,13 @@ impl Sender {
     pub fn producer(around: &mut Surroundings<'_>, number: u64) -> Self {
         let tenant = around.tenant();
         let random = &mut *around.random;
-        let hasty = random.below(8) == 0 || around.broken == Some(BrokenIngest::TooManyInFlight);
+        let hasty = around.hasty || around.broken == Some(BrokenIngest::TooManyInFlight);
         let spool = Spool {
             tenant,
             id: format!("p{number}"),
             epoch: 1,
             counter: random.below(3),
-            left: if hasty { 150 + random.below(150) } else { 1 + random.below(30) },
+            left: if hasty { 140 + random.below(80) } else { 1 + random.below(30) },
             measures: !hasty && random.below(3) == 0,
             hasty,
         };

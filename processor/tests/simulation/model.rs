@@ -1,9 +1,6 @@
 //! What the rows have to hold: plain, slow and obviously right. It is told what each record means and never decodes one.
 
-use std::{
-    collections::{BTreeMap, HashMap, HashSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use events::{
     identity::Origin,
@@ -14,6 +11,7 @@ use projections::{
     series::Series,
     store::{Generation, Kind, RowKey, Subject},
 };
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::input::{Says, Written};
 
@@ -97,17 +95,17 @@ pub struct ModelShard {
     pub told: usize,
     pub last: SequenceNumber,
     pub ended: bool,
-    taken: HashSet<u64>,
-    counters: HashSet<(String, u64, u64)>,
+    taken: FxHashSet<u64>,
+    counters: FxHashSet<(String, u64, u64)>,
     limits: Limits,
     /// The day whose services are counted, and they by tenant.
     day: i64,
-    services: HashMap<String, HashSet<String>>,
-    pub rows: HashMap<RowKey, History>,
+    services: FxHashMap<String, FxHashSet<String>>,
+    pub rows: FxHashMap<RowKey, History>,
     /// Every touch of a row, in order.
     pub touches: Vec<(SequenceNumber, RowKey)>,
     /// What became of each record's lines.
-    pub outcomes: HashMap<SequenceNumber, Holds>,
+    pub outcomes: FxHashMap<SequenceNumber, Holds>,
     /// Lines and data that were taken as new, each time.
     pub fresh: Vec<u64>,
     /// Lines that were skipped because they claimed to be late: depends on when a record came.
@@ -132,14 +130,14 @@ impl ModelShard {
             told: 0,
             last: SequenceNumber::ZERO,
             ended: false,
-            taken: HashSet::new(),
-            counters: HashSet::new(),
+            taken: FxHashSet::default(),
+            counters: FxHashSet::default(),
             limits,
             day: 0,
-            services: HashMap::new(),
-            rows: HashMap::new(),
+            services: FxHashMap::default(),
+            rows: FxHashMap::default(),
             touches: vec![],
-            outcomes: HashMap::new(),
+            outcomes: FxHashMap::default(),
             fresh: vec![],
             future: 0,
         }
@@ -153,15 +151,10 @@ impl ModelShard {
             return;
         }
         self.last = at;
-        self.time_ms = self.time_ms.max(arrived_at_ms);
-        let day = self.time_ms.div_euclid(86_400_000);
-        if day != self.day {
-            self.day = day;
-            self.services.clear();
-        }
+        self.pass_time(self.time_ms.max(arrived_at_ms));
         match &**meaning {
             Meaning::System | Meaning::NewRevision => {}
-            Meaning::TimeReset => self.time_ms = arrived_at_ms,
+            Meaning::TimeReset => self.pass_time(arrived_at_ms),
             Meaning::Noise => self.balance(at, "local", |_, _, dead, _| *dead += 1),
             Meaning::Batch { tenant, service, read_at_ms, identity, body } => {
                 let is_new = self.identify(at, tenant, identity);
@@ -174,6 +167,15 @@ impl ModelShard {
                     }
                 }
             }
+        }
+    }
+
+    fn pass_time(&mut self, time_ms: i64) {
+        self.time_ms = time_ms;
+        let day = time_ms.div_euclid(86_400_000);
+        if day != self.day {
+            self.day = day;
+            self.services.clear();
         }
     }
 
@@ -285,8 +287,8 @@ impl ModelShard {
         if !self.services.contains_key(tenant) && self.services.len() >= self.limits.tenants {
             return Err("too_many_tenants");
         }
-        let all: usize = self.services.values().map(HashSet::len).sum();
-        let own = self.services.get(tenant).map_or(0, HashSet::len);
+        let all: usize = self.services.values().map(FxHashSet::len).sum();
+        let own = self.services.get(tenant).map_or(0, FxHashSet::len);
         if own >= self.limits.tenant_services || all >= self.limits.services {
             return Err("too_many_services");
         }

@@ -82,7 +82,8 @@ impl World {
             let shard = self.random.below(u64::from(self.shape.shards)) as usize;
             self.slow = if self.slow.is_some() { None } else { Some(shard) };
         }
-        if self.random.below(4) == 0 {
+        // What is late comes after others of its producer were acknowledged; in hasty worlds after many.
+        if self.random.below(if self.shape.hasty { 20 } else { 4 }) == 0 {
             self.stream.arrive();
         }
         self.pass_outage();
@@ -304,13 +305,15 @@ impl World {
             });
             let Some(shard) = behind else { return Ok(()) };
             let all = self.processes[shard].len();
-            if all == 0 || self.random.below(8) == 0 {
+            if all == 0 || self.random.below(16) == 0 {
                 self.open(shard)?;
                 continue;
             }
             // The newest one holds the lease; others go on now and then.
-            let which = if self.random.below(6) == 0 { self.random.below(all as u64) as usize } else { all - 1 };
-            self.work(shard, which, true, None)?;
+            let which = if self.random.below(10) == 0 { self.random.below(all as u64) as usize } else { all - 1 };
+            // Some commits take in many pages: each of them costs as much as folding does.
+            let commits = self.random.below(2) == 0;
+            self.work(shard, which, commits, None)?;
             self.check()?;
         }
         Err("the workers do not come to an end".into())
@@ -319,6 +322,8 @@ impl World {
     fn finish(&mut self) -> Result<Seen, String> {
         self.check()?;
         check::complete(&self.store, &self.models)?;
+        // Where pages end has no meaning, as the world has shown; what follows is only to say what the rows have to be.
+        self.stream.set_page_max(1_000);
         let until: Vec<SequenceNumber> = self.models.iter().map(|model| model.last).collect();
         let broken = if let Some(Broken::Fold(broken)) = self.broken { Some(broken) } else { None };
         sabotage::set(None);

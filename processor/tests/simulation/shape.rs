@@ -43,6 +43,8 @@ pub struct Shape {
     pub begin_ms: i64,
     /// Producers begin a new epoch whenever they may.
     pub eager_epochs: bool,
+    /// Producers send so many batches that marks forget the first of them.
+    pub hasty: bool,
     /// The stream or the store is away for a while.
     pub outages: bool,
     /// Of a hundred turns of a worker, so many end in its death.
@@ -62,6 +64,7 @@ impl Shape {
         Self {
             files: 0,
             producers: 0,
+            hasty: false,
             atomic: true,
             zombies: false,
             crash_percent: 0,
@@ -105,7 +108,8 @@ impl Shape {
             services: 2 + random.below(3) as usize,
             series: 1 + random.below(2) as usize,
         };
-        let until_night = random.below(2) == 0;
+        let (until_night, hasty) = (random.below(2) == 0, random.below(6) == 0);
+        let stream = if hasty { stream::Rates { unknown: 150, late: 300, ..stream } } else { stream };
         Self {
             limits: if is_small { limits } else { Limits::REAL },
             begin_ms: BEGIN_MS + if until_night { UNTIL_NIGHT_MS } else { 0 },
@@ -114,7 +118,7 @@ impl Shape {
             page_max: [1, 3, 10][random.below(3) as usize],
             atomic: flags[0],
             files: random.below(5) as usize,
-            producers: random.below(4),
+            producers: if hasty { 1 + random.below(2) } else { random.below(4) },
             odd: Oddness {
                 undated: is_odd[0],
                 future: is_odd[1],
@@ -132,6 +136,7 @@ impl Shape {
             zombies: flags[6],
             lazy_zombies: more[0],
             eager_epochs: more[1],
+            hasty,
             outages: more[3],
             crash_percent: [0, 5, 25][random.below(3) as usize],
             commit_percent: [5, 30, 80][random.below(3) as usize],
