@@ -1,18 +1,23 @@
 //! Limits hold across restarts: what a worker that was started again says no to is what a replay says no to. At the real limits.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    num::NonZeroU16,
+};
 
 use bytes::Bytes;
 use events::{
-    event::{Datum, Event, Measured},
-    position::{SequenceNumber, ShardId},
+    event::{Datum, Event, Measured, Ticked},
+    position::{HashRange, SequenceNumber, ShardId},
     stream::Record,
     wire::{self, Codec, Content, Header},
 };
 use projections::{
+    alarm::State,
     cell::SERIES_MAX,
-    fold::{Input, Place, Shard, balance::Balance, limits::Limits},
+    definitions::Definition,
+    fold::{FOLD_REVISION, Input, Place, Shard, alarms::Decision, balance::Balance, limits::Limits},
     store::{Commit, Generation, Kind, Row, RowKey},
 };
 
@@ -20,7 +25,9 @@ const DAY_MS: i64 = 86_400_000;
 const NOON_MS: i64 = 20_000 * DAY_MS + DAY_MS / 2;
 
 fn place() -> Place {
-    Place { generation: Generation(0), shard: ShardId::numbered(0), ring: vec![] }
+    let shard = ShardId::numbered(0);
+    let all = HashRange::even(NonZeroU16::MIN)[0];
+    Place { generation: Generation(0), ring: vec![(shard.clone(), all)], shard }
 }
 
 /// A worker with its store: rows stand if they grow.
@@ -280,4 +287,38 @@ fn each_row_that_decides_is_wanted_once() {
     let wanted = Shard::new(place()).wants(&input);
     let distinct: BTreeSet<&RowKey> = wanted.iter().collect();
     assert_eq!((wanted.len(), distinct.len()), (16, 16), "a window has sixteen pages of series");
+}
+
+fn tick(number: u64, at_ms: i64) -> Record {
+    let (definitions, open_shards) = (SequenceNumber::from_parts(1, 1), vec![ShardId::numbered(0)]);
+    let event = Event::Ticked(Ticked { definitions, open_shards, fold_revision: FOLD_REVISION });
+    record(number, at_ms, wire::encode_events(header("local", Content::Events, 0, at_ms), &[event]))
+}
+
+#[test]
+fn an_alarm_sees_its_series_however_many_others_its_service_has() {
+    let body = r#"{"AlarmName":"a","ServiceName":"api","Namespace":"app","MetricName":"wanted","Statistic":"Sum","Period":60,
+        "EvaluationPeriods":1,"Threshold":1,"ComparisonOperator":"GreaterThanThreshold"}"#;
+    let definition = Definition {
+        revision: SequenceNumber::from_parts(1, 1),
+        tenant: "local".into(),
+        kind: "alarm".into(),
+        name: "a".into(),
+        body: body.into(),
+        by: "somebody".into(),
+        at_ms: NOON_MS,
+    };
+    let mut driver = Driver::new();
+    let first = tick(2, NOON_MS);
+    driver.shard.define(&Input::of(&first), definition.revision, &[definition]);
+    driver.fold(&first);
+    let others: Vec<String> = (0..200).map(|n| format!("m{n}")).collect();
+    driver.fold(&values(3, NOON_MS + 1_000, &others));
+    let before: usize = driver.snapshot().iter().map(Bytes::len).sum();
+    driver.fold(&values(4, NOON_MS + 2_000, &["wanted".to_owned()]));
+    driver.fold(&tick(5, NOON_MS + 61_000));
+    let rows = driver.commit().rows;
+    let alarm = rows.iter().find(|row| row.key.subject.kind == Kind::Alarm).unwrap();
+    assert_eq!(Decision::decode(&alarm.body).unwrap().to, State::Alarm);
+    assert!(before < 2_000, "the snapshot has {before} bytes: it holds what nobody watches");
 }

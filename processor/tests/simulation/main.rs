@@ -1,7 +1,8 @@
 //! The real fold, resume logic, wire and packer in simulated worlds: crashes, zombies, redelivery, lost answers, jumping clocks, slow shards. Each
 //! world comes from a seed and nothing else, and is held against a plain model after every step.
 //!
-//! `WEIR_SIM_SEEDS=1000000` runs so many, `WEIR_SIM_FIRST=17` begins there. A failure names its seed and prints its schedule;
+//! `WEIR_SIM_SEEDS=1000000` runs so many, `WEIR_SIM_FIRST=17` begins there, `WEIR_SIM_THREADS=1` has one thread: so a range of seeds is split over
+//! processes or machines, best with `cargo test --release`. A failure names its seed and prints its schedule;
 //! `WEIR_SIM_FIRST=17 WEIR_SIM_SEEDS=1 WEIR_SIM_TRACE=1` prints it again.
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -78,7 +79,8 @@ fn no_schedule_of_crashes_zombies_and_lost_answers_changes_what_the_rows_say() {
     let (first, seeds) = (number("WEIR_SIM_FIRST").unwrap_or(0), number("WEIR_SIM_SEEDS").unwrap_or(SEEDS));
     let next = AtomicU64::new(first);
     let records = AtomicU64::new(0);
-    let threads = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+    let cores = || std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
+    let threads = number("WEIR_SIM_THREADS").unwrap_or_else(cores);
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
