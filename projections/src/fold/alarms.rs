@@ -154,9 +154,14 @@ impl Alarms {
             pending.waited_ticks += 1;
         }
         let mut effects = vec![];
+        // Each alarm's home is looked up once, not once for every shard.
+        let alarms = std::mem::take(&mut self.alarms);
+        let mut at_homes: BTreeMap<&ShardId, Vec<(&Name, &Alarm)>> = BTreeMap::new();
+        for (name, alarm) in &alarms {
+            at_homes.entry(place.owner(home_key(&name.0, &name.1))).or_default().push((name, alarm));
+        }
         for (home, range) in &place.ring {
-            let at_home: Vec<(&Name, &Alarm)> =
-                self.alarms.iter().filter(|(name, _)| place.owner(home_key(&name.0, &name.1)) == home).collect();
+            let at_home = at_homes.remove(home).unwrap_or_default();
             // An alarm that is no longer defined has to end.
             let is_ending = *home == place.shard && !self.standings.is_empty();
             if at_home.is_empty() && !is_ending {
@@ -179,6 +184,7 @@ impl Alarms {
                 effects.push(Effect::Append { hash_key: range.from, event: Event::RolledUp(rolled_up) });
             }
         }
+        self.alarms = alarms;
         self.told(end_secs);
         self.decide(place);
         effects

@@ -86,11 +86,13 @@ impl Alarms {
                 }
             }
         }
-        let in_force = pending.definitions.unwrap_or_else(|| self.in_force.clone());
-        let mut alarms = parse(&in_force.all);
+        let (mut alarms, revision) = match pending.definitions {
+            Some(in_force) => (parse(&in_force.all), in_force.revision),
+            None => (self.alarms.clone(), self.in_force.revision),
+        };
         let longest = alarms.values().chain(self.alarms.values()).map(Alarm::range_secs).max().unwrap_or(0);
         alarms.retain(|name, _| is_home(place, name));
-        self.begin_and_end(&alarms, end_secs, in_force.revision);
+        self.begin_and_end(&alarms, end_secs, revision);
         let mut walked = (self.decided_through_secs + 60).max(end_secs - WALK_MAX_SECS);
         if sabotage::breaks(Sabotage::JumpNotWalked) {
             walked = end_secs;
@@ -98,7 +100,7 @@ impl Alarms {
         let since = self.standings.iter().map(|standing| standing.since_secs).min().unwrap_or(end_secs);
         for minute in (walked.max(since)..=end_secs).step_by(60) {
             for (name, alarm) in &alarms {
-                self.decide_alarm(name, alarm, minute, silent, in_force.revision);
+                self.decide_alarm(name, alarm, minute, silent, revision);
             }
         }
         self.decided_through_secs = end_secs;
