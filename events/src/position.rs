@@ -40,12 +40,13 @@ impl SequenceNumber {
 
     /// Big-endian bytes without leading zeros: what is stored.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(LIMBS * 8);
-        for limb in self.0 {
+        let Some(first) = self.0.iter().position(|limb| *limb != 0) else { return vec![] };
+        let mut bytes = Vec::with_capacity((LIMBS - first) * 8);
+        bytes.extend_from_slice(&self.0[first].to_be_bytes()[self.0[first].leading_zeros() as usize / 8..]);
+        for limb in &self.0[first + 1..] {
             bytes.extend_from_slice(&limb.to_be_bytes());
         }
-        let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
-        bytes.split_off(zeros)
+        bytes
     }
 
     /// Reads what `to_bytes` wrote; `None` if longer than any sequence number or not in its shortest form.

@@ -283,6 +283,10 @@ impl Alarm {
         } else {
             State::InsufficientData
         };
+        if to == state {
+            // Nearly always: nobody reads why nothing changed, and it takes longer to write than to decide.
+            return Verdict { to, reason: String::new(), reason_data: String::new() };
+        }
         Verdict {
             to,
             reason: reason::text(self, to, used, points.len()),
@@ -311,14 +315,14 @@ struct Point {
     breaching: bool,
 }
 
-/// A decision, with its reason in CloudWatch's words.
+/// A decision, with its reason in CloudWatch's words. A state that stays has none.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Verdict {
     /// The state.
     pub to: State,
-    /// For people.
+    /// For people; empty where the state stays.
     pub reason: String,
-    /// For programs: JSON text.
+    /// For programs, JSON text; empty where the state stays.
     pub reason_data: String,
 }
 

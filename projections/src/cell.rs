@@ -15,7 +15,7 @@
 
 pub mod visit;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map::Entry};
 
 use crate::{
     canonical::{self, DecodeError},
@@ -179,13 +179,37 @@ impl Cell {
 
     /// Adds a value of a series that an API named; `value` has passed `distribution::check`.
     pub fn add_value(&mut self, series: &Series, window_secs: i64, value: f64) -> Result<(), Full> {
+        self.add_encoded(series.encode(), window_secs, value, SERIES_MAX)
+    }
+
+    /// As `add_value`, of a series that is spelled already, where the cell may hold `series_max` of them. A cell that becomes a row holds at most
+    /// `SERIES_MAX`.
+    pub fn add_encoded(
+        &mut self,
+        series: Vec<u8>,
+        window_secs: i64,
+        value: f64,
+        series_max: usize,
+    ) -> Result<(), Full> {
+        let is_full = self.is_full(series_max);
         let others = self.others.get_or_insert_default();
-        let key = (series.encode(), window_secs);
-        if others.len() >= SERIES_MAX && !others.contains_key(&key) {
-            return Err(Full);
+        match others.entry((series, window_secs)) {
+            Entry::Vacant(_) if is_full => return Err(Full),
+            entry => entry.or_default().add(value),
         }
-        others.entry(key).or_default().add(value);
         Ok(())
+    }
+
+    /// True if it holds as many series as it may.
+    pub fn is_full(&self, series_max: usize) -> bool {
+        self.others.as_ref().is_some_and(|others| others.len() >= series_max)
+    }
+
+    /// True if it has a value of this series, as `Series::encode` spells it.
+    pub fn has_encoded(&self, series: &[u8], window_secs: i64) -> bool {
+        // The map's keys own their bytes, so a look-up would have to copy these; there are two dozen at most.
+        let others = self.others.iter().flat_map(|others| others.keys());
+        others.into_iter().any(|(of, length)| of == series && *length == window_secs)
     }
 
     /// Adds another cell's values: exact, and in any order the same.

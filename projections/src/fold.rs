@@ -6,7 +6,7 @@
 //! One record goes through five steps:
 //!
 //! 1. [`Input::of`] decodes it, or says why it is dead.
-//! 2. [`Shard::wants`] names the marks that decide what is new in it; the driver reads them.
+//! 2. [`Shard::wants`] names the rows that decide what becomes of it; the driver reads them.
 //! 3. [`Shard::fold`] adds it to the open rows and returns what became of its lines, with the effects.
 //! 4. [`Shard::unmet`] names the rows that it opened; the driver reads them and [`Shard::meet`] takes them in.
 //! 5. Now and then [`Shard::commit`] gives the rows that changed and the resume point, and [`Shard::committed`] lets go of what is stored.
@@ -16,6 +16,7 @@ pub mod balance;
 mod commit;
 mod events_in;
 mod input;
+pub mod limits;
 mod lines_in;
 pub mod producers;
 pub mod rows;
@@ -23,8 +24,9 @@ pub mod sabotage;
 mod services;
 pub mod snapshot;
 pub mod taken;
+mod wanted;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use events::{
     event::Event,
@@ -36,10 +38,11 @@ use self::{
     alarms::Alarms,
     balance::Balance,
     producers::Marks,
-    rows::OpenRows,
+    rows::{OpenRows, Stored},
     sabotage::Sabotage,
     services::{Services, WindowKey},
     taken::Taken,
+    wanted::Wanted,
 };
 use crate::{
     canonical::DecodeError,
@@ -58,8 +61,6 @@ pub const AHEAD_MAX_MS: i64 = 2 * 60 * 60 * 1000;
 pub const WALK_MAX_SECS: i64 = 24 * 60 * 60;
 /// So many changed rows ask for a commit, so that memory stays bounded whatever comes.
 pub const CHANGED_ROWS_MAX: usize = 8_192;
-/// Most services of a tenant on a shard; lines of a further one are skipped and counted.
-pub const SERVICES_MAX: usize = 10_000;
 /// The page of a window that holds what lines say, and nothing else.
 pub const LINES_PAGE: u32 = 0;
 /// Rows that so many records did not touch leave memory at a commit; in test builds few, so that short histories meet their rows again.
@@ -108,7 +109,8 @@ pub struct Folded {
     pub effects: Vec<Effect>,
 }
 
-/// The fold cannot go on with this state. Nothing of the record was kept: the driver stops and starts again from the resume point.
+/// The fold cannot go on with this state: the driver throws it away and starts again from the resume point. Only `NewerRevision` leaves the state as
+/// it was before the record, so that it can be committed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Stop {
     /// Another worker is further on than this one.
@@ -141,6 +143,9 @@ pub struct Shard {
     parser: Parser,
     services: Services,
     windows: OpenRows<WindowKey, Cell>,
+    wanted: Wanted,
+    /// Pages that were read for the record that is being folded, and that none of its values has touched yet.
+    pages: HashMap<RowKey, Stored<Cell>>,
     taken: OpenRows<Subject, Taken>,
     producers: OpenRows<Subject, Marks>,
     balances: OpenRows<(String, i64), Balance>,
@@ -161,6 +166,8 @@ impl Shard {
             parser: Parser::new(0),
             services: Services::default(),
             windows: OpenRows::default(),
+            wanted: Wanted::default(),
+            pages: HashMap::new(),
             taken: OpenRows::default(),
             producers: OpenRows::default(),
             balances: OpenRows::default(),
@@ -180,13 +187,6 @@ impl Shard {
         self.time_ms
     }
 
-    /// Marks that must be read before the record is folded.
-    pub fn wants(&self, input: &Input) -> Vec<RowKey> {
-        let Some((kind, subject)) = input.mark(&self.place) else { return vec![] };
-        let open = if kind == Kind::Taken { self.taken.find(&subject) } else { self.producers.find(&subject) };
-        if open.is_some() { vec![] } else { vec![self.key(subject, 0, 0)] }
-    }
-
     /// The revision of definitions to read before the record is folded, where it names a newer one than is in force.
     pub fn wants_definitions(&self, input: &Input) -> Option<SequenceNumber> {
         input.definitions().filter(|revision| *revision > self.alarms.revision())
@@ -199,42 +199,44 @@ impl Shard {
         self.alarms.define(revision, definitions);
     }
 
-    /// Folds a record. `marks` are the rows that `wants` named, in its order.
-    pub fn fold(&mut self, input: &Input, marks: Vec<Option<Row>>) -> Result<Folded, Stop> {
+    /// Folds a record. `read` are the rows that `wants` named, in its order.
+    pub fn fold(&mut self, input: &Input, read: Vec<Option<Row>>) -> Result<Folded, Stop> {
+        self.heed_revision(input)?;
         if sabotage::breaks(Sabotage::LetGoBeforeDurable) {
             self.windows.let_go(self.record, |_| {});
             self.services.forget_windows();
         }
-        self.admit(input, marks)?;
+        self.admit(input, read)?;
         self.record += 1;
-        let before = self.time_ms;
         self.time_ms = self.time_ms.max(input.arrived_at_ms);
         if sabotage::breaks(Sabotage::TimeGoesBack) {
             self.time_ms = input.arrived_at_ms;
         }
         self.alarms.advance(self.time_ms);
-        let folded = self.fold_body(input);
-        match folded {
-            Ok(folded) => {
-                self.position = input.sequence;
-                self.count(input, &folded.balance);
-                Ok(folded)
+        self.begin_day();
+        let folded = self.fold_body(input)?;
+        self.position = input.sequence;
+        self.count(input, &folded.balance);
+        Ok(folded)
+    }
+
+    /// Stops before anything of a record is folded that names a newer revision: what stands may be committed then.
+    fn heed_revision(&self, input: &Input) -> Result<(), Stop> {
+        let ticks =
+            input.events().iter().filter_map(|event| if let Event::Ticked(tick) = event { Some(tick) } else { None });
+        match ticks.map(|tick| tick.fold_revision).max() {
+            Some(newer) if newer > FOLD_REVISION && !sabotage::breaks(Sabotage::RevisionIgnored) => {
+                Err(Stop::NewerRevision { shard: self.place.shard.clone(), position: input.sequence, newer })
             }
-            Err(stop) => {
-                self.time_ms = before;
-                Err(stop)
-            }
+            _ => Ok(()),
         }
     }
 
-    fn admit(&mut self, input: &Input, marks: Vec<Option<Row>>) -> Result<(), Stop> {
-        let Some((kind, subject)) = input.mark(&self.place) else { return Ok(()) };
-        let stored = marks.into_iter().next().flatten();
-        match kind {
-            Kind::Taken => self.taken.admit(&subject, stored.as_ref())?,
-            _ => self.producers.admit(&subject, stored.as_ref())?,
+    /// After each change of time.
+    fn begin_day(&mut self) {
+        if !sabotage::breaks(Sabotage::DaysNotTold) {
+            self.services.begin_day(self.time_ms);
         }
-        Ok(())
     }
 
     /// Adds what became of a record's lines to the balance of this minute.

@@ -76,6 +76,7 @@ pub struct Surroundings<'a> {
     pub now_ms: i64,
     pub odd: Oddness,
     pub eager_epochs: bool,
+    pub hasty: bool,
     pub definitions: Option<SequenceNumber>,
     pub broken: Option<BrokenIngest>,
 }
@@ -149,13 +150,13 @@ impl Sender {
     pub fn producer(around: &mut Surroundings<'_>, number: u64) -> Self {
         let tenant = around.tenant();
         let random = &mut *around.random;
-        let hasty = random.below(8) == 0 || around.broken == Some(BrokenIngest::TooManyInFlight);
+        let hasty = around.hasty || around.broken == Some(BrokenIngest::TooManyInFlight);
         let spool = Spool {
             tenant,
             id: format!("p{number}"),
             epoch: 1,
             counter: random.below(3),
-            left: if hasty { 150 + random.below(150) } else { 1 + random.below(30) },
+            left: if hasty { 140 + random.below(80) } else { 1 + random.below(30) },
             measures: !hasty && random.below(3) == 0,
             hasty,
         };
@@ -303,6 +304,9 @@ impl Spool {
     }
 }
 
+/// All but the first share a page, by their hashes.
+const METRICS: [&str; 5] = ["age", "orders", "sends", "stops", "views"];
+
 fn counter(sent: &Sent) -> u64 {
     match &*sent.meaning {
         Meaning::Batch { identity: Identity::Producer { counter, .. }, .. } => *counter,
@@ -311,7 +315,6 @@ fn counter(sent: &Sent) -> u64 {
 }
 
 fn measured(around: &mut Surroundings<'_>, tenant: &'static str, producer: Option<Producer>) -> Sent {
-    const METRICS: [&str; 3] = ["orders", "queue", "age"];
     let data: Vec<Datum> = (0..1 + around.random.below(4))
         .map(|_| {
             *around.ids += 1;
@@ -320,7 +323,7 @@ fn measured(around: &mut Surroundings<'_>, tenant: &'static str, producer: Optio
             let ahead = if around.odd.future && random.below(9) == 0 { 8_000_000 } else { 0 };
             Datum {
                 id: *around.ids - 1,
-                metric: METRICS[random.below(3) as usize],
+                metric: METRICS[random.below(METRICS.len() as u64) as usize],
                 service,
                 time_ms: (random.below(4) > 0).then(|| around.now_ms + ahead - random.below(90_000) as i64),
                 value: random.below(400) as f64 * 0.5 - 50.0,

@@ -1,7 +1,8 @@
 //! The real fold, resume logic, wire and packer in simulated worlds: crashes, zombies, redelivery, lost answers, jumping clocks, slow shards. Each
 //! world comes from a seed and nothing else, and is held against a plain model after every step.
 //!
-//! `WEIR_SIM_SEEDS=1000000` runs so many, `WEIR_SIM_FIRST=17` begins there. A failure names its seed and prints its schedule;
+//! `WEIR_SIM_SEEDS=1000000` runs so many, `WEIR_SIM_FIRST=17` begins there, `WEIR_SIM_THREADS=1` has one thread: so a range of seeds is split over
+//! processes or machines, best with `cargo test --release`. A failure names its seed and prints its schedule;
 //! `WEIR_SIM_FIRST=17 WEIR_SIM_SEEDS=1 WEIR_SIM_TRACE=1` prints it again.
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -26,7 +27,10 @@ use std::{
     },
 };
 
-use projections::fold::sabotage::{self, Sabotage};
+use projections::fold::{
+    limits::{self, Limits},
+    sabotage::{self, Sabotage},
+};
 
 use self::{
     actors::BrokenIngest,
@@ -52,11 +56,13 @@ fn run(
 ) -> Result<Seen, String> {
     sabotage::set(if let Some(Broken::Fold(broken)) = broken { Some(broken) } else { None });
     let mut world = World::new(seed, broken, runtime.clone(), trace.is_some());
+    limits::set(world.shape.limits);
     let answer = catch_unwind(AssertUnwindSafe(|| world.run())).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         Err(text.or_else(|| panic.downcast_ref::<&str>().map(|text| text.to_string())).unwrap_or_default())
     });
     sabotage::set(None);
+    limits::set(Limits::REAL);
     if let Some(trace) = trace {
         trace.push(format!("{:#?}", world.shape));
         trace.append(world.trace.as_mut().unwrap());
@@ -73,7 +79,8 @@ fn no_schedule_of_crashes_zombies_and_lost_answers_changes_what_the_rows_say() {
     let (first, seeds) = (number("WEIR_SIM_FIRST").unwrap_or(0), number("WEIR_SIM_SEEDS").unwrap_or(SEEDS));
     let next = AtomicU64::new(first);
     let records = AtomicU64::new(0);
-    let threads = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+    let cores = || std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
+    let threads = number("WEIR_SIM_THREADS").unwrap_or_else(cores);
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
@@ -149,9 +156,15 @@ fn a_seed_is_the_same_run_every_time() {
 }
 
 /// Each schedule that a law names after its "else" or "so", as the switch that brings it about.
-const LAWS: [(&str, Broken); 36] = [
+const LAWS: [(&str, Broken); 42] = [
     ("3: the time of the fold never goes back", Broken::Fold(Sabotage::TimeGoesBack)),
+    ("14: only a TimeReset lowers time", Broken::Fold(Sabotage::TimeResetIgnored)),
     ("3: time is part of the state", Broken::Fold(Sabotage::TimeNotRestored)),
+    ("3: the services met are part of the state", Broken::Fold(Sabotage::ServicesNotRestored)),
+    ("3: and the day in which they were met", Broken::Fold(Sabotage::DayNotRestored)),
+    ("12: a limit is a day's, not for ever", Broken::Fold(Sabotage::DaysNotTold)),
+    ("4: a row that decides is read before its batch folds", Broken::Fold(Sabotage::PageNotRead)),
+    ("4: a row that is ahead still answers as it did", Broken::Fold(Sabotage::RoomOfLaterPage)),
     ("3: a second ticker cannot matter", Broken::Fold(Sabotage::EveryTickCounts)),
     ("3: a jump in time is walked minute by minute", Broken::Fold(Sabotage::JumpNotWalked)),
     ("3: undated lines take read_at", Broken::Fold(Sabotage::UndatedAtFoldTime)),

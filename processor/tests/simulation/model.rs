@@ -1,18 +1,17 @@
 //! What the rows have to hold: plain, slow and obviously right. It is told what each record means and never decodes one.
 
-use std::{
-    collections::{BTreeMap, HashMap, HashSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use events::{
     identity::Origin,
     position::{SequenceNumber, ShardId},
 };
 use projections::{
+    fold::limits::Limits,
     series::Series,
     store::{Generation, Kind, RowKey, Subject},
 };
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::input::{Says, Written};
 
@@ -55,6 +54,8 @@ pub enum Meaning {
     Noise,
     /// Ticks and what shards tell each other: no line is in it.
     System,
+    /// A person confirmed that the clock is right.
+    TimeReset,
     /// The fold's meaning changes here.
     NewRevision,
 }
@@ -94,13 +95,17 @@ pub struct ModelShard {
     pub told: usize,
     pub last: SequenceNumber,
     pub ended: bool,
-    taken: HashSet<u64>,
-    counters: HashSet<(String, u64, u64)>,
-    pub rows: HashMap<RowKey, History>,
+    taken: FxHashSet<u64>,
+    counters: FxHashSet<(String, u64, u64)>,
+    limits: Limits,
+    /// The day whose services are counted, and they by tenant.
+    day: i64,
+    services: FxHashMap<String, FxHashSet<String>>,
+    pub rows: FxHashMap<RowKey, History>,
     /// Every touch of a row, in order.
     pub touches: Vec<(SequenceNumber, RowKey)>,
     /// What became of each record's lines.
-    pub outcomes: HashMap<SequenceNumber, Holds>,
+    pub outcomes: FxHashMap<SequenceNumber, Holds>,
     /// Lines and data that were taken as new, each time.
     pub fresh: Vec<u64>,
     /// Lines that were skipped because they claimed to be late: depends on when a record came.
@@ -118,18 +123,21 @@ pub fn page_of(metric: &str) -> u32 {
 }
 
 impl ModelShard {
-    pub fn new(id: ShardId) -> Self {
+    pub fn new(id: ShardId, limits: Limits) -> Self {
         Self {
             id,
             time_ms: 0,
             told: 0,
             last: SequenceNumber::ZERO,
             ended: false,
-            taken: HashSet::new(),
-            counters: HashSet::new(),
-            rows: HashMap::new(),
+            taken: FxHashSet::default(),
+            counters: FxHashSet::default(),
+            limits,
+            day: 0,
+            services: FxHashMap::default(),
+            rows: FxHashMap::default(),
             touches: vec![],
-            outcomes: HashMap::new(),
+            outcomes: FxHashMap::default(),
             fresh: vec![],
             future: 0,
         }
@@ -143,9 +151,10 @@ impl ModelShard {
             return;
         }
         self.last = at;
-        self.time_ms = self.time_ms.max(arrived_at_ms);
+        self.pass_time(self.time_ms.max(arrived_at_ms));
         match &**meaning {
             Meaning::System | Meaning::NewRevision => {}
+            Meaning::TimeReset => self.pass_time(arrived_at_ms),
             Meaning::Noise => self.balance(at, "local", |_, _, dead, _| *dead += 1),
             Meaning::Batch { tenant, service, read_at_ms, identity, body } => {
                 let is_new = self.identify(at, tenant, identity);
@@ -158,6 +167,15 @@ impl ModelShard {
                     }
                 }
             }
+        }
+    }
+
+    fn pass_time(&mut self, time_ms: i64) {
+        self.time_ms = time_ms;
+        let day = time_ms.div_euclid(86_400_000);
+        if day != self.day {
+            self.day = day;
+            self.services.clear();
         }
     }
 
@@ -204,14 +222,18 @@ impl ModelShard {
                         (Err("future"), vec![])
                     } else {
                         let named = says.service.unwrap_or(service).to_owned();
-                        (Ok((named, time_ms.div_euclid(60_000) * 60)), says.metrics())
+                        match self.meet(tenant, &named) {
+                            Ok(()) => (Ok((named, time_ms.div_euclid(60_000) * 60)), says.metrics()),
+                            Err(reason) => (Err(reason), vec![]),
+                        }
                     }
                 }
             };
             match &became {
                 Ok((service, minute)) => {
                     for (metric, value) in metrics {
-                        self.add(at, tenant, service, *minute, 0, metric, value);
+                        // Lines have a page to themselves, and it has room.
+                        let _ = self.add(at, tenant, service, *minute, 0, metric, value);
                     }
                     self.balance(at, tenant, |folded, _, _, _| *folded += 1);
                 }
@@ -246,9 +268,32 @@ impl ModelShard {
                 continue;
             }
             let (service, page) = (datum.service.unwrap_or(service), page_of(datum.metric));
-            self.add(at, tenant, service, time_ms.div_euclid(60_000) * 60, page, datum.metric, datum.value);
-            self.balance(at, tenant, |folded, _, _, _| *folded += 1);
+            let minute = time_ms.div_euclid(60_000) * 60;
+            let added = self
+                .meet(tenant, service)
+                .and_then(|()| self.add(at, tenant, service, minute, page, datum.metric, datum.value));
+            self.balance(at, tenant, |folded, _, _, skipped| match added {
+                Ok(()) => *folded += 1,
+                Err(reason) => *skipped.entry(reason).or_default() += 1,
+            });
         }
+    }
+
+    /// A service that was met today, or that there is room for.
+    fn meet(&mut self, tenant: &str, service: &str) -> Result<(), &'static str> {
+        if self.services.get(tenant).is_some_and(|met| met.contains(service)) {
+            return Ok(());
+        }
+        if !self.services.contains_key(tenant) && self.services.len() >= self.limits.tenants {
+            return Err("too_many_tenants");
+        }
+        let all: usize = self.services.values().map(FxHashSet::len).sum();
+        let own = self.services.get(tenant).map_or(0, FxHashSet::len);
+        if own >= self.limits.tenant_services || all >= self.limits.services {
+            return Err("too_many_services");
+        }
+        self.services.entry(tenant.to_owned()).or_default().insert(service.to_owned());
+        Ok(())
     }
 
     #[expect(clippy::too_many_arguments, reason = "a window's name has so many parts")]
@@ -261,7 +306,8 @@ impl ModelShard {
         page: u32,
         metric: &'static str,
         value: f64,
-    ) {
+    ) -> Result<(), &'static str> {
+        let (series_max, mut added) = (self.limits.series, Ok(()));
         let key = key(&self.id, Kind::Window, tenant, service, minute, page);
         self.touch(
             at,
@@ -269,6 +315,10 @@ impl ModelShard {
             || Holds::Window(BTreeMap::new()),
             |holds| {
                 let Holds::Window(metrics) = holds else { return };
+                if page > 0 && metrics.len() >= series_max && !metrics.contains_key(metric) {
+                    added = Err("too_many_series");
+                    return;
+                }
                 let stat = metrics.entry(metric).or_insert(Stat {
                     count: 0,
                     sum: 0.0,
@@ -281,6 +331,7 @@ impl ModelShard {
                 stat.max = stat.max.max(value);
             },
         );
+        added
     }
 
     fn balance(

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use events::{
-    event::{Defined, Event, Ticked},
+    event::{Defined, Event, Ticked, TimeReset},
     identity::CONTROL_KEY,
     position::{HashKey, SequenceNumber},
 };
@@ -69,18 +69,35 @@ impl World {
     fn pass_time(&mut self) {
         self.clock_ms += self.random.below(self.shape.pace_ms) as i64;
         if self.shape.jumps && self.random.below(25) == 0 {
+            let was_ms = self.clock_ms;
             self.clock_ms += [-70_000, -600_000, 7_200_000, 200_000][self.random.below(4) as usize];
+            self.stream.set_clock(self.clock_ms);
             self.say(|_| "the clock jumps".into());
+            if self.clock_ms < was_ms && self.random.below(2) == 0 {
+                self.reset_time(was_ms);
+            }
         }
         self.stream.set_clock(self.clock_ms);
         if self.shape.slow_shard && self.random.below(20) == 0 {
             let shard = self.random.below(u64::from(self.shape.shards)) as usize;
             self.slow = if self.slow.is_some() { None } else { Some(shard) };
         }
-        if self.random.below(4) == 0 {
+        // What is late comes after others of its producer were acknowledged; in hasty worlds after many.
+        if self.random.below(if self.shape.hasty { 20 } else { 4 }) == 0 {
             self.stream.arrive();
         }
         self.pass_outage();
+    }
+
+    /// A person says that the clock is right. The record goes to every shard until each has it.
+    fn reset_time(&mut self, was_ms: i64) {
+        self.set_faults(false);
+        for (shard, range) in self.stream.ring() {
+            self.say(|_| format!("{shard} hears that the clock is right"));
+            let put = system_event(range.from, Event::TimeReset(TimeReset { was_ms }));
+            self.append(&[Sent { put, meaning: Arc::new(Meaning::TimeReset) }]);
+        }
+        self.set_faults(self.outage <= self.step);
     }
 
     fn pass_outage(&mut self) {
@@ -252,7 +269,13 @@ impl World {
         // Who slept wakes up, and tells old news.
         for shard in 0..self.processes.len() {
             for which in (0..self.processes[shard].len()).rev() {
-                self.work(shard, which, false, None)?;
+                for _ in 0..6 {
+                    let awake = self.processes[shard].len();
+                    self.work(shard, which, false, None)?;
+                    if self.processes[shard].len() < awake {
+                        break;
+                    }
+                }
             }
         }
         for _ in 0..3 {
@@ -282,13 +305,15 @@ impl World {
             });
             let Some(shard) = behind else { return Ok(()) };
             let all = self.processes[shard].len();
-            if all == 0 || self.random.below(8) == 0 {
+            if all == 0 || self.random.below(16) == 0 {
                 self.open(shard)?;
                 continue;
             }
             // The newest one holds the lease; others go on now and then.
-            let which = if self.random.below(6) == 0 { self.random.below(all as u64) as usize } else { all - 1 };
-            self.work(shard, which, true, None)?;
+            let which = if self.random.below(10) == 0 { self.random.below(all as u64) as usize } else { all - 1 };
+            // Some commits take in many pages: each of them costs as much as folding does.
+            let commits = self.random.below(2) == 0;
+            self.work(shard, which, commits, None)?;
             self.check()?;
         }
         Err("the workers do not come to an end".into())
@@ -297,6 +322,8 @@ impl World {
     fn finish(&mut self) -> Result<Seen, String> {
         self.check()?;
         check::complete(&self.store, &self.models)?;
+        // Where pages end has no meaning, as the world has shown; what follows is only to say what the rows have to be.
+        self.stream.set_page_max(1_000);
         let until: Vec<SequenceNumber> = self.models.iter().map(|model| model.last).collect();
         let broken = if let Some(Broken::Fold(broken)) = self.broken { Some(broken) } else { None };
         sabotage::set(None);

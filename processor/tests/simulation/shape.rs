@@ -1,8 +1,18 @@
 //! What kind of world a seed is: swarms of different worlds find more than many that are alike.
 
-use projections::{fold::sabotage::Sabotage, store::law::random::Random};
+use projections::{
+    fold::{limits::Limits, sabotage::Sabotage},
+    store::law::random::Random,
+};
 
-use crate::{input::Oddness, store, stream, world::Broken};
+use crate::{
+    input::{BEGIN_MS, Oddness},
+    store, stream,
+    world::Broken,
+};
+
+/// From `BEGIN_MS` to a few minutes before midnight.
+const UNTIL_NIGHT_MS: i64 = 8 * 3_600_000 - 600_000;
 
 #[derive(Debug, Clone)]
 pub struct Shape {
@@ -27,8 +37,14 @@ pub struct Shape {
     pub zombies: bool,
     /// A worker that others were opened beside hardly ever commits.
     pub lazy_zombies: bool,
+    /// Small ones, in some.
+    pub limits: Limits,
+    /// When it begins, Unix milliseconds: in some a few minutes before a day ends.
+    pub begin_ms: i64,
     /// Producers begin a new epoch whenever they may.
     pub eager_epochs: bool,
+    /// Producers send so many batches that marks forget the first of them.
+    pub hasty: bool,
     /// The stream or the store is away for a while.
     pub outages: bool,
     /// Of a hundred turns of a worker, so many end in its death.
@@ -48,11 +64,14 @@ impl Shape {
         Self {
             files: 0,
             producers: 0,
+            hasty: false,
             atomic: true,
             zombies: false,
             crash_percent: 0,
             stream: stream::Rates::default(),
             store: store::Rates::default(),
+            limits: Limits::REAL,
+            begin_ms: BEGIN_MS,
             ..calm
         }
     }
@@ -82,13 +101,24 @@ impl Shape {
         let more = [one_in(2), one_in(3), one_in(3), one_in(2)];
         let new_revision =
             matches!(broken, Some(Broken::Fold(Sabotage::RevisionIgnored | Sabotage::StopsWithoutCommit)));
+        let is_small = random.below(3) == 0;
+        let limits = Limits {
+            tenants: 1 + random.below(2) as usize,
+            tenant_services: 1 + random.below(3) as usize,
+            services: 2 + random.below(3) as usize,
+            series: 1 + random.below(2) as usize,
+        };
+        let (until_night, hasty) = (random.below(2) == 0, random.below(6) == 0);
+        let stream = if hasty { stream::Rates { unknown: 150, late: 300, ..stream } } else { stream };
         Self {
+            limits: if is_small { limits } else { Limits::REAL },
+            begin_ms: BEGIN_MS + if until_night { UNTIL_NIGHT_MS } else { 0 },
             shards: 1 + random.below(4) as u16,
             steps: 40 + random.below(100),
             page_max: [1, 3, 10][random.below(3) as usize],
             atomic: flags[0],
             files: random.below(5) as usize,
-            producers: random.below(4),
+            producers: if hasty { 1 + random.below(2) } else { random.below(4) },
             odd: Oddness {
                 undated: is_odd[0],
                 future: is_odd[1],
@@ -106,6 +136,7 @@ impl Shape {
             zombies: flags[6],
             lazy_zombies: more[0],
             eager_epochs: more[1],
+            hasty,
             outages: more[3],
             crash_percent: [0, 5, 25][random.below(3) as usize],
             commit_percent: [5, 30, 80][random.below(3) as usize],

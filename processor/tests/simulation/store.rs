@@ -2,7 +2,7 @@
 //! It keeps a list of what changed, so that every row that was ever stored is checked.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     num::NonZeroUsize,
     ops::Bound,
     sync::{Arc, Mutex, MutexGuard},
@@ -14,6 +14,7 @@ use projections::store::{
     Checkpoint, Commit, Committed, Generation, Kind, PartName, ReadError, Row, RowKey, Rows, Span, Store, WriteError,
     Written, law::random::Random,
 };
+use rustc_hash::FxHashMap;
 
 use crate::fuse::Fuse;
 
@@ -56,9 +57,9 @@ struct State {
     random: Random,
     rates: Rates,
     rows: BTreeMap<RowKey, Row>,
-    stale: HashMap<RowKey, Row>,
-    points: HashMap<ShardId, Checkpoint>,
-    parts: HashMap<(ShardId, PartName), Bytes>,
+    stale: FxHashMap<RowKey, Row>,
+    points: FxHashMap<ShardId, Checkpoint>,
+    parts: FxHashMap<(ShardId, PartName), Bytes>,
     changes: Vec<Change>,
 }
 
@@ -77,9 +78,9 @@ impl SimStore {
             random: Random::new(seed),
             rates: Rates::default(),
             rows: BTreeMap::new(),
-            stale: HashMap::new(),
-            points: HashMap::new(),
-            parts: HashMap::new(),
+            stale: FxHashMap::default(),
+            points: FxHashMap::default(),
+            parts: FxHashMap::default(),
             changes: vec![],
         };
         Self { atomic, broken, fuse, state: Mutex::new(state) }
@@ -111,6 +112,14 @@ impl SimStore {
         let rows = state.rows.values().filter(|row| row.key.subject.kind == Kind::Definition);
         let point = |shard| state.points.get(shard).map_or(SequenceNumber::ZERO, |point| point.position);
         rows.filter(|row| row.applied_through <= point(&row.key.shard)).map(|row| row.applied_through).max()
+    }
+
+    /// The snapshot of a resume point.
+    pub fn snapshot(&self, shard: &ShardId) -> Vec<u8> {
+        let state = self.state();
+        let Some(point) = state.points.get(shard) else { return vec![] };
+        let parts = point.parts.iter().map(|name| state.parts[&(shard.clone(), name.clone())].clone());
+        parts.collect::<Vec<_>>().concat()
     }
 
     pub fn resume_point(&self, shard: &ShardId) -> SequenceNumber {

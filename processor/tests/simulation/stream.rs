@@ -74,6 +74,11 @@ impl SimStream {
         self.state().clock_ms = clock_ms;
     }
 
+    /// A page holds up to so many records from now on.
+    pub fn set_page_max(&self, page_max: u64) {
+        self.state().page_max = page_max;
+    }
+
     /// The records of a shard from the `from`th on.
     pub fn log(&self, shard: usize, from: usize) -> Vec<Record> {
         self.state().logs[shard][from..].to_vec()

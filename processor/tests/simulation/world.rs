@@ -1,9 +1,6 @@
 //! One seed: a world of shards, workers and senders, and a schedule of what happens to them. After every step the rows are held against the model.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use events::{
@@ -15,6 +12,7 @@ use projections::{
     fold::{Place, sabotage::Sabotage},
     store::{Generation, law::random::Random},
 };
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::{
     actors::{BrokenIngest, Sender, Sent, Surroundings},
@@ -39,7 +37,8 @@ pub type SimWorker = Worker<SimStream, SimStore, Live<SimStream>>;
 
 /// A process that folds one shard.
 pub struct Process {
-    pub worker: SimWorker,
+    /// Boxed, because it is moved at every turn.
+    pub worker: Box<SimWorker>,
     pub name: u64,
     /// No other was ever opened beside it: nobody may overtake it.
     pub alone: bool,
@@ -59,11 +58,11 @@ pub struct World {
     pub places: Vec<Place>,
     pub processes: Vec<Vec<Process>>,
     pub models: Vec<ModelShard>,
-    pub meanings: HashMap<Bytes, Arc<Meaning>>,
+    pub meanings: FxHashMap<Bytes, Arc<Meaning>>,
     pub senders: Vec<Sender>,
     pub files: Vec<File>,
     /// Lines and data that count, on whatever shard.
-    pub counted: HashSet<u64>,
+    pub counted: FxHashSet<u64>,
     pub clock_ms: i64,
     pub ticked_minute: i64,
     pub slow: Option<usize>,
@@ -99,7 +98,8 @@ impl World {
     ) -> Self {
         let mut random = Random::new(seed.wrapping_mul(0x9e37_79b9));
         let fuse = Arc::new(Fuse::default());
-        let stream = Arc::new(SimStream::new(shape.shards, random.next(), fuse.clone(), BEGIN_MS, shape.page_max));
+        let stream =
+            Arc::new(SimStream::new(shape.shards, random.next(), fuse.clone(), shape.begin_ms, shape.page_max));
         let broken_store = if let Some(Broken::Store(broken)) = broken { Some(broken) } else { None };
         let store = Arc::new(SimStore::new(shape.atomic, broken_store, random.next(), fuse.clone()));
         let ring = stream.ring();
@@ -107,7 +107,8 @@ impl World {
             .iter()
             .map(|(shard, _)| Place { generation: Generation::default(), shard: shard.clone(), ring: ring.clone() })
             .collect();
-        let models = places.iter().map(|place| ModelShard::new(place.shard.clone())).collect();
+        let begin_ms = shape.begin_ms;
+        let models = places.iter().map(|place| ModelShard::new(place.shard.clone(), shape.limits)).collect();
         let mut world = Self {
             processes: places.iter().map(|_| vec![]).collect(),
             shape,
@@ -119,11 +120,11 @@ impl World {
             store,
             places,
             models,
-            meanings: HashMap::new(),
+            meanings: FxHashMap::default(),
             senders: vec![],
             files: vec![],
-            counted: HashSet::new(),
-            clock_ms: BEGIN_MS,
+            counted: FxHashSet::default(),
+            clock_ms: begin_ms,
             ticked_minute: 0,
             slow: None,
             outage: 0,
@@ -169,6 +170,7 @@ impl World {
             now_ms: self.clock_ms,
             odd: self.shape.odd,
             eager_epochs: self.shape.eager_epochs,
+            hasty: self.shape.hasty,
             definitions,
             broken,
         })
@@ -208,7 +210,7 @@ impl World {
                 let alone = self.processes[shard].is_empty();
                 self.processes[shard].iter_mut().for_each(|process| process.alone = false);
                 let sleepy = self.shape.zombies && self.random.below(3) == 0;
-                self.processes[shard].push(Process { worker, name, alone, sleepy });
+                self.processes[shard].push(Process { worker: Box::new(worker), name, alone, sleepy });
                 Ok(())
             }
             Err(error) => self.judge(shard, &error, false),

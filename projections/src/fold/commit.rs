@@ -69,5 +69,8 @@ impl Shard {
         self.producers.let_go(since, |marks| marks.tidy(position));
         self.facts.clear();
         self.services.forget_windows();
+        if self.services.forget_earlier(self.windows.keys()) {
+            self.alarms.forget_numbers();
+        }
     }
 }

@@ -8,41 +8,46 @@ use events::{
 };
 
 use super::{
-    AHEAD_MAX_MS, FOLD_REVISION, Folded, Input, LINES_PAGE, Shard, Stop,
-    input::Body,
+    AHEAD_MAX_MS, FOLD_REVISION, Folded, Input, Shard, Stop,
+    input::{Body, Named},
+    limits::limits,
     lines_in::Fresh,
     sabotage::{self, Sabotage},
+    services::{self, ServiceId, WindowKey},
+    wanted,
 };
 use crate::{
     cell::WINDOW_SECS,
     definitions::Definition,
     distribution,
-    fold::services::WindowKey,
-    series::Series,
     store::{Kind, ROW_BYTES_MAX, Row},
 };
-
-/// Pages over which a service's API metrics are spread by the hash of the series: a row must fit into one item.
-const SERIES_PAGES: u64 = 16;
 
 impl Shard {
     pub(super) fn fold_body(&mut self, input: &Input) -> Result<Folded, Stop> {
         match &input.body {
             Body::Lines(batch) => self.fold_lines(input, batch),
-            Body::Events(batch, events) => self.fold_events(input, batch, events),
+            Body::Events(batch, events, named) => self.fold_events(input, batch, events, named),
             Body::Dead { reason, cause, bytes } => Ok(self.bury(input, reason, cause, bytes)),
         }
     }
 
-    fn fold_events(&mut self, input: &Input, batch: &Batch, events: &[Event]) -> Result<Folded, Stop> {
+    fn fold_events(
+        &mut self,
+        input: &Input,
+        batch: &Batch,
+        events: &[Event],
+        named: &[Option<Named>],
+    ) -> Result<Folded, Stop> {
         let mut folded = Folded::default();
+        let mut named = named.iter();
         let is_fresh = !matches!(self.fresh(input, &batch.header)?, Fresh::Nothing);
         for event in events {
             match event {
                 Event::Measured(measured) if !is_fresh => folded.balance.duplicate += measured.data.len() as u64,
                 Event::Measured(measured) => {
-                    for datum in &measured.data {
-                        match self.measure(input, &batch.header, datum) {
+                    for (datum, named) in measured.data.iter().zip(&mut named) {
+                        match self.measure(input, &batch.header, datum, named.as_ref()) {
                             Ok(()) => folded.balance.folded += 1,
                             Err(reason) => folded.balance.skip(reason, 1, datum.metric.as_bytes()),
                         }
@@ -51,13 +56,6 @@ impl Shard {
                 _ if !is_fresh => {}
                 Event::Defined(defined) => self.record_definition(input, &batch.header, defined),
                 Event::Ticked(tick) => {
-                    if tick.fold_revision > FOLD_REVISION && !sabotage::breaks(Sabotage::RevisionIgnored) {
-                        return Err(Stop::NewerRevision {
-                            shard: self.place.shard.clone(),
-                            position: input.sequence,
-                            newer: tick.fold_revision,
-                        });
-                    }
                     folded.effects.extend(self.alarms.tick(&self.place, tick, input.sequence, self.time_ms));
                     self.keep_decisions(input);
                 }
@@ -66,9 +64,11 @@ impl Shard {
                     self.alarms.decide(&self.place);
                     self.keep_decisions(input);
                 }
+                Event::TimeReset(_) if sabotage::breaks(Sabotage::TimeResetIgnored) => {}
                 Event::TimeReset(_) => {
                     self.time_ms = input.arrived_at_ms;
                     self.alarms.reset_time(self.time_ms);
+                    self.begin_day();
                 }
             }
         }
@@ -76,37 +76,55 @@ impl Shard {
     }
 
     /// Adds one value that an API named; `Err`: why it is skipped.
-    fn measure(&mut self, input: &Input, header: &Header, datum: &Datum) -> Result<(), &'static str> {
-        let series =
-            Series::new(&datum.namespace, &datum.metric, &datum.dimensions, &datum.unit).map_err(|_| "bad_series")?;
+    fn measure(
+        &mut self,
+        input: &Input,
+        header: &Header,
+        datum: &Datum,
+        named: Option<&Named>,
+    ) -> Result<(), &'static str> {
+        let named = named.ok_or("bad_series")?;
         let value = distribution::check(datum.value).map_err(|_| "bad_value")?;
-        let time_ms = datum.time_ms.unwrap_or(header.read_at_ms);
-        if time_ms > self.time_ms.saturating_add(AHEAD_MAX_MS) {
+        if datum.time_ms.unwrap_or(header.read_at_ms) > self.time_ms.saturating_add(AHEAD_MAX_MS) {
             return Err("future");
         }
-        let name = datum.service.as_deref().or(header.service.as_deref()).unwrap_or(super::lines_in::UNNAMED_SERVICE);
+        let (name, start_secs, page) = wanted::place(header, datum, named);
         identity::check_service(name).map_err(|_| "bad_service")?;
-        let tenant = self.services.tenant(&header.tenant);
-        let service = match self.services.find(tenant, name) {
-            Some(service) => service,
+        let key = WindowKey { service: self.service(input, &header.tenant, name)?, start_secs, page };
+        let slot = match self.windows.find(&key) {
+            Some(slot) => slot,
             None => {
-                let service = self.services.add(tenant, &header.tenant, name).ok_or("too_many_services")?;
-                let slot = self.seen.open(&self.subject(&header.tenant, Kind::Service, name));
-                self.seen.touch(slot, input.sequence, self.record);
-                service
+                if let Some(stored) = self.pages.remove(&self.window_key(&key)) {
+                    self.windows.admit(&key, stored);
+                }
+                self.windows.open(&key)
             }
         };
-        let start_secs = time_ms.div_euclid(60_000) * WINDOW_SECS;
-        let page = LINES_PAGE + 1 + (xxhash_rust::xxh3::xxh3_64(&series.encode()) % SERIES_PAGES) as u32;
-        let slot = self.windows.open(&WindowKey { service, start_secs, page });
-        if let Some(cell) = self.windows.touch(slot, input.sequence, self.record) {
-            cell.add_value(&series, WINDOW_SECS, value).map_err(|_| "too_many_series")?;
+        let has_room = match self.windows.touch(slot, input.sequence, self.record) {
+            Some(cell) => cell.add_encoded(named.series.clone(), WINDOW_SECS, value, limits().series).is_ok(),
+            None if sabotage::breaks(Sabotage::RoomOfLaterPage) => !self.windows.body(slot).is_full(limits().series),
+            None => self.windows.body(slot).has_encoded(&named.series, WINDOW_SECS),
+        };
+        if !has_room {
+            return Err("too_many_series");
         }
-        if let Some(cell) = self.alarms.watched(&self.services, service, start_secs) {
-            // What is watched is bounded by the alarms in force, and a full cell has been said above.
-            let _ = cell.add_value(&series, WINDOW_SECS, value);
+        if let Some(cell) = self.alarms.watched_series(&self.services, key.service, start_secs, &named.series) {
+            // It is no row, and alarms in force bound what is watched: so all of it fits.
+            let _ = cell.add_encoded(named.series.clone(), WINDOW_SECS, value, usize::MAX);
         }
         Ok(())
+    }
+
+    fn service(&mut self, input: &Input, tenant: &str, name: &str) -> Result<ServiceId, &'static str> {
+        if let Some(service) = self.services.find(self.services.tenant(tenant), name) {
+            return Ok(service);
+        }
+        let newcomer = self.services.add(tenant, name)?;
+        if !newcomer.is_listed {
+            let subject = self.subject(tenant, Kind::Service, name);
+            services::list(&mut self.seen, subject, input.sequence, self.record);
+        }
+        Ok(newcomer.service)
     }
 
     /// A definition becomes a row under its place in the order; no record may name it before that row can be read.

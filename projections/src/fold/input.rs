@@ -1,27 +1,49 @@
 //! A record, decoded once. Decides only whether it can be understood.
 
 use events::{
-    event::{Event, RolledUp},
+    event::{Datum, Event, RolledUp},
     identity::LOCAL_TENANT,
     position::SequenceNumber,
     stream::Record,
     wire::{self, Batch, Content},
 };
 
-use super::Place;
-use crate::store::{Kind, Subject};
+use super::{LINES_PAGE, Place};
+use crate::{
+    series::Series,
+    store::{Kind, Subject},
+};
+
+/// Pages over which a service's API metrics are spread by the hash of the series: a row must fit into one item.
+const SERIES_PAGES: u64 = 16;
 
 /// What a record holds.
 #[derive(Debug, Clone)]
 pub(super) enum Body {
     Lines(Batch),
-    Events(Batch, Vec<Event>),
+    /// The series of each value that APIs name, in their order; `None`: it names none.
+    Events(Batch, Vec<Event>, Vec<Option<Named>>),
     /// Cannot be understood: its reason in one word, the whole cause, and its bytes.
     Dead {
         reason: &'static str,
         cause: String,
         bytes: bytes::Bytes,
     },
+}
+
+/// The series of a value, spelled once, and the page of a window that holds it.
+#[derive(Debug, Clone)]
+pub(super) struct Named {
+    pub series: Vec<u8>,
+    pub page: u32,
+}
+
+impl Named {
+    fn of(datum: &Datum) -> Option<Self> {
+        let series = Series::new(&datum.namespace, &datum.metric, &datum.dimensions, &datum.unit).ok()?.encode();
+        let page = LINES_PAGE + 1 + (xxhash_rust::xxh3::xxh3_64(&series) % SERIES_PAGES) as u32;
+        Some(Self { series, page })
+    }
 }
 
 /// See the module.
@@ -38,7 +60,10 @@ impl Input {
         let body = wire::decode(&record.data)
             .and_then(|batch| match batch.header.content {
                 Content::Lines => Ok(Body::Lines(batch)),
-                Content::Events => wire::decode_events(&batch.body).map(|events| Body::Events(batch, events)),
+                Content::Events => wire::decode_events(&batch.body).map(|events| {
+                    let named = data(&events).map(Named::of).collect();
+                    Body::Events(batch, events, named)
+                }),
             })
             .unwrap_or_else(|error| Body::Dead {
                 reason: error.reason(),
@@ -56,14 +81,14 @@ impl Input {
     /// The rolled-up windows that it carries, if it is such a record: in replay they wait for the replay's own.
     pub fn events(&self) -> &[Event] {
         match &self.body {
-            Body::Events(_, events) => events,
+            Body::Events(_, events, _) => events,
             _ => &[],
         }
     }
 
     /// The input with its rolled-up records replaced by what a replay has computed; `None`: one of them is not computed yet.
     pub fn map_rolled_up(mut self, mut replace: impl FnMut(&RolledUp) -> Option<RolledUp>) -> Option<Self> {
-        if let Body::Events(_, events) = &mut self.body {
+        if let Body::Events(_, events, _) = &mut self.body {
             for event in events {
                 if let Event::RolledUp(rolled_up) = event {
                     *rolled_up = replace(rolled_up)?;
@@ -75,7 +100,7 @@ impl Input {
 
     fn batch(&self) -> Option<&Batch> {
         match &self.body {
-            Body::Lines(batch) | Body::Events(batch, _) => Some(batch),
+            Body::Lines(batch) | Body::Events(batch, ..) => Some(batch),
             Body::Dead { .. } => None,
         }
     }
@@ -104,4 +129,11 @@ impl Input {
         };
         Some((kind, Subject { tenant: header.tenant.clone(), generation: place.generation, kind, name }))
     }
+}
+
+/// Every value that is in the events.
+pub(super) fn data(events: &[Event]) -> impl Iterator<Item = &Datum> {
+    let measured =
+        events.iter().filter_map(|event| if let Event::Measured(measured) = event { Some(measured) } else { None });
+    measured.flat_map(|measured| &measured.data)
 }

@@ -15,7 +15,7 @@ use super::{
     balance::Balance,
     rows::{OpenRows, Slot},
     sabotage::{self, Sabotage},
-    services::{Seen, ServiceId, Services, TenantId, WindowKey},
+    services::{self, Seen, ServiceId, Services, TenantId, WindowKey},
     taken::Overtaken,
 };
 use crate::{
@@ -47,7 +47,6 @@ enum Head {
 /// What the lines of one batch share.
 struct Lines<'a> {
     header: &'a Header,
-    tenant: TenantId,
     declared: &'a str,
     plain: bool,
     latest_ms: i64,
@@ -58,6 +57,8 @@ struct Lines<'a> {
 
 /// The parts of a shard that a line touches, once it is read.
 struct Touched<'a> {
+    /// Changes at the first service of a tenant's day.
+    tenant: TenantId,
     services: &'a mut Services,
     windows: &'a mut OpenRows<WindowKey, Cell>,
     seen: &'a mut OpenRows<Subject, Seen>,
@@ -76,7 +77,6 @@ impl Shard {
         }
         let lines = Lines {
             header,
-            tenant: self.services.tenant(&header.tenant),
             declared: header.service.as_deref().unwrap_or(UNNAMED_SERVICE),
             plain: lines::is_plain(&batch.body),
             latest_ms: self.time_ms.saturating_add(AHEAD_MAX_MS),
@@ -85,6 +85,7 @@ impl Shard {
             watching: self.alarms.is_watching(),
         };
         let mut touched = Touched {
+            tenant: self.services.tenant(&header.tenant),
             services: &mut self.services,
             windows: &mut self.windows,
             seen: &mut self.seen,
@@ -185,11 +186,11 @@ impl Touched<'_> {
             return Head::Skipped("future");
         }
         let start = time_ms.div_euclid(60_000) * 60;
-        let service = match self.services.find(lines.tenant, line.service.unwrap_or(lines.declared)) {
+        let service = match self.services.find(self.tenant, line.service.unwrap_or(lines.declared)) {
             Some(service) => service,
-            None => match meet(self.services, self.seen, self.generation, lines, line) {
-                Some(service) => service,
-                None => return Head::Skipped("too_many_services"),
+            None => match self.meet(lines, line) {
+                Ok(service) => service,
+                Err(reason) => return Head::Skipped(reason),
             },
         };
         let slot = match self.services.recent(service, start) {
@@ -202,6 +203,24 @@ impl Touched<'_> {
         };
         self.cells(lines, slot, service, start, |cell| cell.add_line(line));
         Head::Folded(slot, service, start)
+    }
+
+    /// A service that was not met today: checks its name (a line may claim anything), and lists it. `Err`: why there is no room for it.
+    #[cold]
+    fn meet(&mut self, lines: &Lines<'_>, line: &Line<'_>) -> Result<ServiceId, &'static str> {
+        let name = line.service.filter(|name| identity::check_service(name).is_ok()).unwrap_or(lines.declared);
+        if let Some(service) = self.services.find(self.tenant, name) {
+            return Ok(service);
+        }
+        let tenant = &lines.header.tenant;
+        let newcomer = self.services.add(tenant, name)?;
+        self.tenant = newcomer.tenant;
+        if !newcomer.is_listed {
+            let (tenant, generation) = (tenant.clone(), self.generation);
+            let subject = Subject { tenant, generation, kind: Kind::Service, name: name.to_owned() };
+            services::list(self.seen, subject, lines.sequence, lines.record);
+        }
+        Ok(newcomer.service)
     }
 
     /// Does the same to a row and to what alarms watch of it.
@@ -225,27 +244,6 @@ fn count(balance: &mut Balance, head: Head, line: &[u8]) {
         Head::Skipped(reason) => balance.skip(reason, 1, line),
         Head::Folded(..) | Head::None => balance.folded += 1,
     }
-}
-
-/// A service that this process has not met: checks its name (a line may claim anything), and lists it.
-#[cold]
-fn meet(
-    services: &mut Services,
-    seen: &mut OpenRows<Subject, Seen>,
-    generation: crate::store::Generation,
-    lines: &Lines<'_>,
-    line: &Line<'_>,
-) -> Option<ServiceId> {
-    let name = line.service.filter(|name| identity::check_service(name).is_ok()).unwrap_or(lines.declared);
-    if let Some(service) = services.find(lines.tenant, name) {
-        return Some(service);
-    }
-    let tenant = &lines.header.tenant;
-    let service = services.add(lines.tenant, tenant, name)?;
-    let subject = Subject { tenant: tenant.clone(), generation, kind: Kind::Service, name: name.to_owned() };
-    let slot = seen.open(&subject);
-    seen.touch(slot, lines.sequence, lines.record);
-    Some(service)
 }
 
 /// Physical lines; the last may lack its newline.

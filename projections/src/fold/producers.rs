@@ -41,7 +41,7 @@ impl Marks {
             Err(_) if ahead => false,
             Err(place) => {
                 let old = self.taken.last().is_some_and(|(highest_epoch, highest, _)| {
-                    epoch < *highest_epoch || (epoch == *highest_epoch && counter + LISTED <= *highest)
+                    epoch < *highest_epoch || (epoch == *highest_epoch && counter.saturating_add(LISTED) <= *highest)
                 });
                 let old = old && !sabotage::breaks(Sabotage::OldCounterTaken);
                 if !old {

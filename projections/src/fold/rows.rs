@@ -47,6 +47,22 @@ pub struct Open<B> {
     changed: bool,
 }
 
+/// What was read of a row; empty, and through nothing, if there is none.
+#[derive(Debug, Default)]
+pub struct Stored<B> {
+    body: B,
+    applied_from: SequenceNumber,
+    applied_through: SequenceNumber,
+}
+
+impl<B: Body> Stored<B> {
+    /// Decodes it.
+    pub fn of(row: Option<&Row>) -> Result<Self, DecodeError> {
+        let Some(row) = row else { return Ok(Self::default()) };
+        Ok(Self { body: B::decode(&row.body)?, applied_from: row.applied_from, applied_through: row.applied_through })
+    }
+}
+
 /// Where an open row lies, until the next `let_go`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Slot(u32);
@@ -101,14 +117,10 @@ impl<K: Hash + Eq + Clone, B: Body> OpenRows<K, B> {
     }
 
     /// Opens a row with what was read of it, before any record touches it: for rows that a record's folding depends on.
-    pub fn admit(&mut self, key: &K, stored: Option<&Row>) -> Result<(), DecodeError> {
+    pub fn admit(&mut self, key: &K, stored: Stored<B>) {
         if self.find(key).is_none() {
-            match stored {
-                Some(row) => self.insert(key.clone(), B::decode(&row.body)?, row.applied_from, row.applied_through),
-                None => self.insert(key.clone(), B::default(), SequenceNumber::ZERO, SequenceNumber::ZERO),
-            };
+            self.insert(key.clone(), stored.body, stored.applied_from, stored.applied_through);
         }
-        Ok(())
     }
 
     /// The row's body for the record `sequence`, the `record`th of this process; `None` if the row is already through it.
@@ -134,6 +146,16 @@ impl<K: Hash + Eq + Clone, B: Body> OpenRows<K, B> {
     pub fn touch_mark(&mut self, slot: Slot, sequence: SequenceNumber, record: u64) -> (&mut B, bool) {
         let ahead = self.touch(slot, sequence, record).is_none() && !sabotage::breaks(Sabotage::MarkNotAhead);
         (&mut self.rows[slot.0 as usize].1.body, ahead)
+    }
+
+    /// The row's body, whatever it is through.
+    pub fn body(&self, slot: Slot) -> &B {
+        &self.rows[slot.0 as usize].1.body
+    }
+
+    /// The names of the open rows.
+    pub fn keys(&self) -> impl Iterator<Item = &K> {
+        self.rows.iter().map(|(key, _)| key)
     }
 
     /// Rows that were opened and must now be met.

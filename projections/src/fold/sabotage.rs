@@ -24,8 +24,20 @@ pub enum Sabotage {
     OldCounterTaken,
     /// The last record's stamp is the time, even when it lies before another.
     TimeGoesBack,
+    /// Time is not lowered by the record that lowers it.
+    TimeResetIgnored,
     /// The snapshot's time is not restored.
     TimeNotRestored,
+    /// The snapshot's services are not restored.
+    ServicesNotRestored,
+    /// The snapshot's services are restored, and the day in which they were met is not.
+    DayNotRestored,
+    /// The services of other days are counted too.
+    DaysNotTold,
+    /// What becomes of a value is decided before the page that may be full is read.
+    PageNotRead,
+    /// A page that is ahead is asked for room, and not for what it has.
+    RoomOfLaterPage,
     /// The snapshot's alarms are not restored.
     AlarmsNotRestored,
     /// An undated line falls into the fold's minute and not into that of its reading.

@@ -1,4 +1,11 @@
-//! What decisions depend on besides rows: the fold's time, and alarms with their windows. Written with each resume point.
+//! What decisions depend on besides rows: the fold's time, alarms with their windows, and the services of the day. Written with each resume point.
+//!
+//! A part begins with a byte that says what it is a piece of. The pieces of one section are joined in their order.
+//!
+//! | section | holds | changes |
+//! | --- | --- | --- |
+//! | `STATE` | time and alarms, MessagePack | with every record |
+//! | `SERVICES` | whom the day has met, each piece by itself | the last piece grows; none does once everybody was met |
 
 use bytes::Bytes;
 use events::position::SequenceNumber;
@@ -7,10 +14,13 @@ use serde::{Deserialize, Serialize};
 use super::{
     Alarms, Place, Shard,
     sabotage::{self, Sabotage},
+    services::Services,
 };
-use crate::store::PART_BYTES_MAX;
+use crate::{canonical::DecodeError, store::PART_BYTES_MAX};
 
 const VERSION: u8 = 1;
+const STATE: u8 = 1;
+const SERVICES: u8 = 2;
 
 #[derive(Serialize, Deserialize)]
 struct Snapshot<A> {
@@ -28,6 +38,12 @@ pub enum BadSnapshot {
     /// Written by a newer program.
     #[error("the snapshot of the resume point has version {0}; this program reads version {VERSION}")]
     Version(u8),
+    /// Written by another program.
+    #[error("a part of the resume point's snapshot begins with {0:?}; this program reads {STATE} and {SERVICES}")]
+    Section(Option<u8>),
+    /// Not what was written.
+    #[error("the services in the snapshot of the resume point cannot be decoded: {0}")]
+    Services(#[from] DecodeError),
 }
 
 impl Shard {
@@ -35,15 +51,21 @@ impl Shard {
     pub(super) fn snapshot(&self) -> Vec<Bytes> {
         let snapshot = Snapshot { version: VERSION, time_ms: self.time_ms, alarms: &self.alarms };
         let bytes = Bytes::from(rmp_serde::to_vec_named(&snapshot).expect("a snapshot of plain data always encodes"));
-        (0..bytes.len())
-            .step_by(PART_BYTES_MAX)
-            .map(|at| bytes.slice(at..bytes.len().min(at + PART_BYTES_MAX)))
-            .collect()
+        let state = bytes.chunks(PART_BYTES_MAX - 1).map(|piece| part(STATE, piece));
+        state.chain(self.services.snapshot().iter().map(|piece| part(SERVICES, piece))).collect()
     }
 
     /// The shard as it was at a resume point.
     pub fn restore(place: Place, position: SequenceNumber, parts: &[Bytes]) -> Result<Self, BadSnapshot> {
-        let snapshot: Snapshot<Alarms> = rmp_serde::from_slice(&parts.concat())?;
+        let (mut state, mut services) = (vec![], vec![]);
+        for part in parts {
+            match part.split_first() {
+                Some((&STATE, piece)) => state.extend_from_slice(piece),
+                Some((&SERVICES, piece)) => services.push(piece),
+                other => return Err(BadSnapshot::Section(other.map(|(section, _)| *section))),
+            }
+        }
+        let snapshot: Snapshot<Alarms> = rmp_serde::from_slice(&state)?;
         if snapshot.version != VERSION {
             return Err(BadSnapshot::Version(snapshot.version));
         }
@@ -51,6 +73,10 @@ impl Shard {
         shard.position = position;
         shard.time_ms = snapshot.time_ms;
         shard.alarms = snapshot.alarms;
+        if !sabotage::breaks(Sabotage::ServicesNotRestored) {
+            let day_of_ms = if sabotage::breaks(Sabotage::DayNotRestored) { 0 } else { snapshot.time_ms };
+            shard.services = Services::restore(day_of_ms, &services)?;
+        }
         if sabotage::breaks(Sabotage::TimeNotRestored) {
             shard.time_ms = 0;
         }
@@ -60,4 +86,11 @@ impl Shard {
         shard.alarms.restore();
         Ok(shard)
     }
+}
+
+fn part(section: u8, piece: &[u8]) -> Bytes {
+    let mut part = Vec::with_capacity(1 + piece.len());
+    part.push(section);
+    part.extend_from_slice(piece);
+    part.into()
 }

@@ -1,0 +1,194 @@
+//! When a minute may be decided, and what its alarms become: from what was told up to it, by the definitions of its tick.
+
+use std::collections::BTreeMap;
+
+use events::{
+    event::RolledUp,
+    position::{SequenceNumber, ShardId},
+};
+use serde::{Deserialize, Serialize};
+
+use super::{Alarms, KEEP_SECS, LATE_TICKS_MAX, Name, Pending, Standing, heard, is_home, parse};
+use crate::{
+    alarm::{self, Alarm, State},
+    distribution::Distribution,
+    fold::{
+        Place, WALK_MAX_SECS,
+        sabotage::{self, Sabotage},
+    },
+};
+
+/// What an alarm has become, with its reason.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Decision {
+    /// Whose alarm.
+    pub tenant: String,
+    /// Its name.
+    pub alarm: String,
+    /// The state before; `None`: the alarm is new.
+    pub from: Option<State>,
+    /// The state now.
+    pub to: State,
+    /// For people.
+    pub reason: String,
+    /// For programs: JSON text.
+    pub reason_data: String,
+    /// Time of evaluation, Unix seconds: the end of the newest period.
+    pub time_secs: i64,
+    /// Revision of definitions that it was decided under.
+    pub revision: SequenceNumber,
+}
+
+impl Decision {
+    /// The body of its rows.
+    pub fn encode(&self) -> Vec<u8> {
+        rmp_serde::to_vec_named(self).expect("a decision of strings and integers always encodes")
+    }
+
+    /// Reads the body of a row.
+    pub fn decode(bytes: &[u8]) -> Result<Self, rmp_serde::decode::Error> {
+        rmp_serde::from_slice(bytes)
+    }
+
+    /// True if the state is another than before.
+    pub fn changed(&self) -> bool {
+        self.from != Some(self.to)
+    }
+}
+
+impl Alarms {
+    /// Decides the minutes that wait no longer.
+    pub fn decide(&mut self, place: &Place) {
+        while let Some(pending) = self.pending.front() {
+            let silent: Vec<ShardId> = pending
+                .listed
+                .iter()
+                .filter(|shard| self.spoken.get(*shard).is_none_or(|spoken| spoken.1 < pending.end_secs))
+                .cloned()
+                .collect();
+            let is_early = sabotage::breaks(Sabotage::DecidedEarly);
+            if !silent.is_empty() && pending.waited_ticks < LATE_TICKS_MAX && !is_early {
+                return;
+            }
+            if let Some(pending) = self.pending.pop_front() {
+                self.decide_through(place, pending, &silent);
+            }
+        }
+    }
+
+    fn decide_through(&mut self, place: &Place, pending: Pending, silent: &[ShardId]) {
+        let end_secs = pending.end_secs;
+        for heard in self.heard.values_mut() {
+            let is_later = |told: &RolledUp| told.source_time_ms.div_euclid(60_000) * 60 > end_secs;
+            while heard.front().is_some_and(|told| !is_later(told) || sabotage::breaks(Sabotage::LaterNewsUsed)) {
+                if let Some(told) = heard.pop_front() {
+                    heard::take_in(&mut self.values, told);
+                }
+            }
+        }
+        let (mut alarms, revision) = match pending.definitions {
+            Some(in_force) => (parse(&in_force.all), in_force.revision),
+            None => (self.alarms.clone(), self.in_force.revision),
+        };
+        let longest = alarms.values().chain(self.alarms.values()).map(Alarm::range_secs).max().unwrap_or(0);
+        alarms.retain(|name, _| is_home(place, name));
+        self.begin_and_end(&alarms, end_secs, revision);
+        let mut walked = (self.decided_through_secs + 60).max(end_secs - WALK_MAX_SECS);
+        if sabotage::breaks(Sabotage::JumpNotWalked) {
+            walked = end_secs;
+        }
+        let since = self.standings.iter().map(|standing| standing.since_secs).min().unwrap_or(end_secs);
+        for minute in (walked.max(since)..=end_secs).step_by(60) {
+            for (name, alarm) in &alarms {
+                self.decide_alarm(name, alarm, minute, silent, revision);
+            }
+        }
+        self.decided_through_secs = end_secs;
+        for (_, windows) in &mut self.values {
+            *windows = windows.split_off(&(end_secs - longest - KEEP_SECS));
+        }
+        self.values.retain(|(_, windows)| !windows.is_empty());
+    }
+
+    /// Alarms that are new stand at the beginning; those that are gone stand nowhere.
+    fn begin_and_end(&mut self, alarms: &BTreeMap<Name, Alarm>, minute: i64, revision: SequenceNumber) {
+        self.standings.retain(|standing| alarms.contains_key(&standing.name));
+        for name in alarms.keys() {
+            if self.standings.iter().any(|standing| standing.name == *name) {
+                continue;
+            }
+            let state = State::InsufficientData;
+            self.standings.push(Standing { name: name.clone(), state, since_secs: minute });
+            self.decisions.push(Decision {
+                tenant: name.0.clone(),
+                alarm: name.1.clone(),
+                from: None,
+                to: state,
+                reason: "Unchecked: Initial alarm creation".into(),
+                reason_data: String::new(),
+                time_secs: minute,
+                revision,
+            });
+        }
+    }
+
+    fn decide_alarm(
+        &mut self,
+        name: &Name,
+        alarm: &Alarm,
+        end_secs: i64,
+        silent: &[ShardId],
+        revision: SequenceNumber,
+    ) {
+        let points = self.points(&name.0, alarm, end_secs);
+        let standing = self.standings.iter_mut().find(|standing| standing.name == *name);
+        let Some(standing) = standing.filter(|standing| standing.since_secs <= end_secs) else { return };
+        let verdict = alarm.decide(standing.state, &points, end_secs);
+        if verdict.to == standing.state {
+            return;
+        }
+        let mut reason = verdict.reason;
+        if !silent.is_empty() {
+            let names: Vec<&str> = silent.iter().map(ShardId::as_str).collect();
+            reason.push_str(&format!(" Decided without {}, which had not spoken for this minute.", names.join(", ")));
+        }
+        self.decisions.push(Decision {
+            tenant: name.0.clone(),
+            alarm: name.1.clone(),
+            from: Some(standing.state),
+            to: verdict.to,
+            reason,
+            reason_data: verdict.reason_data,
+            time_secs: end_secs,
+            revision,
+        });
+        standing.state = verdict.to;
+    }
+
+    /// The periods of the evaluation range that ends at `end_secs`, oldest first, merged over all sources.
+    fn points(&self, tenant: &str, alarm: &Alarm, end_secs: i64) -> Vec<Option<f64>> {
+        let series = alarm.series.encode();
+        let period = i64::from(alarm.period_secs);
+        let told: Vec<_> = self
+            .values
+            .iter()
+            .filter(|((_, of, service, told), _)| of == tenant && *service == alarm.service && *told == series)
+            .collect();
+        let range = i64::from(alarm::evaluation_range(alarm.evaluation_periods));
+        (0..range)
+            .map(|i| {
+                let start = end_secs - (range - i) * period;
+                let mut values = Distribution::default();
+                for (_, windows) in &told {
+                    for value in windows.range(start..start + period).map(|(_, value)| value) {
+                        // It was encoded by a fold, or checked when it was heard.
+                        if let Ok(value) = Distribution::decode(&mut value.as_slice()) {
+                            values.merge(&value);
+                        }
+                    }
+                }
+                alarm.statistic.of(&values)
+            })
+            .collect()
+    }
+}

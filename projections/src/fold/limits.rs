@@ -1,0 +1,43 @@
+//! The limits at which the fold says no to a line or a value. Decides numbers only.
+//!
+//! What is counted against them is part of the snapshot or of a row that is read before its record folds: else a replay, which meets everything
+//! from the beginning, would say no at other lines than a worker that was started again.
+
+/// See the module. All of them are a shard's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Most tenants of a day; lines and values of a further one are skipped as `too_many_tenants`.
+    pub tenants: usize,
+    /// Most services of a tenant and a day; lines and values of a further one are skipped as `too_many_services`.
+    pub tenant_services: usize,
+    /// Most services of all tenants together and a day: bounds memory and the snapshot. What is further is skipped as `too_many_services`.
+    pub services: usize,
+    /// Most series of one page; values of a further one are skipped as `too_many_series`.
+    pub series: usize,
+}
+
+impl Limits {
+    /// Those of a build for users.
+    pub const REAL: Self =
+        Self { tenants: 1_000, tenant_services: 10_000, services: 100_000, series: crate::cell::SERIES_MAX };
+}
+
+#[cfg(feature = "law")]
+thread_local! {
+    static SMALL: std::cell::Cell<Limits> = const { std::cell::Cell::new(Limits::REAL) };
+}
+
+/// The limits that hold: in a test that has set small ones, those.
+#[inline(always)]
+pub fn limits() -> Limits {
+    #[cfg(feature = "law")]
+    return SMALL.get();
+    #[cfg(not(feature = "law"))]
+    Limits::REAL
+}
+
+/// Makes the limits on this thread so small that short histories meet them.
+#[cfg(feature = "law")]
+pub fn set(limits: Limits) {
+    SMALL.set(limits);
+}

@@ -1,0 +1,103 @@
+//! Which rows must be read before a record folds: those that decide what becomes of it. Decides nothing else of the record.
+//!
+//! They are the mark that says what of it is new, and the pages of API metrics that may have no room for another series. A page that is already
+//! through the record answers as it did then: no page ever loses a series, so there was room for one if and only if the page holds it.
+
+use std::collections::HashSet;
+
+use events::{identity, position::SequenceNumber, wire::Header};
+use rustc_hash::FxHashSet;
+
+use super::{
+    AHEAD_MAX_MS, Input, Shard, Stop,
+    input::{self, Body, Named},
+    lines_in::UNNAMED_SERVICE,
+    rows::Stored,
+    sabotage::{self, Sabotage},
+    services::WindowKey,
+};
+use crate::{
+    cell::WINDOW_SECS,
+    store::{Kind, Row, RowKey},
+};
+
+/// What was asked for, until it is folded.
+#[derive(Debug, Default)]
+pub(super) struct Wanted {
+    of: SequenceNumber,
+    keys: Vec<RowKey>,
+}
+
+/// Where a value belongs: service, start of its window, page.
+pub(super) fn place<'a>(header: &'a Header, datum: &'a events::event::Datum, named: &Named) -> (&'a str, i64, u32) {
+    let name = datum.service.as_deref().or(header.service.as_deref()).unwrap_or(UNNAMED_SERVICE);
+    let time_ms = datum.time_ms.unwrap_or(header.read_at_ms);
+    (name, time_ms.div_euclid(60_000) * WINDOW_SECS, named.page)
+}
+
+impl Shard {
+    /// Rows that must be read before the record is folded, each once. Asked once, right before the record is folded.
+    pub fn wants(&mut self, input: &Input) -> Vec<RowKey> {
+        let mut keys: Vec<RowKey> = self.wanted_mark(input).into_iter().collect();
+        if let Body::Events(batch, events, named) = &input.body
+            && !sabotage::breaks(Sabotage::PageNotRead)
+        {
+            self.wanted_pages(input, &batch.header, events, named, &mut keys);
+        }
+        self.wanted = Wanted { of: input.sequence, keys: keys.clone() };
+        keys
+    }
+
+    fn wanted_mark(&self, input: &Input) -> Option<RowKey> {
+        let (kind, subject) = input.mark(&self.place)?;
+        let open = if kind == Kind::Taken { self.taken.find(&subject) } else { self.producers.find(&subject) };
+        if open.is_some() { None } else { Some(self.key(subject, 0, 0)) }
+    }
+
+    /// Every page that `measure` may touch and that is not open; perhaps some that it will not touch.
+    fn wanted_pages(
+        &self,
+        input: &Input,
+        header: &Header,
+        events: &[events::event::Event],
+        named: &[Option<Named>],
+        keys: &mut Vec<RowKey>,
+    ) {
+        let latest_ms = self.time_ms.max(input.arrived_at_ms).saturating_add(AHEAD_MAX_MS);
+        let mut seen: FxHashSet<(&str, i64, u32)> = HashSet::default();
+        for (datum, named) in input::data(events).zip(named) {
+            let Some(named) = named else { continue };
+            let (name, start_secs, page) = place(header, datum, named);
+            let is_late_or_known =
+                start_secs.saturating_mul(1000) > latest_ms || !seen.insert((name, start_secs, page));
+            if is_late_or_known || identity::check_service(name).is_err() {
+                continue;
+            }
+            let open = self.services.known(&header.tenant, name);
+            let open = open.and_then(|service| self.windows.find(&WindowKey { service, start_secs, page }));
+            if open.is_none() {
+                keys.push(self.key(self.subject(&header.tenant, Kind::Window, name), start_secs, page));
+            }
+        }
+    }
+
+    /// Takes in what was read for the record.
+    pub(super) fn admit(&mut self, input: &Input, read: Vec<Option<Row>>) -> Result<(), Stop> {
+        let wanted = std::mem::take(&mut self.wanted);
+        debug_assert!(
+            (wanted.of, wanted.keys.len()) == (input.sequence, read.len()),
+            "a record was folded without the rows that it wants"
+        );
+        self.pages.clear();
+        for (key, row) in wanted.keys.into_iter().zip(read) {
+            match key.subject.kind {
+                Kind::Taken => self.taken.admit(&key.subject, Stored::of(row.as_ref())?),
+                Kind::Producer => self.producers.admit(&key.subject, Stored::of(row.as_ref())?),
+                _ => {
+                    self.pages.insert(key, Stored::of(row.as_ref())?);
+                }
+            }
+        }
+        Ok(())
+    }
+}
