@@ -4,18 +4,20 @@
 //!
 //! | name | what |
 //! | --- | --- |
-//! | `lock` | held by the one process that has the folder open |
+//! | `lock` | held by the one process that has the folder open, and names it |
 //! | `address` | how other commands reach that process, while it serves |
 //! | `stream/` | the embedded stream |
 //! | `rows.redb` | rows and resume points |
-//! | `readers/` | which files were read, and how far |
+//! | `rows-new.redb` | rows that are being made anew, beside the old ones |
+//! | `readers/` | which files were read, and how far; `readers.known` says that there is such a list |
 
 mod causes;
+mod made;
 mod operator;
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
-    io,
+    io::{self, Write},
     num::NonZeroU16,
     path::{Path, PathBuf},
     sync::{
@@ -35,9 +37,11 @@ use events::{
 };
 use processor::{
     consume::{ConsumeError, Live, Worker, append_all, system_event},
+    ingest::list::compare,
     ledger::Ledger,
+    replay::ReplayError,
     tick,
-    verify::{self, Report, VerifyError},
+    verify::{self, Report},
 };
 use projections::{
     embedded as rows,
@@ -47,6 +51,7 @@ use projections::{
 use tokio::sync::Semaphore;
 
 pub use causes::with_causes;
+pub use made::Opening;
 
 /// The stream of a data folder.
 pub type LocalStream = stream::Embedded<RealDisk>;
@@ -93,6 +98,11 @@ pub enum OpenError {
     /// That time went back could not be written down.
     #[error("the confirmed clock could not be written to the stream: {0}; start again with --confirm-clock")]
     TimeReset(String),
+    /// Rows of an earlier revision of the fold could not be made anew.
+    #[error(
+        "the rows of an earlier program could not be made anew from the stream: {0}. The old ones are as they were: start again"
+    )]
+    Rebuild(#[from] Box<ReplayError>),
     /// The shards could not be listed.
     #[error(transparent)]
     Shards(#[from] Box<events::stream::ReadError>),
@@ -105,6 +115,8 @@ pub struct Options {
     pub shards: Option<NonZeroU16>,
     /// A person says that the host's clock is right although it is behind the newest stamp.
     pub confirm_clock: bool,
+    /// What this process is called by those who wait for the folder, such as `weir ingest`.
+    pub who: String,
 }
 
 /// See the module. Dropping it without `close` is a crash, from which the next opening recovers.
@@ -137,7 +149,7 @@ pub fn now_ms() -> i64 {
 
 /// Takes the folder for this process. Whoever has it now may leave its address there; one that a killed process left is taken away, since by
 /// now another program, or a weir on another folder, may listen there.
-fn lock(folder: &Path) -> Result<File, OpenError> {
+fn lock(folder: &Path, who: &str) -> Result<File, OpenError> {
     let failed = |source| OpenError::Folder { folder: folder.to_owned(), source };
     std::fs::create_dir_all(folder).map_err(failed)?;
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(folder.join("lock")).map_err(failed)?;
@@ -150,9 +162,21 @@ fn lock(folder: &Path) -> Result<File, OpenError> {
             Err(TryLockError::Error(source)) => return Err(failed(source)),
         }
     }
+    // Who waits for the folder reads it, and nothing depends on it.
+    let _ =
+        file.set_len(0).and_then(|()| (&file).write_all(format!("{who} (process {})", std::process::id()).as_bytes()));
     match std::fs::remove_file(folder.join("address")) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
         _ => Ok(file),
+    }
+}
+
+/// What the process that has the folder open calls itself; `None` where none has.
+pub fn holder(folder: &Path) -> Option<String> {
+    let file = File::open(folder.join("lock")).ok()?;
+    match file.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => std::fs::read_to_string(folder.join("lock")).ok(),
+        _ => None,
     }
 }
 
@@ -178,7 +202,12 @@ async fn confirm_time(stream: &LocalStream, ring: &[(ShardId, HashRange)]) -> Re
 impl System {
     /// Opens a data folder, and starts its workers and its ticker.
     pub async fn open(folder: &Path, options: Options) -> Result<Self, OpenError> {
-        let held = lock(folder)?;
+        Self::open_saying(folder, options, |_| {}).await
+    }
+
+    /// As `open`; `say` hears of what takes long.
+    pub async fn open_saying(folder: &Path, options: Options, say: impl Fn(Opening)) -> Result<Self, OpenError> {
+        let held = lock(folder, &options.who)?;
         let failed = |source| OpenError::Folder { folder: folder.to_owned(), source };
         let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(8)) as u16;
         let settings = stream::Options {
@@ -188,14 +217,16 @@ impl System {
         };
         let disk = RealDisk::in_folder(folder.join("stream")).map_err(failed)?;
         let stream = Arc::new(LocalStream::open(disk, now_ms, settings)?);
-        let store = Arc::new(LocalStore::open(&folder.join("rows.redb"))?);
         let shards = stream.shards().await.map_err(Box::new)?;
         let ring: Vec<_> = shards.iter().map(|shard| (shard.id.clone(), shard.range)).collect();
         let places: Vec<Place> = shards
             .iter()
             .map(|shard| Place { generation: Generation::default(), shard: shard.id.clone(), ring: ring.clone() })
             .collect();
+        let store = made::rows(folder, &stream, &places, say).await?;
         let found = tips(&stream, &places)?;
+        // Before anything is appended: afterwards nobody could tell.
+        compare(&folder.join("readers"), &found).map_err(failed)?;
         let opened_at = now_ms();
         confirm_time(&stream, &ring).await?;
         let mut system = Self {
@@ -334,10 +365,10 @@ impl System {
     }
 
     /// Folds the stream again beside the rows, in a scratch file of the folder, and compares.
-    pub async fn verify(&self, progress: impl Fn(u64)) -> Result<Report, VerifyError> {
+    pub async fn verify(&self, progress: impl Fn(u64)) -> Result<Report, ReplayError> {
         let scratch = self.folder.join(format!("verify-{}.redb", now_ms()));
         let opened = LocalStore::open(&scratch).map_err(|error| {
-            VerifyError::Read(projections::store::ReadError::Unavailable(format!(
+            ReplayError::Read(projections::store::ReadError::Unavailable(format!(
                 "no room to replay into: {}",
                 with_causes(&error)
             )))

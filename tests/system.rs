@@ -1,16 +1,21 @@
 //! The whole system in one process, without the command line.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::{collections::BTreeSet, num::NonZeroU16, time::Duration};
+use std::{collections::BTreeSet, num::NonZeroU16, sync::Mutex, time::Duration};
 
 use events::{
     identity::{Origin, OriginKind},
     pack::{Identity, Packer, Source},
+    position::ShardId,
     stream::Put,
     wire::Codec,
 };
-use projections::store::{Generation, Kind, Span, Store};
-use weir::{Options, System};
+use projections::{
+    cell::Cell,
+    fold::FOLD_REVISION,
+    store::{Checkpoint, Commit, Generation, Kind, Row, Span, Store},
+};
+use weir::{LocalStore, Opening, Options, System};
 
 async fn ingest(system: &System, run: &str, name: &str, text: &str) {
     let origin = Origin { kind: OriginKind::File, name: name.into(), version: "1".into() };
@@ -117,4 +122,96 @@ async fn rows_over_a_stream_that_ends_before_them_are_refused() {
     std::fs::remove_dir_all(folder.path().join("stream")).unwrap();
     let refused = System::open(folder.path(), Options::default()).await.err().map(|error| error.to_string());
     assert!(refused.as_deref().is_some_and(|text| text.contains("do not belong together")), "{refused:?}");
+}
+
+/// Every row of the folder's store, by kind.
+async fn rows_of(store: &LocalStore) -> Vec<Row> {
+    let mut rows = vec![];
+    for kind in Kind::ALL {
+        let span = Span::All { tenant: None, generation: Generation(0), kind };
+        let page = store.scan(&span, None, 10_000.try_into().unwrap()).await.unwrap();
+        assert!(page.next_after.is_none());
+        rows.extend(page.rows);
+    }
+    rows
+}
+
+/// The folder's rows as another revision of the fold might have made them.
+async fn made_by_revision(folder: &std::path::Path, revision: u32, shards: u64) {
+    let path = folder.join("rows.redb");
+    let old = LocalStore::open(&path).unwrap();
+    let other = LocalStore::open(&folder.join("other.redb")).unwrap();
+    let rows: Vec<Row> = rows_of(&old).await.into_iter().map(|row| Row { fold_revision: revision, ..row }).collect();
+    for number in 0..shards {
+        let shard = ShardId::numbered(number);
+        let (checkpoint, parts) = old.checkpoint(Generation(0), &shard).await.unwrap().unwrap();
+        let of_shard = |row: &&Row| row.key.shard == shard;
+        // One window is missing and one says something else: the earlier fold knew no better.
+        let mut rows: Vec<Row> = rows.iter().filter(of_shard).cloned().collect();
+        let first = rows.iter().position(|row| row.key.subject.kind == Kind::Window).unwrap();
+        rows.remove(first);
+        rows[first].body = Cell::default().encode().into();
+        let parts = checkpoint.parts.iter().cloned().zip(parts).collect();
+        let checkpoint = Checkpoint { fold_revision: revision, ..checkpoint };
+        other.commit(Commit { rows, parts, checkpoint }).await.unwrap().checkpoint.unwrap();
+    }
+    drop((old, other));
+    std::fs::rename(folder.join("other.redb"), path).unwrap();
+}
+
+#[tokio::test]
+async fn rows_of_an_earlier_fold_are_made_anew_and_it_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = Options { shards: NonZeroU16::new(2), ..Options::default() };
+    let system = System::open(folder.path(), options.clone()).await.unwrap();
+    for file in 0..4 {
+        ingest(&system, "run", &format!("/logs/{file}.jsonl"), &lines(900)).await;
+    }
+    system.ledger().settled("run", Duration::from_secs(30)).await.unwrap();
+    assert_eq!(system.close(), None);
+    let stored = LocalStore::open(&folder.path().join("rows.redb")).unwrap();
+    let windows =
+        |rows: Vec<Row>| rows.into_iter().filter(|row| row.key.subject.kind == Kind::Window).collect::<Vec<_>>();
+    let expected = windows(rows_of(&stored).await);
+    drop(stored);
+    made_by_revision(folder.path(), FOLD_REVISION - 1, 2).await;
+    // As a rebuild that was killed leaves it.
+    std::fs::write(folder.path().join("rows-new.redb"), b"half of a file").unwrap();
+    let said = Mutex::new(vec![]);
+    let system =
+        System::open_saying(folder.path(), options.clone(), |what| said.lock().unwrap().push(what)).await.unwrap();
+    let Opening::Rebuilding { from, to, .. } = said.lock().unwrap()[0];
+    assert_eq!((from, to), (FOLD_REVISION - 1, FOLD_REVISION));
+    let Opening::Rebuilding { records, .. } = *said.lock().unwrap().last().unwrap();
+    assert!(records > 0);
+    assert_eq!(windows(rows_of(system.store()).await), expected);
+    // What is known stays known, and what follows is folded on top.
+    ingest(&system, "again", "/logs/0.jsonl", &lines(900)).await;
+    ingest(&system, "again", "/logs/new.jsonl", &lines(10)).await;
+    let balance = system.ledger().settled("again", Duration::from_secs(30)).await.unwrap();
+    assert_eq!((balance.duplicate, balance.folded), (900, 10));
+    let report = system.verify(|_| {}).await.unwrap();
+    assert_eq!((report.differences, report.older_than_stream), (0, 0), "{:?}", report.first_difference);
+    assert_eq!(system.close(), None);
+    assert!(!folder.path().join("rows-new.redb").exists());
+    // The second time there is nothing to say.
+    said.lock().unwrap().clear();
+    let system = System::open_saying(folder.path(), options, |what| said.lock().unwrap().push(what)).await.unwrap();
+    assert_eq!(*said.lock().unwrap(), []);
+    assert_eq!(system.close(), None);
+}
+
+#[tokio::test]
+async fn rows_of_a_later_fold_are_refused_and_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = Options { shards: NonZeroU16::new(1), ..Options::default() };
+    let system = System::open(folder.path(), options.clone()).await.unwrap();
+    ingest(&system, "run", "/logs/a.jsonl", &lines(900)).await;
+    system.ledger().settled("run", Duration::from_secs(30)).await.unwrap();
+    assert_eq!(system.close(), None);
+    made_by_revision(folder.path(), FOLD_REVISION + 1, 1).await;
+    let before = rows_of(&LocalStore::open(&folder.path().join("rows.redb")).unwrap()).await;
+    let refused = System::open(folder.path(), options).await.err().unwrap().to_string();
+    assert!(refused.contains("made by revision 2 of the fold; this program has 1"), "{refused}");
+    assert_eq!(rows_of(&LocalStore::open(&folder.path().join("rows.redb")).unwrap()).await, before);
 }

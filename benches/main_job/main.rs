@@ -1,6 +1,6 @@
 //! The main job, lines in and rows out: each step alone and all of it, in MB of raw text per CPU second. `../design.md` has figures and goals.
 //!
-//!     cargo bench --bench main_job -- [STEP…] [--file PATH] [--mb N] [--times N] [--dir FOLDER]
+//!     cargo bench --bench main_job -- [STEP…] [--file PATH] [--mb N] [--times N] [--dir FOLDER] [--shards N] [--core N]
 //!     cargo bench --bench main_job -- generate json|combined LINES DAYS PATH
 //!
 //! Without steps: all but `memory` and `codec`. Without a file: generated JSON lines. Each step says what it leaves out and prints a checksum of
@@ -28,6 +28,7 @@ struct Args {
     mb: u64,
     times: usize,
     folder: Option<PathBuf>,
+    shards: u16,
     small: bool,
 }
 
@@ -35,7 +36,7 @@ fn args() -> Args {
     let given: Vec<String> = std::env::args().skip(1).collect();
     // As `cargo test` calls it, and as nextest does: without --bench. Then it only shows that all of it works.
     let small = !given.iter().any(|arg| arg == "--bench");
-    let mut args = Args { steps: vec![], file: None, mb: 64, times: 5, folder: None, small };
+    let mut args = Args { steps: vec![], file: None, mb: 64, times: 5, folder: None, shards: 1, small };
     if small {
         (args.mb, args.times) = (2, 1);
     }
@@ -48,6 +49,8 @@ fn args() -> Args {
             "--mb" => args.mb = value().parse().expect("--mb takes a whole number"),
             "--times" => args.times = value().parse().expect("--times takes a whole number"),
             "--dir" => args.folder = Some(value().into()),
+            "--shards" => args.shards = value().parse().expect("--shards takes a whole number"),
+            "--core" => measure::hold_on_core(value().parse().expect("--core takes a whole number")),
             step => args.steps.push(step.to_owned()),
         }
     }
@@ -93,24 +96,14 @@ fn run(step: &str, args: &Args, folder: &Path, file: &Path, lines: u64) {
         "fold" => alone::fold(&text(), args.times),
         "codec" => alone::codec(&text(), args.times),
         "append" => append::append(folder, args.mb << 20),
-        "end-to-end" => {
-            whole::end_to_end(folder, file, 1);
-        }
-        "shards" => {
-            let one = whole::end_to_end(folder, file, 1).wall.as_secs_f64();
-            let two = whole::end_to_end(folder, file, 2).wall.as_secs_f64();
-            println!("shards: two take {:.2} of the wall time of one, on {} cores", two / one, cores());
-        }
+        "end-to-end" => whole::end_to_end(folder, file, args.shards),
+        "shards" => whole::shards(folder, file, if args.small { 1 } else { 3 }),
         "replay" => whole::replay(folder, file),
-        "query" => whole::query(folder, file, if args.small { 2 } else { 100 }),
+        "query" => whole::query(folder, file, if args.small { 2 } else { 20 * args.times }),
         "checkpoint" => whole::checkpoint(folder, file),
         "memory" => whole::memory(folder, lines),
         _ => panic!("there is no step `{step}`: {}, codec, memory", STEPS.join(", ")),
     }
-}
-
-fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 fn generate_file(args: &[String]) {

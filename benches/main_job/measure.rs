@@ -5,12 +5,22 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::time::{ClockId, clock_gettime};
+use rustix::{
+    thread::{CpuSet, sched_setaffinity},
+    time::{ClockId, clock_gettime},
+};
 
 /// CPU time of this process, all threads that ever ran in it, in the kernel too.
 pub fn cpu() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+/// Holds this thread, and all that it starts from now on, on one core.
+pub fn hold_on_core(core: usize) {
+    let mut cores = CpuSet::new();
+    cores.set(core);
+    sched_setaffinity(None, &cores).unwrap_or_else(|error| panic!("core {core}: {error}"));
 }
 
 /// The most memory that this process ever had, in MB.

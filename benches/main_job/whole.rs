@@ -34,6 +34,7 @@ use projections::{
 use serde_json::Value;
 use tokio::runtime::Runtime;
 use weir::System;
+use xxhash_rust::xxh3::Xxh3;
 
 use crate::{
     alone::BATCH_BYTES,
@@ -83,7 +84,7 @@ impl Sender for Here {
 
 /// Ingests a file into a new folder and closes it; the number of lines.
 async fn ingest_file(folder: &Path, file: &Path, shards: u16) -> u64 {
-    let options = weir::Options { shards: NonZeroU16::new(shards), confirm_clock: false };
+    let options = weir::Options { shards: NonZeroU16::new(shards), ..weir::Options::default() };
     let system = Arc::new(System::open(folder, options).await.expect("a new folder opens"));
     let here = Here { router: api::router(system.clone(), api::Access::Open) };
     let list = Arc::new(ReaderList::open(&folder.join("readers"), 1, true).expect("a new list opens"));
@@ -126,7 +127,7 @@ fn length(file: &Path) -> u64 {
 }
 
 /// The whole job in this process.
-pub fn end_to_end(folder: &Path, file: &Path, shards: u16) -> Cost {
+pub fn end_to_end(folder: &Path, file: &Path, shards: u16) {
     println!(
         "end-to-end: file, packer, routes, durable append, tail, fold, rows durable, closed; {shards} shard{}. Leaves out: the command line's \
          start, a socket, a cold disk.",
@@ -138,7 +139,41 @@ pub fn end_to_end(folder: &Path, file: &Path, shards: u16) -> Cost {
     let memory = memory_max_mb();
     report(&format!("end-to-end, {shards} shard(s)"), length(file), cost, &digest(&inner));
     println!("  wall {:.0} MB/s, most memory {memory:.1} MB", length(file) as f64 / 1e6 / cost.wall.as_secs_f64());
-    cost
+}
+
+/// Runs the whole job in a process of its own, and returns what follows each of these words in what it says.
+fn apart<const N: usize>(file: &Path, folder: &Path, args: &[&str], words: [&str; N]) -> [String; N] {
+    let mut command = Command::new(std::env::current_exe().expect("a program knows where it lies"));
+    command.args(["--bench", "end-to-end", "--file"]).arg(file).arg("--dir").arg(folder).args(args);
+    let said = command.output().expect("the bench starts itself");
+    assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+    let text = String::from_utf8_lossy(&said.stdout);
+    words.map(|word| {
+        let (_, rest) = text.split_once(word).unwrap_or_else(|| panic!("no `{word}` in {text}"));
+        rest.split_whitespace().next().unwrap_or_default().to_owned()
+    })
+}
+
+/// Two shards on all cores against one shard in a process held on one core.
+pub fn shards(folder: &Path, file: &Path, rounds: usize) {
+    println!(
+        "shards: end-to-end with two shards and all cores, against one shard and one core, each in a process of its own, in turn; the least wall \
+         time of {rounds} round(s). Wall time: only a calm machine says something."
+    );
+    let inner = folder.join("shards");
+    let mut best = [f64::INFINITY; 2];
+    for _ in 0..rounds {
+        let ways = [["--shards", "1", "--core", "0"].as_slice(), &["--shards", "2"]];
+        let said = ways.map(|args| apart(file, &inner, args, ["wall ", "cpu ", "check "]));
+        assert_eq!(said[0][2], said[1][2], "two shards came to other rows");
+        for (best, [wall, cpu, _]) in best.iter_mut().zip(&said) {
+            let wall = wall.parse().expect("seconds");
+            println!("  wall {wall:.3} s, cpu {cpu} s");
+            *best = best.min(wall);
+        }
+    }
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    println!("shards: two on {cores} cores are {:.2} times as quick as one on one core", best[0] / best[1]);
 }
 
 /// Carries out nothing: one shard has nobody to tell.
@@ -251,13 +286,19 @@ pub fn query(folder: &Path, file: &Path, times: usize) {
         for (metric, statistics) in [("requests", "sum"), ("latency", "p50,p95,p99"), ("latency", "")] {
             let statistics = if statistics.is_empty() { String::new() } else { format!("&statistics={statistics}") };
             let path = format!("/metrics?service=auth-api&metric={metric}&{range}{statistics}");
+            let mut check = Xxh3::new();
             let (mut points, mut bytes, mut requests) = (0, 0, 0);
-            let (cpu, wall) = (crate::measure::cpu(), std::time::Instant::now());
+            let (mut cpu, mut wall) = (Duration::ZERO, Duration::ZERO);
             for _ in 0..times {
                 let mut token = String::new();
                 loop {
-                    let (status, body) = here.ask(Method::GET, &format!("{path}{token}"), Bytes::new()).await;
+                    let path = format!("{path}{token}");
+                    let (cpu_before, asked) = (crate::measure::cpu(), std::time::Instant::now());
+                    let (status, body) = here.ask(Method::GET, &path, Bytes::new()).await;
+                    (cpu, wall) = (cpu + (crate::measure::cpu() - cpu_before), wall + asked.elapsed());
                     assert_eq!(status, StatusCode::OK, "{}", String::from_utf8_lossy(&body));
+                    // What stands behind the items names positions of this run.
+                    check.update(items(&body));
                     (requests, bytes) = (requests + 1, bytes + body.len());
                     let (found, next) = page(&body);
                     points += found;
@@ -267,20 +308,26 @@ pub fn query(folder: &Path, file: &Path, times: usize) {
                     }
                 }
             }
-            let (cpu, wall) = (crate::measure::cpu() - cpu, wall.elapsed());
             let each = |time: Duration| time.as_secs_f64() * 1e3 / times as f64;
             println!(
-                "query {metric:9}{statistics:26} {:7.3} ms cpu  {:7.3} ms wall  for {} points in {} requests  check {points}/{bytes}",
+                "query {metric:9}{statistics:26} {:7.3} ms cpu  {:7.3} ms wall  for {} points in {} requests  check {points}/{bytes}/{:016x}",
                 each(cpu),
                 each(wall),
                 points / times,
-                requests / times
+                requests / times,
+                check.digest()
             );
         }
         drop(here);
         let system = Arc::try_unwrap(system).ok().expect("no request is under way");
         tokio::task::spawn_blocking(move || system.close()).await.expect("closing does not panic");
     });
+}
+
+/// What an answer says without the positions of this run, which stand behind the items.
+fn items(body: &[u8]) -> &[u8] {
+    let end = body.iter().rposition(|byte| *byte == b']').expect("an answer has a list of items");
+    &body[..end]
 }
 
 /// Points and token of an answer, without reading it as JSON: the client's work is not the server's.
@@ -295,17 +342,13 @@ pub fn memory(folder: &Path, lines: u64) {
     println!(
         "memory: end-to-end over one day and over ten, the same number of lines, then ten times as many. Leaves out: memory of the page cache."
     );
-    let itself = std::env::current_exe().expect("a program knows where it lies");
     for (days, lines) in [(1, lines), (10, lines), (10, 10 * lines)] {
         let file = folder.join("days.jsonl");
         write(&file, Format::Json, lines, days);
-        let mut command = Command::new(&itself);
-        command.args(["--bench", "end-to-end", "--file"]).arg(&file).arg("--dir").arg(folder.join("days"));
-        let said = command.output().expect("the bench starts itself");
-        assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
-        let text = String::from_utf8_lossy(&said.stdout);
-        let memory = text.lines().find_map(|line| line.split_once("most memory ")).map_or("?", |(_, memory)| memory);
-        println!("memory, {days} day(s), {lines} lines: {memory}");
+        for shards in ["1", "2"] {
+            let [memory] = apart(&file, &folder.join("days"), &["--shards", shards], ["most memory "]);
+            println!("memory, {days} day(s), {lines} lines, {shards} shard(s): {memory} MB");
+        }
         let _ = std::fs::remove_file(file);
     }
 }

@@ -42,7 +42,7 @@ pub const COMMIT_EVERY: Duration = Duration::from_secs(10);
 /// Longest that it waits once the worker has caught up.
 pub const COMMIT_IDLE: Duration = Duration::from_millis(500);
 /// How much one read of the stream may bring.
-const PAGE_BYTES: usize = 8 << 20;
+const PAGE_BYTES: usize = 2 << 20;
 const PAGE_RECORDS: NonZeroUsize = NonZeroUsize::new(1_000).unwrap();
 /// An append of effects, or a commit, is tried so often before the worker gives up; it then starts again from its resume point.
 const TRIES_MAX: u32 = 5;
@@ -82,10 +82,10 @@ pub enum ConsumeError {
         /// The cause.
         source: BadSnapshot,
     },
-    /// The rows were made by another revision of the fold.
+    /// The rows were made by another revision of the fold: by a later one, or they have to be made anew first.
     #[error(
-        "{shard}: its rows were made by fold revision {stored}; this program has {FOLD_REVISION}. Use the program that made them, or a new data \
-         folder and ingest again"
+        "{shard}: its rows were made by revision {stored} of the fold; this program has {FOLD_REVISION}, and goes on only with rows of its own. \
+         Use the program that made them, or a newer one"
     )]
     Revision {
         /// The shard.

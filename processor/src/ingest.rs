@@ -13,7 +13,7 @@
 //! lines of a run that was cut off are counted again by the next. `--as NAME` makes them exactly once, if the same bytes come again.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     future::poll_fn,
     io::Read,
     path::PathBuf,
@@ -28,11 +28,13 @@ use std::{
 use events::{pack::Packed, position::SequenceNumber, wire::Codec};
 use tokio::sync::mpsc;
 
+mod ahead;
 mod damage;
 mod gzip;
 mod input;
 pub mod list;
 mod paths;
+mod pattern;
 mod reader;
 mod recognise;
 mod service;
@@ -48,7 +50,7 @@ use reader::{Message, Reader};
 
 /// Sends that are under way at the same time. Fewer than the 64 that law 6 allows a producer, and enough to fill a group commit.
 pub const SENDS_MAX: usize = 16;
-/// Batches that the reading thread may be ahead of the sends; then it waits.
+/// How often the reading thread may have handed on what the sends did not take yet: one large batch, or many small ones. Then it waits.
 const AHEAD_MAX: usize = 4;
 
 /// Where batches go: into the stream of this process, or over HTTP to another.
@@ -182,7 +184,6 @@ pub async fn ingest<S: Sender>(
         stop: stop.clone(),
         broken: broken.clone(),
         stdin: Some(stdin),
-        read_to: HashMap::new(),
         held: vec![],
         held_bytes: 0,
     };
@@ -192,6 +193,7 @@ pub async fn ingest<S: Sender>(
         list,
         progress,
         received,
+        taken: vec![].into_iter(),
         stop,
         broken,
         under_way: VecDeque::new(),
@@ -216,6 +218,8 @@ struct File {
     bytes: u64,
     /// The first batch that was not acknowledged: nothing after it moves the list's end.
     broken: Option<SendError>,
+    /// What is durable and not in the list yet: it goes there with the next word about the file.
+    durable: Option<(EntryId, Mark)>,
     done: bool,
 }
 
@@ -240,7 +244,8 @@ struct Sends<'a, S> {
     sender: &'a S,
     list: Arc<ReaderList>,
     progress: Arc<Progress>,
-    received: mpsc::Receiver<Message>,
+    received: mpsc::Receiver<Vec<Message>>,
+    taken: std::vec::IntoIter<Message>,
     stop: Arc<AtomicBool>,
     broken: Arc<AtomicU64>,
     under_way: VecDeque<UnderWay<'a>>,
@@ -274,13 +279,16 @@ impl<'a, S: Sender> Sends<'a, S> {
             return Poll::Ready(false);
         }
         if self.under_way.len() < SENDS_MAX && !self.stop.load(Relaxed) {
-            match self.received.poll_recv(context) {
-                Poll::Ready(Some(message)) => {
-                    self.take(message);
-                    moved = true;
+            if self.taken.as_slice().is_empty() {
+                match self.received.poll_recv(context) {
+                    Poll::Ready(Some(messages)) => self.taken = messages.into_iter(),
+                    Poll::Ready(None) if self.under_way.is_empty() => return Poll::Ready(false),
+                    Poll::Ready(None) | Poll::Pending => {}
                 }
-                Poll::Ready(None) if self.under_way.is_empty() => return Poll::Ready(false),
-                Poll::Ready(None) | Poll::Pending => {}
+            }
+            if let Some(message) = self.taken.next() {
+                self.take(message);
+                moved = true;
             }
         }
         if moved { Poll::Ready(true) } else { Poll::Pending }
@@ -314,7 +322,8 @@ impl<'a, S: Sender> Sends<'a, S> {
                 file.bytes += covers;
                 self.report.lines_sent += lines;
                 self.progress.lines_sent.fetch_add(lines, Relaxed);
-                if let (None, Some((entry, mark))) = (&file.broken, mark)
+                let earlier = if file.broken.is_none() { std::mem::replace(&mut file.durable, mark) } else { None };
+                if let Some((entry, mark)) = earlier
                     && let Err(error) = self.list.advance(entry, mark)
                 {
                     self.report.warnings.push(format!("{}: {error}; it will be read again", file.path.display()));
@@ -329,15 +338,25 @@ impl<'a, S: Sender> Sends<'a, S> {
             }
             UnderWay::Send { answer: None, .. } => {}
             UnderWay::Done { file, entry, outcome } => {
-                let doubtful = outcome.as_ref().is_err_and(FileError::makes_bytes_doubtful);
-                if let Some(entry) =
-                    entry.filter(|_| self.files[file].broken.is_none() && (outcome.is_ok() || doubtful))
-                    && let Err(error) = self.list.finish(entry, doubtful)
-                {
-                    self.report.warnings.push(error.to_string());
-                }
+                self.note(file, entry, &outcome);
                 self.close(file, outcome);
             }
+        }
+    }
+
+    /// The last word about a file, as far as it is durable.
+    fn note(&mut self, file: usize, entry: Option<EntryId>, outcome: &Result<bool, FileError>) {
+        let file = &mut self.files[file];
+        let (durable, Some(entry)) = (file.durable.take(), entry) else { return };
+        let doubtful = outcome.as_ref().is_err_and(FileError::makes_bytes_doubtful);
+        let mark = durable.map(|(_, mark)| mark);
+        let noted = match (&file.broken, mark) {
+            (None, mark) if outcome.is_ok() || doubtful => self.list.finish(entry, mark, doubtful),
+            (_, Some(mark)) => self.list.advance(entry, mark),
+            _ => Ok(()),
+        };
+        if let Err(error) = noted {
+            self.report.warnings.push(format!("{}: {error}; it will be read again", file.path.display()));
         }
     }
 
@@ -358,13 +377,19 @@ impl<'a, S: Sender> Sends<'a, S> {
     /// Files that were not reached, because sending had to stop.
     fn finish(&mut self) {
         // Who stopped says why before.
-        while let Ok(message) = self.received.try_recv() {
+        let mut left: Vec<_> = self.taken.by_ref().collect();
+        while let Ok(messages) = self.received.try_recv() {
+            left.extend(messages);
+        }
+        for message in left {
             if let Message::Warning(text) = message {
                 self.report.warnings.push(text);
             }
         }
         for file in 0..self.files.len() {
             if !self.files[file].done {
+                let entry = self.files[file].durable.map(|(entry, _)| entry);
+                self.note(file, entry, &Err(FileError::NotRead));
                 self.close(file, Err(FileError::NotRead));
             }
         }

@@ -4,5 +4,7 @@ pub mod consume;
 pub mod drive;
 pub mod ingest;
 pub mod ledger;
+pub mod rebuild;
+pub mod replay;
 pub mod tick;
 pub mod verify;

@@ -19,7 +19,7 @@ use events::{
 };
 use processor::{
     consume::{Live, Worker, append_all},
-    verify,
+    rebuild, verify,
 };
 use projections::{
     fold::Place,
@@ -93,14 +93,22 @@ fn verify_says_which_rows_are_older_than_the_stream_and_compares_the_others() {
     block_on(append_all(&*stream, vec![file(0), file(60)])).unwrap();
     assert_eq!(fold_all(), 40);
     let scratch = Arc::new(Memory::new(Commits::Whole));
-    let verified = verify::verify(ReadOnly::new(stream.clone()), &*store, scratch, vec![place], async {}, |_| {});
+    let verified =
+        verify::verify(ReadOnly::new(stream.clone()), &*store, scratch, vec![place.clone()], async {}, |_| {});
     let report = block_on(verified).unwrap();
     assert_eq!(report.differences, 0, "{:?}", report.first_difference);
     let span = Span::All { tenant: None, generation: GENERATION, kind: Kind::Window };
     let windows = block_on(store.scan(&span, None, 1000.try_into().unwrap())).unwrap().rows;
-    let first = block_on(ReadOnly::new(stream).oldest(&shard.id)).unwrap().unwrap();
+    let first = block_on(ReadOnly::new(stream.clone()).oldest(&shard.id)).unwrap().unwrap();
     let older = windows.iter().filter(|row| row.applied_from < first).count() as u64;
     assert!(older > 10 && older < 60, "{older} of {} windows", windows.len());
     assert!(report.older_than_stream >= older && report.rows > 0, "{report:?}");
     assert_eq!(report.from[shard.id.as_str()], first.to_string());
+    // Made anew, they hold the same: the older ones as they were, the others from the stream; a worker goes on with them.
+    let anew = Arc::new(Memory::new(Commits::Whole));
+    let rebuilt = rebuild::rebuild(ReadOnly::new(stream.clone()), &*store, anew.clone(), vec![place.clone()], |_| {});
+    block_on(rebuilt).unwrap();
+    assert_eq!(block_on(anew.scan(&span, None, 1000.try_into().unwrap())).unwrap().rows, windows);
+    let opened = Worker::open(ReadOnly::new(stream.clone()), anew, Live(stream.clone()), place);
+    assert_eq!(block_on(opened).unwrap().committed(), stream.tip(&shard.id).unwrap());
 }

@@ -8,6 +8,8 @@
 //!   is the count. A value is the length of its big-endian bits without trailing zero bytes, then these bytes. (A statistic
 //!   set, which has no values, would be a form 3 with a count of its own beside the sketch's, and no quantiles.)
 
+pub(crate) mod stored;
+
 use crate::canonical::{DecodeError, put_varint, take_byte, take_bytes, take_varint};
 use crate::sketch::{self, Sketch};
 use crate::sum::{self, Sum, VALUE_ABS_MAX};
@@ -60,6 +62,8 @@ impl Default for Distribution {
 }
 
 impl Distribution {
+    const FORM: &str = "form of a distribution";
+
     /// Adds a value that [`check`] has passed.
     ///
     /// # Panics
@@ -207,7 +211,7 @@ impl Distribution {
 
     /// Takes the distribution that [`Distribution::encode`] wrote off the front of `input`, and refuses any other bytes.
     pub fn decode(input: &mut &[u8]) -> Result<Distribution, DecodeError> {
-        match take_byte(input, "form of a distribution")? {
+        match take_byte(input, Self::FORM)? {
             0 => Ok(Distribution::default()),
             1 => {
                 let count = take_varint(input, "count")?;
@@ -220,23 +224,17 @@ impl Distribution {
             2 => {
                 let (min, max) = (take_value(input)?, take_value(input)?);
                 let varied = Varied { sum: Sum::decode(input)?, sketch: Sketch::decode(input)? };
-                let fits = varied.sketch.ends().is_some_and(|(least, greatest)| {
-                    let joined = varied.sketch.is_full() && sketch::key_of(min) < least;
-                    greatest == sketch::key_of(max) && (joined || least == sketch::key_of(min))
-                });
-                if min >= max || !fits || varied.sketch.count() < 2 {
-                    return Err(DecodeError::OutOfRange { what: "range of a distribution" });
-                }
-                let (min, max) = (Bound(min), Bound(max));
-                Ok(Distribution { count: varied.sketch.count(), min, max, varied: Some(Box::new(varied)) })
+                let count = varied.sketch.count();
+                check_range((min, max), varied.sketch.ends(), varied.sketch.is_full(), count)?;
+                Ok(Distribution { count, min: Bound(min), max: Bound(max), varied: Some(Box::new(varied)) })
             }
-            _ => Err(DecodeError::OutOfRange { what: "form of a distribution" }),
+            _ => Err(DecodeError::OutOfRange { what: Self::FORM }),
         }
     }
 
     /// Passes over what [`Distribution::encode`] wrote, by its lengths alone.
     pub fn pass(input: &mut &[u8]) -> Result<(), DecodeError> {
-        match take_byte(input, "form of a distribution")? {
+        match take_byte(input, Self::FORM)? {
             0 => Ok(()),
             1 => {
                 take_varint(input, "count")?;
@@ -248,7 +246,7 @@ impl Distribution {
                 Sum::pass(input)?;
                 Sketch::pass(input)
             }
-            _ => Err(DecodeError::OutOfRange { what: "form of a distribution" }),
+            _ => Err(DecodeError::OutOfRange { what: Self::FORM }),
         }
     }
 
@@ -273,6 +271,19 @@ impl std::fmt::Debug for Distribution {
             shown.field("sum", &varied.sum).field("sketch", &varied.sketch);
         }
         shown.finish()
+    }
+}
+
+/// Refuses bounds that are not those of the sketch beside them. `ends`: its least and its greatest key. `is_full`: it may have joined low keys.
+fn check_range((min, max): (f64, f64), ends: Option<(i32, i32)>, is_full: bool, count: u64) -> Result<(), DecodeError> {
+    let fits = ends.is_some_and(|(least, greatest)| {
+        let joined = is_full && sketch::key_of(min) < least;
+        greatest == sketch::key_of(max) && (joined || least == sketch::key_of(min))
+    });
+    if min < max && fits && count >= 2 {
+        Ok(())
+    } else {
+        Err(DecodeError::OutOfRange { what: "range of a distribution" })
     }
 }
 

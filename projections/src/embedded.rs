@@ -27,8 +27,8 @@ use self::{
     writer::{Queue, disk_said},
 };
 use crate::store::{
-    Checkpoint, Commit, Committed, Generation, Kind, NAME_BYTES_MAX, PART_BYTES_MAX, ROW_BYTES_MAX, ReadError, Row,
-    RowKey, Rows, Span, Store, WriteError, Written, key,
+    Checkpoint, Commit, Committed, Generation, KeyRef, Kind, NAME_BYTES_MAX, PART_BYTES_MAX, ROW_BYTES_MAX, ReadError,
+    Row, RowKey, Rows, Span, Store, WriteError, Written, key,
 };
 
 /// Most memory that the database's pages take: the least recently used are dropped; half of it may hold pages to be written, more go to the
@@ -144,6 +144,7 @@ impl Embedded {
                 "{what} in {}; restore a copy, or move the file away to rebuild it by replay",
                 self.file.name()
             ))),
+            Ok(Err(read::Trouble::Reader(error))) => Err(error),
             Ok(Err(read::Trouble::Database(redb::Error::Corrupted(detail)))) => {
                 Err(ReadError::Damaged(OpenError::Damaged { name: self.file.name().to_owned(), detail }.to_string()))
             }
@@ -204,6 +205,16 @@ impl Store for Embedded {
 
     async fn scan(&self, span: &Span, after: Option<&RowKey>, limit: NonZeroUsize) -> Result<Rows, ReadError> {
         self.reading(|database| read::scan(database, span, after, limit.get()))
+    }
+
+    async fn walk(
+        &self,
+        span: &Span,
+        after: Option<&RowKey>,
+        limit: NonZeroUsize,
+        each: impl FnMut(KeyRef<'_>, &[u8]) -> Result<bool, ReadError> + Send,
+    ) -> Result<Option<RowKey>, ReadError> {
+        self.reading(|database| read::walk(database, span, after, limit.get(), each))
     }
 
     async fn expire(&self, generation: Generation, kind: Kind, before: i64) -> Result<u64, WriteError> {

@@ -11,6 +11,8 @@
 //! 3. `{` first (behind spaces and tabs): JSON (module `json`, keys in `names`), else [`Skip::MalformedJson`];
 //! 4. the shape of an access log: module `combined`;
 //! 5. plain text: module `text`.
+//!
+//! A line whose time means to be one and is none is skipped, [`Skip::BadTime`]; one without a time is undated.
 
 mod block;
 mod combined;
@@ -83,6 +85,8 @@ pub enum Skip {
     MalformedJson,
     /// There is a NUL byte in it.
     Binary,
+    /// Its time is before 1970, after 9999, in no calendar or in no zone.
+    BadTime,
 }
 
 impl Skip {
@@ -92,6 +96,7 @@ impl Skip {
             Skip::Blank => "blank",
             Skip::MalformedJson => "malformed_json",
             Skip::Binary => "binary",
+            Skip::BadTime => "bad_time",
         }
     }
 }
@@ -118,7 +123,7 @@ impl Parser {
         }
         let mut found = Found::new();
         self.json.read(line, true, &mut found, &mut self.tools).ok_or(Skip::MalformedJson)?;
-        Ok(self.line(line, &found))
+        self.line(line, &found)
     }
 
     /// What the line at `*at` of a batch says; `at` goes behind its `\n`. `None`: the batch ends there. The answers are those
@@ -131,14 +136,14 @@ impl Parser {
         let json = plain && *first == b'{';
         if json && let Some(end) = self.json.read_predicted(batch, from, &mut found, &mut self.tools) {
             *at = end + 1;
-            return Some(Ok(self.line(batch, &found)));
+            return Some(self.line(batch, &found));
         }
         let length = memchr::memchr(b'\n', &batch[from..]).unwrap_or(batch.len() - from);
         let line = &batch[from..from + length];
         *at = from + length + 1;
         if json && line.ends_with(b"}") {
             let read = self.json.read_anew(line, &mut found, &mut self.tools);
-            return Some(read.map(|()| self.line(line, &found)).ok_or(Skip::MalformedJson));
+            return Some(read.ok_or(Skip::MalformedJson).and_then(|()| self.line(line, &found)));
         }
         Some(self.parse(line, plain))
     }
@@ -161,18 +166,21 @@ impl Parser {
         } else if combined::read(line, &mut found, &mut self.tools.clock).is_none() {
             found = text::read(line, &mut self.tools);
         }
-        Ok(self.line(line, &found))
+        self.line(line, &found)
     }
 
     #[inline(always)]
-    fn line<'a>(&'a self, line: &'a [u8], found: &Found) -> Line<'a> {
+    fn line<'a>(&'a self, line: &'a [u8], found: &Found) -> Result<Line<'a>, Skip> {
+        if found.no_instant && found.time_ms.is_none() {
+            return Err(Skip::BadTime);
+        }
         let service = match found.service {
             Named::Nowhere => None,
             Named::Line(from, to) => str::from_utf8(&line[from..to]).ok(),
             Named::Tools => Some(self.tools.service.as_str()),
         };
         let Found { time_ms, level, status, latency_ms, bytes, .. } = *found;
-        Line { time_ms, service, level, status, latency_ms, bytes }
+        Ok(Line { time_ms, service, level, status, latency_ms, bytes })
     }
 }
 

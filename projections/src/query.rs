@@ -18,10 +18,10 @@ pub mod tally;
 use std::{num::NonZeroUsize, sync::Arc};
 
 use crate::{
-    cell::visit,
-    distribution::Distribution,
+    cell::visit::{self, Values},
+    distribution::stored::{Part, Pool},
     series::Series,
-    store::{Generation, Kind, ReadError, Row, RowKey, Span, Store, Subject},
+    store::{Generation, KeyRef, Kind, ReadError, Row, RowKey, Span, Store, Subject},
 };
 
 use self::names::Names;
@@ -154,7 +154,9 @@ struct Gather<'a> {
     limit: usize,
     /// One more than the page holds tells that there is a next one.
     items: Vec<Item>,
-    parts: Vec<(Arc<Series>, Distribution)>,
+    /// Of the open window.
+    parts: Vec<(Arc<Series>, Part)>,
+    pool: Pool,
 }
 
 impl<'a> Gather<'a> {
@@ -172,6 +174,7 @@ impl<'a> Gather<'a> {
             limit: limit.get(),
             items: Vec::with_capacity(limit.get().min(SCAN_ROWS.get()) + 1),
             parts: Vec::new(),
+            pool: Pool::default(),
         }
     }
 
@@ -188,18 +191,24 @@ impl<'a> Gather<'a> {
         let mut after_key = None;
         let mut start: Option<i64> = None;
         loop {
-            let rows = store.scan(&span, after_key.as_ref(), self.scan_rows()).await?;
-            for row in rows.rows {
-                let of = floor(row.key.at, self.period);
-                if let Some(before) = start.filter(|start| *start != of)
-                    && self.close(&service, before)
-                {
-                    return Ok(true);
+            let mut is_full = false;
+            let rows = self.scan_rows();
+            let look = |key: KeyRef<'_>, body: &[u8]| {
+                let of = floor(key.at, self.period);
+                if let Some(before) = start.filter(|start| *start != of) {
+                    is_full = self.close(&service, before);
                 }
-                start = Some(of);
-                self.add(&row, resume.filter(|cursor| cursor.start_secs == of))?;
+                if !is_full {
+                    start = Some(of);
+                    self.add(key, body, resume.filter(|cursor| cursor.start_secs == of))?;
+                }
+                Ok(!is_full)
+            };
+            let next_after = store.walk(&span, after_key.as_ref(), rows, look).await?;
+            if is_full {
+                return Ok(true);
             }
-            match rows.next_after {
+            match next_after {
                 Some(key) => after_key = Some(key),
                 None => break,
             }
@@ -219,16 +228,24 @@ impl<'a> Gather<'a> {
     }
 
     /// Adds a partial to the open window. `resume`: the page before ended in this window.
-    fn add(&mut self, row: &Row, resume: Option<&Cursor>) -> Result<(), ReadError> {
-        let Self { names, parts, .. } = self;
+    fn add(&mut self, key: KeyRef<'_>, body: &[u8], resume: Option<&Cursor>) -> Result<(), ReadError> {
+        let Self { names, parts, pool, .. } = self;
         let is_new = |series: &Arc<Series>| resume.is_none_or(|cursor| cursor.series < **series);
-        let through = names.through(row.key.page);
+        let wanted = names.wanted(key.page);
         let wants = |name| names.wants(name).filter(is_new);
-        visit::visit(&row.body, through, wants, |series, values| parts.push((series, values)))
-            .map_err(|error| damaged(row, &error))?;
+        let found = |series, values: Values<'_, '_>| {
+            let part = match values {
+                Values::Ones(count) => Part::equal(1.0, count),
+                Values::Stored(input) => pool.read(input)?,
+            };
+            parts.push((series, part));
+            Ok(())
+        };
+        visit::visit(body, wanted, wants, found).map_err(|error| damaged(key, &error))?;
         // A page needs no more of a window than the first series that it still takes, however many the window has.
         if self.parts.len() >= self.missing().saturating_mul(2).max(PARTS_MIN) {
             self.merge();
+            self.pool.keep(self.parts.iter_mut().map(|(_, part)| part));
         }
         Ok(())
     }
@@ -236,14 +253,17 @@ impl<'a> Gather<'a> {
     /// Merges the parts of each series, and keeps the first series.
     fn merge(&mut self) {
         self.parts.sort_by(|a, b| a.0.cmp(&b.0));
-        self.parts.dedup_by(|later, kept| {
-            let same = later.0 == kept.0;
-            if same {
-                kept.1.merge(&later.1);
+        let mut rest = std::mem::take(&mut self.parts).into_iter().peekable();
+        let mut same = vec![];
+        while let Some((series, part)) = rest.next().filter(|_| self.parts.len() < self.missing()) {
+            same.push(part);
+            while let Some((_, more)) = rest.next_if(|(of, _)| *of == series) {
+                same.push(more);
             }
-            same
-        });
-        self.parts.truncate(self.missing());
+            let part = if same.len() > 1 { self.pool.merge(&same) } else { same.swap_remove(0) };
+            same.clear();
+            self.parts.push((series, part));
+        }
     }
 
     /// The window is complete: its series become items. True: the page is full.
@@ -252,10 +272,13 @@ impl<'a> Gather<'a> {
             self.merge();
         }
         let period = self.query.period_secs;
-        let items = self.parts.drain(..);
-        self.items.extend(
-            items.filter_map(|(series, values)| Item::of(service.clone(), series, start_secs, period, &values)),
-        );
+        let Self { items, parts, pool, .. } = self;
+        for (series, part) in parts.drain(..) {
+            if let Some(item) = Item::of(service.clone(), series, (start_secs, period), &part, pool) {
+                items.push(item);
+            }
+        }
+        pool.clear();
         self.missing() == 0
     }
 
@@ -277,11 +300,10 @@ fn ceil(secs: i64, period: i64) -> i64 {
     if past == 0 { secs } else { secs.saturating_add(period - past) }
 }
 
-fn damaged(row: &Row, error: &dyn std::fmt::Display) -> ReadError {
-    let RowKey { subject, at, shard, page } = &row.key;
+fn damaged<'a>(key: impl Into<KeyRef<'a>>, error: &dyn std::fmt::Display) -> ReadError {
+    let KeyRef { tenant, kind, name, at, shard, page, .. } = key.into();
     ReadError::Damaged(format!(
-        "the {:?} row of `{}` at {at} (tenant {}, {shard}, page {page}) cannot be read: {error}",
-        subject.kind, subject.name, subject.tenant
+        "the {kind:?} row of `{name}` at {at} (tenant {tenant}, {shard}, page {page}) cannot be read: {error}"
     ))
 }
 

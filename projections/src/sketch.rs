@@ -12,6 +12,7 @@
 //!   where count > 1, varint(count − 2). The key before the first is −`KEY_MAX` − 1. So a value that is alone in its
 //!   bucket takes a byte, or two when the next is an octave off.
 
+pub(crate) mod stored;
 mod table;
 
 use self::table::Table;
@@ -113,29 +114,16 @@ impl Sketch {
     /// Takes the sketch that [`Sketch::encode`] wrote off the front of `input`, and refuses any other bytes. Memory stays
     /// in proportion to the bytes.
     pub fn decode(input: &mut &[u8]) -> Result<Sketch, DecodeError> {
-        let what = "sketch";
         let mut sketch = Sketch::default();
-        let mut before = -KEY_MAX - 1;
-        let len = take_varint(input, what)?;
-        if len > BINS_MAX as u64 {
-            return Err(DecodeError::OutOfRange { what });
-        }
-        sketch.listed.reserve_exact(LISTED_MAX.min(input.len()).min(usize::try_from(len).unwrap_or(LISTED_MAX)));
-        for _ in 0..len {
-            let head = take_varint(input, what)?;
-            let key = i64::try_from(head >> 1).expect("63 bits").saturating_add(i64::from(before) + 1);
-            let key = i32::try_from(key).ok().filter(|&key| is_key(key)).ok_or(DecodeError::OutOfRange { what })?;
-            let n = match head & 1 {
-                0 => 1,
-                _ => take_varint(input, what)?.checked_add(2).ok_or(DecodeError::OutOfRange { what })?,
-            };
+        let len = stored::len(input)?;
+        sketch.listed.reserve_exact(LISTED_MAX.min(input.len()).min(len));
+        stored::each(input, len, |key, n| {
             if n == 1 && sketch.table.is_none() && sketch.listed.len() < sketch.listed.capacity() {
                 sketch.listed.push(key);
             } else {
                 sketch.add_key(key, n);
             }
-            before = key;
-        }
+        })?;
         Ok(sketch)
     }
 
@@ -258,14 +246,7 @@ impl Ascending {
     pub(crate) fn at(&self, rank: u64) -> f64 {
         match self {
             Ascending::Listed(keys) => middle(keys[rank as usize - 1]),
-            Ascending::Counted(counts) => {
-                let mut up_to = 0u64;
-                let at = counts.iter().find(|&&(_, n)| {
-                    up_to = up_to.saturating_add(n);
-                    up_to >= rank
-                });
-                middle(at.expect("a rank is at most the count").0)
-            }
+            Ascending::Counted(counts) => stored::Ranks::of(counts).at(rank),
         }
     }
 

@@ -167,23 +167,38 @@ pub struct Second(pub i64);
 impl Second {
     /// The text's bytes; `None` outside the years 0 to 9999, which RFC 3339 cannot write.
     fn digits(self) -> Option<[u8; 20]> {
-        if !(FIRST_MS / 1000..=LAST_MS / 1000).contains(&self.0) {
+        Spelt::default().digits(self).copied()
+    }
+}
+
+/// The text of the second before, for who spells many of one day: the date is most of the work.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Spelt(Option<(i64, [u8; 20])>);
+
+impl Spelt {
+    /// The text's bytes; `None` outside the years 0 to 9999, which RFC 3339 cannot write.
+    pub(crate) fn digits(&mut self, second: Second) -> Option<&[u8; 20]> {
+        if !(FIRST_MS / 1000..=LAST_MS / 1000).contains(&second.0) {
             return None;
         }
-        let (year, month, day) = civil(self.0.div_euclid(DAY_SECS));
-        let secs = self.0.rem_euclid(DAY_SECS);
-        let mut text = *b"0000-00-00T00:00:00Z";
-        let mut put = |at: usize, number: i64| {
+        let put = |text: &mut [u8; 20], at: usize, number: i64| {
             text[at] = b'0' + (number / 10) as u8;
             text[at + 1] = b'0' + (number % 10) as u8;
         };
-        put(0, year / 100);
-        put(2, year % 100);
-        put(5, month);
-        put(8, day);
-        put(11, secs / 3600);
-        put(14, secs / 60 % 60);
-        put(17, secs % 60);
+        let of = second.0.div_euclid(DAY_SECS);
+        if self.0.is_none_or(|(day, _)| day != of) {
+            let (year, month, day) = civil(of);
+            let mut text = *b"0000-00-00T00:00:00Z";
+            for (at, number) in [(0, year / 100), (2, year % 100), (5, month), (8, day)] {
+                put(&mut text, at, number);
+            }
+            self.0 = Some((of, text));
+        }
+        let (_, text) = self.0.as_mut()?;
+        let secs = second.0.rem_euclid(DAY_SECS);
+        for (at, number) in [(11, secs / 3600), (14, secs / 60 % 60), (17, secs % 60)] {
+            put(text, at, number);
+        }
         Some(text)
     }
 }
@@ -288,6 +303,15 @@ mod tests {
         for secs in [i64::MIN, FIRST_MS / 1000 - 1, LAST_MS / 1000 + 1, i64::MAX] {
             let text = serde_json::to_string(&Second(secs)).unwrap();
             assert_eq!(serde_json::from_str::<Second>(&text).unwrap(), Second(secs), "{text}");
+        }
+    }
+
+    #[test]
+    fn many_seconds_are_spelt_as_each_alone() {
+        let mut spelt = Spelt::default();
+        for secs in [0, 59, 86_399, 86_400, -1, -86_400, 951_782_400, 951_782_401, i64::MAX, 951_868_800] {
+            let alone = Second(secs).digits();
+            assert_eq!(spelt.digits(Second(secs)).copied(), alone, "{secs}");
         }
     }
 

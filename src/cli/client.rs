@@ -17,12 +17,15 @@ use hyper_util::{
 use serde_json::Value;
 use weir::{OpenError, Options, System};
 
-use super::{Failure, Where};
+use super::{Failure, Where, up};
 
 /// Most bytes of an answer that is read: a page of 1,000 items is far below.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// How long to look for a `weir up` that left its address in the folder.
 const PROBE: Duration = Duration::from_secs(2);
+
+/// How often a `weir up` that begins or ends is looked for.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// The system that a command speaks to.
 pub enum Client {
@@ -40,6 +43,12 @@ pub fn data_folder(given: Option<&Path>) -> Result<PathBuf, Failure> {
         .or_else(|| of("XDG_DATA_HOME").map(|folder| folder.join("weir")))
         .or_else(|| of("HOME").map(|home| home.join(".local/share/weir")))
         .ok_or_else(|| Failure::new("no data folder: neither --data, WEIR_DATA nor HOME is set; give --data DIR"))
+}
+
+/// How this process calls itself.
+fn who() -> String {
+    let command = std::env::args().nth(1).unwrap_or_default();
+    format!("weir {command}")
 }
 
 fn over_http(url: &str) -> Result<Client, Failure> {
@@ -63,24 +72,34 @@ impl Client {
         if let Some(running) = running(&folder).await {
             return Ok(running);
         }
-        match System::open(&folder, Options::default()).await {
-            Ok(system) => {
-                system.recovered().await;
-                if of.data.is_none() {
-                    eprintln!("data folder: {}", folder.display());
+        let options = Options { who: who(), ..Options::default() };
+        let mut said = false;
+        loop {
+            let error = match System::open(&folder, options.clone()).await {
+                Ok(system) => {
+                    system.recovered().await;
+                    if of.data.is_none() {
+                        eprintln!("data folder: {}", folder.display());
+                    }
+                    return Ok(Self::here(system));
                 }
-                Ok(Self::here(system))
+                Err(error @ OpenError::InUse(_)) => error,
+                Err(error) => return Err(Failure::of(&error)),
+            };
+            // It may have begun to serve just now.
+            if let Some(running) = running(&folder).await {
+                return Ok(running);
             }
-            Err(error @ OpenError::InUse(_)) => {
-                // It may have begun to serve just now.
-                match running(&folder).await {
-                    Some(running) => Ok(running),
-                    None => Err(Failure::new(format!(
-                        "{error} that serves no address (another `weir ingest`, perhaps): wait for it, or run `weir up` and let both go through it"
-                    ))),
-                }
+            let Some(holder) = weir::holder(&folder) else { continue };
+            if !holder.starts_with(up::UP) {
+                return Err(Failure::new(format!(
+                    "{error} that serves no address ({holder}): wait for it, or run `weir up` and let both go through it"
+                )));
             }
-            Err(error) => Err(Failure::of(&error)),
+            if !std::mem::replace(&mut said, true) {
+                eprintln!("waiting for {holder}, which begins or ends");
+            }
+            tokio::time::sleep(LOOK).await;
         }
     }
 

@@ -4,7 +4,7 @@ use std::{
     collections::hash_map::RandomState,
     hash::{BuildHasher, Hasher},
     io::IsTerminal,
-    path::PathBuf,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -13,10 +13,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use events::{identity::LOCAL_TENANT, pack::Packed, wire::Codec};
+use events::{identity::LOCAL_TENANT, pack::Packed, position::ShardId, wire::Codec};
 use hyper::{Method, StatusCode};
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
-use processor::ingest::{self, FileError, Options, Progress, ReaderList, Report, SendError, Sender};
+use processor::ingest::{self, FileError, Options, Progress, ReaderList, Report, SendError, Sender, list::ListError};
 use serde_json::Value;
 use weir::with_causes;
 use xxhash_rust::xxh3::xxh3_64;
@@ -39,13 +39,31 @@ pub struct Run<'a> {
     client: &'a Client,
     path: String,
     name: String,
+    list: Option<Arc<ReaderList>>,
 }
 
 impl<'a> Run<'a> {
     /// A run with a name that nobody else uses.
     pub fn new(client: &'a Client) -> Self {
         let name = format!("{:016x}", random());
-        Self { client, path: format!("/ingest?run={name}"), name }
+        Self { client, path: format!("/ingest?run={name}"), name, list: None }
+    }
+
+    /// The list hears how far the stream is.
+    fn telling(self, list: Arc<ReaderList>) -> Self {
+        Self { list: Some(list), ..self }
+    }
+
+    fn tell(&self, answer: &[u8]) {
+        let (Some(list), Ok(answer)) = (&self.list, serde_json::from_slice::<Value>(answer)) else { return };
+        for position in answer["positions"].as_array().into_iter().flatten() {
+            let (Some(shard), Some(sequence)) = (position["shard"].as_str(), position["sequence"].as_str()) else {
+                continue;
+            };
+            if let Ok(sequence) = sequence.parse() {
+                list.acknowledged(ShardId::named(shard), sequence);
+            }
+        }
     }
 
     /// Waits until everything that was sent, and all that was durable before, is folded and readable.
@@ -70,7 +88,10 @@ impl Sender for Run<'_> {
         loop {
             attempt += 1;
             let why = match self.client.send(Method::POST, &self.path, packed.data.clone()).await {
-                Ok((status, _)) if status.is_success() => return Ok(()),
+                Ok((status, answer)) if status.is_success() => {
+                    self.tell(&answer);
+                    return Ok(());
+                }
                 Ok((status, body)) => {
                     let value: Value = serde_json::from_slice(&body).unwrap_or_default();
                     let message = value["error"]["message"].as_str().unwrap_or("no reason given");
@@ -108,24 +129,34 @@ pub async fn run(options: Ingest) -> Result<Answer, Failure> {
 }
 
 /// The list of what was read into the system that the client speaks to.
-pub fn reader_list(client: &Client, folder: &std::path::Path) -> Result<ReaderList, Failure> {
+fn reader_list(client: &Client, folder: &Path, options: &Ingest) -> Result<ReaderList, Failure> {
     let folder = match client {
         // Through a running `weir up` of the folder or without one: the same list.
         Client::Here { .. } => folder.join("readers"),
         Client::There { .. } if is_of(client, folder) => folder.join("readers"),
         Client::There { .. } => folder.join(format!("readers-{:016x}", xxh3_64(client.name().as_bytes()))),
     };
-    ReaderList::open(&folder, random(), true).map_err(|error| Failure::of(&error))
+    if options.again {
+        ReaderList::begin_anew(&folder).map_err(|error| Failure::of(&error))?;
+    }
+    let list = match ReaderList::open(&folder, random(), true) {
+        // What has a name by hand is known to the stream, and needs no list.
+        Err(ListError::Lost { .. }) if options.as_name.is_some() => {
+            ReaderList::open(&folder.with_file_name("readers-named"), random(), true)
+        }
+        opened => opened,
+    };
+    list.map_err(|error| Failure::of(&error))
 }
 
-fn is_of(client: &Client, folder: &std::path::Path) -> bool {
+fn is_of(client: &Client, folder: &Path) -> bool {
     weir::serving(folder).is_some_and(|address| address == client.name())
 }
 
 async fn read(client: &Client, options: &Ingest) -> Result<Answer, Failure> {
     let folder = data_folder(options.to.data.as_deref())?;
-    let list = Arc::new(reader_list(client, &folder)?);
-    let run = Run::new(client);
+    let list = Arc::new(reader_list(client, &folder, options)?);
+    let run = Run::new(client).telling(list.clone());
     let progress = Arc::new(Progress::default());
     let shown = Shown::start(progress.clone());
     let settings = Options {
@@ -138,9 +169,10 @@ async fn read(client: &Client, options: &Ingest) -> Result<Answer, Failure> {
         now_ms: weir::now_ms(),
         definitions: None,
     };
-    let report =
-        ingest::ingest(options.paths.clone(), Box::new(std::io::stdin()), settings, list, &run, progress).await;
+    let mut report =
+        ingest::ingest(options.paths.clone(), Box::new(std::io::stdin()), settings, list.clone(), &run, progress).await;
     shown.stop();
+    report.warnings.splice(0..0, list.warnings());
     tell(&report);
     let balance = run.settled(report.lines_sent > 0).await.map_err(|error| {
         let next = "Once that is mended, run the same again: what is in is known, and nothing is counted twice";
@@ -165,9 +197,24 @@ async fn read(client: &Client, options: &Ingest) -> Result<Answer, Failure> {
 /// Warnings and failures, on standard error: the answer is the balance.
 fn tell(report: &Report) {
     let warnings = report.warnings.iter().map(|warning| format!("warning: {warning}"));
-    let failure = |(path, error): (&PathBuf, &FileError)| format!("failed: {}: {}", path.display(), with_causes(error));
-    let failures = report.failed().map(failure);
-    for lines in [warnings.collect::<Vec<_>>(), failures.collect()] {
+    // What one cause has stopped is one message: the server that ended, for a thousand files.
+    let mut by_cause: Vec<(String, &Path, usize)> = vec![];
+    let mut failures = vec![];
+    for (path, error) in report.failed() {
+        let why = with_causes(error);
+        if !matches!(error, FileError::Send(_) | FileError::NotRead) {
+            failures.push(format!("failed: {}: {why}", path.display()));
+        } else if let Some(known) = by_cause.iter_mut().find(|(cause, ..)| *cause == why) {
+            known.2 += 1;
+        } else {
+            by_cause.push((why, path, 0));
+        }
+    }
+    failures.extend(by_cause.into_iter().map(|(why, path, others)| match others {
+        0 => format!("failed: {}: {why}", path.display()),
+        _ => format!("failed: {} and {others} files more: {why}", path.display()),
+    }));
+    for lines in [warnings.collect::<Vec<_>>(), failures] {
         for line in lines.iter().take(LISTED_MAX) {
             eprintln!("{line}");
         }

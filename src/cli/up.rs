@@ -20,24 +20,45 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// How often a stopped consumer is looked for.
 const LOOK: Duration = Duration::from_millis(200);
 
+/// How a process that serves calls itself.
+pub const UP: &str = "weir up";
+
 /// Runs the command.
 pub async fn run(options: Up) -> Result<Answer, Failure> {
     let access = access(options.tokens.as_deref(), options.listen)?;
     let folder = data_folder(options.data.as_deref())?;
     let listener = listen(options.listen).await?;
-    let settings = Options { shards: options.shards, confirm_clock: options.confirm_clock };
-    let system = System::open(&folder, settings).await.map_err(|error| match (&error, weir::serving(&folder)) {
-        (OpenError::InUse(_), Some(url)) => {
-            Failure::new(format!("{error}, which serves {url}: use that one, stop it, or give another --data DIR"))
-        }
-        (OpenError::InUse(_), None) => {
-            Failure::new(format!("{error}: wait until it is done, or give another --data DIR"))
-        }
-        _ => Failure::of(&error),
-    })?;
+    let settings = Options { shards: options.shards, confirm_clock: options.confirm_clock, who: UP.into() };
+    let system = open(&folder, settings).await?;
     let serving = Serving::start(system, listener, access)?;
     say(&format!("weir serves {}  (data folder {}; Ctrl-C drains and exits)", serving.url, folder.display()))?;
     serving.until_told().await
+}
+
+/// Opens the folder; one that a command has for a while is waited for.
+async fn open(folder: &Path, settings: Options) -> Result<System, Failure> {
+    let mut said = false;
+    loop {
+        let error = match System::open(folder, settings.clone()).await {
+            Ok(system) => return Ok(system),
+            Err(error @ OpenError::InUse(_)) => error,
+            Err(error) => return Err(Failure::of(&error)),
+        };
+        if let Some(url) = weir::serving(folder) {
+            let next = "use that one, stop it, or give another --data DIR";
+            return Err(Failure::new(format!("{error}, which serves {url}: {next}")));
+        }
+        // `None`: it has just let go.
+        if let Some(holder) = weir::holder(folder) {
+            if holder.starts_with(UP) {
+                return Err(Failure::new(format!("{error}, {holder}: stop that one, or give another --data DIR")));
+            }
+            if !std::mem::replace(&mut said, true) {
+                eprintln!("waiting for {holder}, which has the data folder {} open", folder.display());
+            }
+        }
+        tokio::time::sleep(LOOK).await;
+    }
 }
 
 /// A system that serves, and has its address in its folder.

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// How much is read from a file at once: the records behind those asked for are likely asked for next.
-const READ_AHEAD_BYTES: usize = 4 << 20;
+const READ_AHEAD_BYTES: usize = 5 << 19;
 const _: () = assert!(READ_AHEAD_BYTES >= 2 * FRAME_BYTES_MAX);
 
 /// Bytes of one segment, read earlier; records are slices of them. What is durable never changes, so they stay true.

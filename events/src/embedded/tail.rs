@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use crate::stream::Record;
 
 /// Most bytes of records kept a shard; the oldest go first. (A payload that is a slice keeps all of its buffer alive: that is not counted.)
-const TAIL_BYTES_MAX: usize = 8 << 20;
+const TAIL_BYTES_MAX: usize = 4 << 20;
 /// What a record costs besides its key and payload.
 const RECORD_OVERHEAD_BYTES: usize = 160;
 

@@ -86,6 +86,8 @@ fn a_newer_version_is_said_and_not_guessed() {
     assert_eq!(decode(&packed.into()), Err(DecodeError::Version(9)));
 }
 
+mod golden;
+
 proptest! {
     #[test]
     fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300), keep in 0usize..200, flip in any::<(u16, u8)>()) {

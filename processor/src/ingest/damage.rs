@@ -19,12 +19,22 @@ pub enum FileError {
     /// Neither file nor folder nor pipe.
     #[error("it is a {0}, which holds no lines. Name files, folders, pipes or -")]
     Special(&'static str),
-    /// Its name cannot be kept as text.
-    #[error("its name is not UTF-8. Rename it, or pipe it in with `weir ingest - --as NAME`")]
-    NotUtf8,
+    /// Its name cannot be kept as an origin's.
+    #[error(
+        "its path is longer than 4096 bytes, or cannot be spelt. Move it, or pipe it in with `weir ingest - --as NAME`"
+    )]
+    NameTooLong,
     /// Packed in a way that is not read here.
-    #[error("it is packed with {0}, which is not read. Unpack it, or pipe it in with `weir ingest - --as NAME`")]
-    Packing(&'static str),
+    #[error("it is packed with {0}, which is not read. Unpack it, or pipe it in: `{1} FILE | weir ingest - --as NAME`")]
+    Packing(&'static str, &'static str),
+    /// An archive of files.
+    #[error("it is a tar archive, which is not read. Unpack it (`tar -xf FILE -C FOLDER`) and name the folder")]
+    Archive,
+    /// Not bytes of text.
+    #[error(
+        "it is UTF-16 text, which is not read. Pipe it in: `iconv -f UTF-16 -t UTF-8 FILE | weir ingest - --as NAME`"
+    )]
+    Utf16,
     /// Folders within folders.
     #[error("folders lie {0} deep. Name a folder further down")]
     TooDeep(usize),
@@ -38,22 +48,26 @@ pub enum FileError {
         source: io::Error,
     },
     /// The packed file ends too early.
-    #[error(
-        "it is cut short: it ends at byte {offset}, within packed data. The whole lines before are in; once the file is complete, ingest it again"
-    )]
+    #[error("it is cut short: it ends at byte {offset}, within packed data")]
     Truncated {
         /// Offset in the file.
         offset: u64,
     },
     /// The packed file is damaged.
-    #[error(
-        "it is damaged at byte {offset}: {why}. The whole lines before are in; once the file is mended, ingest it again"
-    )]
+    #[error("it is damaged at byte {offset}: {why}")]
     Damaged {
         /// Offset in the file.
         offset: u64,
         /// What is wrong there.
         why: String,
+    },
+    /// A packed file could not be unpacked to its end.
+    #[error("{damage}. {}", advice(*.unverified))]
+    Spoilt {
+        /// How it ends.
+        damage: Box<FileError>,
+        /// Bytes were taken that no checksum speaks for.
+        unverified: bool,
     },
     /// Something follows the packed data.
     #[error(
@@ -75,15 +89,18 @@ pub enum FileError {
     },
     /// Damage hides whether it is a file that was read before.
     #[error(
-        "it begins like {} and is damaged ({damage}) before one can tell whether it is that file under another name: nothing was read. Once it \
-         is complete, ingest it again; --again counts it as another file", .path.display()
+        "it begins like {} and is damaged before one can tell whether it is that file under another name: nothing was read. Once it is complete, \
+         ingest it again; --again counts it as another file", .path.display()
     )]
     CannotTell {
         /// The file that was read before.
         path: PathBuf,
-        /// The damage.
-        damage: Box<FileError>,
     },
+    /// Damage stands before what was read of it earlier.
+    #[error(
+        "it is damaged now before the place up to which it was read earlier: nothing more was read. Once it is whole, ingest it again"
+    )]
+    WorseDamaged,
     /// `--as` with several inputs.
     #[error("--as names one input, and {0} were found. Name one file")]
     AsOne(usize),
@@ -102,8 +119,27 @@ pub enum FileError {
 }
 
 impl FileError {
-    /// True if bytes before the damage may be wrong though they were unpacked.
+    /// What a packed file's damage means for what was taken of it.
+    pub(super) fn spoilt(self, unverified: bool) -> Self {
+        match self {
+            // All packed data before it ended well.
+            Self::TrailingGarbage { .. } => self,
+            damage => Self::Spoilt { damage: Box::new(damage), unverified },
+        }
+    }
+
+    /// True if bytes were taken that may be wrong.
     pub(super) fn makes_bytes_doubtful(&self) -> bool {
-        matches!(self, Self::Damaged { .. })
+        matches!(self, Self::Spoilt { unverified: true, .. })
+    }
+}
+
+fn advice(unverified: bool) -> &'static str {
+    if unverified {
+        "Lines up to 8 MiB before that are in, and no checksum says that they are right. Once the file is whole, ingest it again: if it holds \
+         what was taken, it goes on there; if not, all of it is counted, and the wrong lines stay counted beside it"
+    } else {
+        "Nothing is in that its checksums do not confirm. Once the file is whole, ingest it again; to take what can be unpacked of it as it is: \
+         `gzip -dc FILE | weir ingest - --as NAME` (or `zstd -dc`)"
     }
 }

@@ -32,6 +32,11 @@ impl Gzip {
         Self { inflate: Decompress::new(false), sum: Crc::new(), place: Place::Between }
     }
 
+    /// Every member so far has ended, and its sum was right.
+    pub(super) fn is_between(&self) -> bool {
+        !matches!(self.place, Place::Within)
+    }
+
     /// Unpacks more into `out`; 0 at the end. After an error nothing more comes.
     pub(super) fn read(&mut self, input: &mut Input, out: &mut [u8]) -> Result<usize, FileError> {
         loop {
@@ -42,7 +47,7 @@ impl Gzip {
                     let (count, ended) = self.inflate_some(input, out)?;
                     self.sum.update(&out[..count]);
                     if ended {
-                        self.close_member(input, count)?;
+                        self.close_member(input)?;
                     }
                     if count > 0 {
                         return Ok(count);
@@ -69,8 +74,8 @@ impl Gzip {
         }
     }
 
-    /// The member's last `count` bytes are unpacked: its sum and length follow.
-    fn close_member(&mut self, input: &mut Input, _count: usize) -> Result<(), FileError> {
+    /// The member's last bytes are unpacked: its sum and length follow.
+    fn close_member(&mut self, input: &mut Input) -> Result<(), FileError> {
         let offset = input.offset();
         let trailer = input.peek(8)?;
         let Some((sum, length)) = trailer.split_at_checked(4).and_then(|(sum, rest)| Some((sum, rest.get(..4)?)))

@@ -10,6 +10,8 @@ use super::{FileError, Progress};
 
 /// How much of a packed file is read at once.
 const BUFFER_BYTES: usize = 128 << 10;
+/// Most bytes that can be looked at without taking them.
+const PEEK_BYTES_MAX: usize = 16;
 
 /// A file, or a pipe.
 pub(super) enum Raw {
@@ -45,8 +47,12 @@ pub(super) struct Input {
 
 impl Input {
     /// `progress`: counts what is read.
-    pub(super) fn new(raw: Raw, progress: Option<Arc<Progress>>) -> Self {
-        Self { raw, buffer: vec![], begin: 0, end: 0, offset: 0, progress }
+    pub(super) fn new(raw: Raw, progress: Option<Arc<Progress>>) -> Result<Self, FileError> {
+        let mut input = Self { raw, buffer: vec![], begin: 0, end: 0, offset: 0, progress };
+        // A small file needs a small buffer; one byte more shows its end.
+        let room = input.len()?.map_or(BUFFER_BYTES, |len| BUFFER_BYTES.min(len as usize + 1));
+        input.buffer.resize(room.max(PEEK_BYTES_MAX), 0);
+        Ok(input)
     }
 
     pub(super) fn offset(&self) -> u64 {
@@ -59,11 +65,13 @@ impl Input {
         self.count((self.offset as usize) + self.end - self.begin);
     }
 
-    /// The next bytes without taking them: at least `wanted` (at most 16), fewer only at the end.
+    /// How many bytes were read that nobody counted.
+    pub(super) fn uncounted(&self) -> u64 {
+        if self.progress.is_some() { 0 } else { self.offset + (self.end - self.begin) as u64 }
+    }
+
+    /// The next bytes without taking them: at least `wanted` (at most `PEEK_BYTES_MAX`), fewer only at the end.
     pub(super) fn peek(&mut self, wanted: usize) -> Result<&[u8], FileError> {
-        if self.buffer.is_empty() {
-            self.buffer.resize(BUFFER_BYTES, 0);
-        }
         if self.end - self.begin < wanted {
             self.buffer.copy_within(self.begin..self.end, 0);
             self.end -= self.begin;
@@ -79,6 +87,11 @@ impl Input {
             }
         }
         Ok(&self.buffer[self.begin..self.end])
+    }
+
+    /// What was read and not taken.
+    pub(super) fn peeked(&self) -> &[u8] {
+        &self.buffer[self.begin..self.end]
     }
 
     /// Takes bytes that were peeked.

@@ -9,12 +9,12 @@
 //!
 //! So many small files are made durable by one sync.
 //!
-//! The list is `files.jsonl` in its folder: see `list/journal.rs`. A lock beside it keeps a second reader out.
+//! The list is `files.jsonl` in its folder: see `list/journal.rs`. A lock beside it keeps a second reader out. Beside the folder stands a file with
+//! its name and `.known`: who finds that and no list knows that the list was lost. (The stream's marks name what was taken, but not what files
+//! began with, so no list can be made of them that would know a renamed file.)
 
 use std::{
-    collections::{BTreeMap, HashMap},
     fs::{self, File, TryLockError},
-    io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -22,52 +22,29 @@ use std::{
 use events::{
     identity::{Origin, OriginKind, Producer},
     pack::HISTORY_BYTES,
+    position::{SequenceNumber, ShardId},
 };
 use xxhash_rust::xxh3::xxh3_128;
 
+mod error;
+mod index;
 mod journal;
+mod tips;
 
+pub use error::ListError;
+pub use index::{Seen, Stamp};
+
+use index::Index;
 use journal::Journal;
+use tips::Tips;
+
+pub use tips::compare;
 
 /// How much of a file's beginning is remembered.
 pub const HEAD_BYTES: usize = 1 << 10;
-/// Most files of one list: some 500 MB of memory. At opening, the oldest that are gone from their path are forgotten beyond half of it; where
+/// Most files of one list: about 1 GB of memory. At opening, the oldest that are gone from their path are forgotten beyond half of it; where
 /// that does not help, no more are registered, with an error.
 pub const FILES_MAX: usize = 1_000_000;
-
-/// The list cannot be kept. Nothing may be sent without it.
-#[derive(Debug, thiserror::Error)]
-pub enum ListError {
-    /// Another process has it.
-    #[error("another `weir ingest` reads with the folder {}. Wait for it, or use another --data", .0.display())]
-    InUse(PathBuf),
-    /// The disk said no.
-    #[error("the list of files {} could not be {what}: {source}", .path.display())]
-    Disk {
-        /// What failed.
-        what: &'static str,
-        /// Where.
-        path: PathBuf,
-        /// The cause.
-        source: io::Error,
-    },
-    /// It cannot be understood.
-    #[error(
-        "line {line} of the list of files {} cannot be read: {why}. Restore the list; or delete that line, and the file that it named will be \
-         counted again", .path.display()
-    )]
-    Damaged {
-        /// Where.
-        path: PathBuf,
-        /// Which line.
-        line: usize,
-        /// The cause.
-        why: String,
-    },
-    /// Too many files.
-    #[error("the list {} holds {FILES_MAX} files, and takes no more. Use another --data, or --as NAME", .0.display())]
-    Full(PathBuf),
-}
 
 /// A file's number in its list, never given twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -101,12 +78,19 @@ pub struct Mark {
     pub end: u64,
     /// The last bytes before it.
     pub tail: Print,
+    /// Hash of all bytes before it, where they were packed: what was taken before damage may have been wrong.
+    pub whole: Option<u128>,
 }
 
 impl Mark {
     /// After `end` bytes, of which `before` are the last.
     pub(super) fn after(end: u64, before: &[u8]) -> Self {
-        Self { end, tail: Print::of(&before[before.len().saturating_sub(HISTORY_BYTES)..]) }
+        Self { end, tail: Print::of(&before[before.len().saturating_sub(HISTORY_BYTES)..]), whole: None }
+    }
+
+    /// Before the first byte.
+    pub(super) fn nothing() -> Self {
+        Self::after(0, &[])
     }
 }
 
@@ -115,6 +99,8 @@ impl Mark {
 pub struct Entry {
     /// Its number.
     pub id: EntryId,
+    /// The opening that gave the number: a list that was restored from a backup gives the same numbers again.
+    pub reader: u64,
     /// Whose.
     pub tenant: String,
     /// Where it was seen last.
@@ -129,8 +115,17 @@ pub struct Entry {
     pub gone: bool,
     /// It was damaged: what was taken last may not be what it holds once mended.
     pub doubtful: bool,
+    /// The stream has lost what was taken: it is read from its first byte, and what the stream still has is known there.
+    pub resend: bool,
     /// When the reading began that has not come to its end.
     pub reading_since_ms: Option<i64>,
+}
+
+impl Entry {
+    /// True if these first bytes of a file begin as this one did.
+    pub(super) fn begins(&self, head: &[u8]) -> bool {
+        self.head.len > 0 && head.get(..self.head.len).is_some_and(|head| Print::of(head) == self.head)
+    }
 }
 
 /// See the module. Shared between the reading thread and the sends.
@@ -143,18 +138,16 @@ pub struct ReaderList {
 #[derive(Debug)]
 struct State {
     journal: Journal,
-    entries: BTreeMap<EntryId, Entry>,
-    at_path: HashMap<(String, String), Vec<EntryId>>,
-    by_head: HashMap<Print, Vec<EntryId>>,
-    /// How many entries have a head of this length.
-    head_lens: BTreeMap<usize, usize>,
+    index: Index,
     /// Something that must be durable before the next append is not.
     unsynced_names: bool,
+    tips: Tips,
+    warnings: Vec<String>,
 }
 
 impl ReaderList {
-    /// Opens the list in `folder`, or begins one. `reader`: a random number, taken when the list begins: it makes incarnations unique among all
-    /// readers. `wait`: for another process that has it; else that is an error.
+    /// Opens the list in `folder`, or begins one, unless one is known to have been there. `reader`: a random number, which makes incarnations unique
+    /// among all readers. `wait`: for another process that has it; else that is an error.
     pub fn open(folder: &Path, reader: u64, wait: bool) -> Result<Self, ListError> {
         let disk = |what| move |source| ListError::Disk { what, path: folder.to_owned(), source };
         fs::create_dir_all(folder).map_err(disk("created"))?;
@@ -171,19 +164,55 @@ impl ReaderList {
         if let Some(parent) = folder.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             File::open(parent).and_then(|parent| parent.sync_all()).map_err(disk("synced"))?;
         }
+        let stamp = stamp_of(folder);
+        if stamp.exists() && !Journal::exists(folder) {
+            return Err(ListError::Lost { list: folder.to_owned(), stamp });
+        }
         let (journal, entries) = Journal::open(folder, reader)?;
+        if !stamp.exists() {
+            fs::write(&stamp, "The folder of this name holds the list of files that were read.\n")
+                .map_err(disk("marked"))?;
+        }
         let mut state = State {
             journal,
-            entries: BTreeMap::new(),
-            at_path: HashMap::new(),
-            by_head: HashMap::new(),
-            head_lens: BTreeMap::new(),
+            index: Index::default(),
             unsynced_names: false,
+            tips: Tips::open(folder),
+            warnings: vec![],
         };
         for entry in entries {
-            state.insert(entry);
+            state.index.insert(entry);
+        }
+        if tips::is_noted(folder) {
+            state.send_all_again()?;
+            tips::forget(folder).map_err(disk("written"))?;
+            state.tips = Tips::open(folder);
         }
         Ok(Self { state: Mutex::new(state), _lock: lock })
+    }
+
+    /// Forgets that there was a list in `folder`, if there is none: the next opening begins one.
+    pub fn begin_anew(folder: &Path) -> Result<(), ListError> {
+        let stamp = stamp_of(folder);
+        if Journal::exists(folder) || !stamp.exists() {
+            return Ok(());
+        }
+        fs::remove_file(&stamp).map_err(|source| ListError::Disk { what: "begun", path: stamp, source })
+    }
+
+    /// What was found out at opening and since, and was not asked for yet.
+    pub fn warnings(&self) -> Vec<String> {
+        std::mem::take(&mut self.state().warnings)
+    }
+
+    /// The stream has acknowledged a record at this place. What could not be written is found out later, or never missed.
+    pub fn acknowledged(&self, shard: ShardId, sequence: SequenceNumber) {
+        let mut state = self.state();
+        if let Ok(true) = state.tips.acknowledged(shard, sequence)
+            && state.warnings.is_empty()
+        {
+            state.warnings.push(format!("{LOST}. Run the same again: every file is then read from its first byte"));
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -191,40 +220,57 @@ impl ReaderList {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Files of the tenant that begin like `head`, wherever they are.
-    pub fn begin_like(&self, tenant: &str, head: &[u8]) -> Vec<Entry> {
+    /// Files of the tenant that begin like `head` and were read up to a place where the file has the same last bytes, the longest first. `tail_at`
+    /// gives the last bytes before an offset of the file, `None` if it does not reach so far or that is not known.
+    pub fn holding(&self, tenant: &str, head: &[u8], tail_at: impl FnMut(u64) -> Option<Print>) -> Vec<Entry> {
+        self.state().index.holding(tenant, head, tail_at)
+    }
+
+    /// The newest files of the tenant that begin like `head` and are wanted, at most `most`, with how far they were read.
+    pub fn begin_like(
+        &self,
+        tenant: &str,
+        head: &[u8],
+        most: usize,
+        wanted: impl Fn(&Entry) -> bool,
+    ) -> Vec<(Entry, Mark)> {
         let state = self.state();
-        let lens = state.head_lens.range(1..=head.len()).map(|(len, _)| *len);
-        lens.filter_map(|len| state.by_head.get(&Print::of(&head[..len])))
-            .flatten()
-            .filter_map(|id| state.entries.get(id))
-            .filter(|entry| entry.tenant == tenant)
-            .cloned()
-            .collect()
+        let alike = state.index.begin_like(tenant, head).filter(|(entry, _)| wanted(entry));
+        alike.take(most).map(|(entry, mark)| (entry.clone(), mark)).collect()
     }
 
     /// The file that stood at `path` when it was read last.
     pub fn at(&self, tenant: &str, path: &str) -> Option<Entry> {
-        let state = self.state();
-        let ids = state.at_path.get(&(tenant.to_owned(), path.to_owned()))?;
-        ids.iter().filter_map(|id| state.entries.get(id)).find(|entry| !entry.gone).cloned()
+        self.state().index.at(tenant, path).cloned()
+    }
+
+    /// This run has read a file so far; it is forgotten with the run.
+    pub fn see(&self, id: EntryId, seen: Seen) {
+        self.state().index.see(id, seen);
+    }
+
+    /// What this run saw of a file.
+    pub fn seen(&self, id: EntryId) -> Option<Seen> {
+        self.state().index.seen(id)
     }
 
     /// A new incarnation at `path`; whatever stood there is gone from it.
     pub fn register(&self, tenant: &str, path: &str, head: Print, now_ms: i64) -> Result<Entry, ListError> {
         let mut state = self.state();
-        if state.entries.len() >= FILES_MAX {
+        if state.index.len() >= FILES_MAX {
             return Err(ListError::Full(state.journal.path().to_owned()));
         }
         let entry = Entry {
             id: EntryId(state.journal.next_number()),
+            reader: state.journal.reader(),
             tenant: tenant.to_owned(),
             path: path.to_owned(),
             name: path.to_owned(),
             head,
-            mark: Mark { end: 0, tail: Print::of(&[]) },
+            mark: Mark::nothing(),
             gone: false,
             doubtful: false,
+            resend: false,
             reading_since_ms: Some(now_ms),
         };
         let mut changed = state.displaced(&entry);
@@ -238,12 +284,12 @@ impl ReaderList {
     /// time.
     pub fn resume(&self, entry: &Entry, path: &str, head: Print, from: u64, now_ms: i64) -> Result<Entry, ListError> {
         let mut state = self.state();
-        let mut next = state.entries.get(&entry.id).unwrap_or(entry).clone();
+        let mut next = state.index.get(entry.id).unwrap_or(entry).clone();
         next.path = path.to_owned();
         next.gone = false;
         next.head = head;
-        if from == 0 {
-            next.mark = Mark { end: 0, tail: Print::of(&[]) };
+        if from == 0 && !next.resend {
+            next.mark = Mark::nothing();
         }
         next.reading_since_ms.get_or_insert(now_ms);
         let says_more = next.path != entry.path || next.head != entry.head || entry.gone;
@@ -263,11 +309,15 @@ impl ReaderList {
         })
     }
 
-    /// It was read to its end, or as far as it can be. `doubtful`: up to damage that may have spoilt bytes before it.
-    pub fn finish(&self, id: EntryId, doubtful: bool) -> Result<(), ListError> {
+    /// It was read to its end, or as far as it can be, and all before the mark is durable. `doubtful`: bytes were taken that may be wrong.
+    pub fn finish(&self, id: EntryId, mark: Option<Mark>, doubtful: bool) -> Result<(), ListError> {
         self.change(id, |entry| {
+            if let Some(mark) = mark.filter(|mark| mark.end > entry.mark.end) {
+                entry.mark = mark;
+            }
             entry.doubtful = doubtful;
             if !doubtful {
+                entry.resend = false;
                 entry.reading_since_ms = None;
             }
         })
@@ -275,7 +325,7 @@ impl ReaderList {
 
     fn change(&self, id: EntryId, change: impl FnOnce(&mut Entry)) -> Result<(), ListError> {
         let mut state = self.state();
-        let Some(entry) = state.entries.get(&id) else { return Ok(()) };
+        let Some(entry) = state.index.get(id) else { return Ok(()) };
         let mut next = entry.clone();
         change(&mut next);
         if next == *entry { Ok(()) } else { state.write(vec![next]) }
@@ -285,14 +335,14 @@ impl ReaderList {
     pub fn new_producer(&self) -> Result<Producer, ListError> {
         let mut state = self.state();
         let epoch = state.journal.next_epoch()?;
-        let id = format!("{}-stdin", state.journal.reader());
+        let id = format!("{:016x}-stdin", state.journal.reader());
         sync(state)?;
         Ok(Producer { id, epoch, counter: 0 })
     }
 
     /// What this file is called on the stream.
     pub fn origin(&self, entry: &Entry) -> Origin {
-        let version = format!("{}-{}", self.state().journal.reader(), entry.id.0);
+        let version = format!("{:016x}-{}", entry.reader, entry.id.0);
         Origin { kind: OriginKind::File, name: entry.name.clone(), version }
     }
 
@@ -312,7 +362,10 @@ impl ReaderList {
 
     /// Everything said so far is durable.
     pub fn sync(&self) -> Result<(), ListError> {
-        sync(self.state())
+        let mut state = self.state();
+        let path = state.journal.path().to_owned();
+        state.tips.write(true).map_err(|source| ListError::Disk { what: "synced", path, source })?;
+        sync(state)
     }
 }
 
@@ -324,41 +377,41 @@ fn sync(mut state: MutexGuard<'_, State>) -> Result<(), ListError> {
     file.sync_data().map_err(|source| ListError::Disk { what: "synced", path, source })
 }
 
+fn stamp_of(folder: &Path) -> PathBuf {
+    let mut name = folder.as_os_str().to_owned();
+    name.push(".known");
+    name.into()
+}
+
+const LOST: &str = "the stream ends before lines that this list of files saw acknowledged: it was restored from an older backup, cut, or replaced";
+
 impl State {
+    /// Durable when it returns.
+    fn send_all_again(&mut self) -> Result<(), ListError> {
+        let taken = self.index.all().filter(|entry| entry.mark.end > 0 && !entry.resend);
+        let again: Vec<Entry> = taken.map(|entry| Entry { resend: true, ..entry.clone() }).collect();
+        self.warnings.push(format!(
+            "{LOST}. Each of {} files is read from its first byte when it is next named; what the stream still has of it is known, and counted as \
+             duplicate",
+            again.len()
+        ));
+        self.write(again)?;
+        let path = self.journal.path().to_owned();
+        self.journal.begin_sync().sync_data().map_err(|source| ListError::Disk { what: "synced", path, source })
+    }
+
     /// Who stands at the entry's path and no longer does.
     fn displaced(&self, by: &Entry) -> Vec<Entry> {
-        let ids = self.at_path.get(&(by.tenant.clone(), by.path.clone())).into_iter().flatten();
-        let others = ids.filter_map(|id| self.entries.get(id)).filter(|entry| entry.id != by.id && !entry.gone);
-        others.map(|entry| Entry { gone: true, ..entry.clone() }).collect()
+        let other = self.index.at(&by.tenant, &by.path).filter(|entry| entry.id != by.id);
+        other.map(|entry| Entry { gone: true, ..entry.clone() }).into_iter().collect()
     }
 
     /// Writes first, so that memory never knows more than the file.
     fn write(&mut self, changed: Vec<Entry>) -> Result<(), ListError> {
         self.journal.write(&changed)?;
         for entry in changed {
-            self.insert(entry);
+            self.index.insert(entry);
         }
         Ok(())
-    }
-
-    fn insert(&mut self, entry: Entry) {
-        if let Some(old) = self.entries.remove(&entry.id) {
-            if let Some(ids) = self.at_path.get_mut(&(old.tenant, old.path)) {
-                ids.retain(|id| *id != old.id);
-            }
-            if let Some(ids) = self.by_head.get_mut(&old.head) {
-                ids.retain(|id| *id != old.id);
-            }
-            if let Some(count) = self.head_lens.get_mut(&old.head.len) {
-                *count -= 1;
-                if *count == 0 {
-                    self.head_lens.remove(&old.head.len);
-                }
-            }
-        }
-        self.at_path.entry((entry.tenant.clone(), entry.path.clone())).or_default().push(entry.id);
-        self.by_head.entry(entry.head).or_default().push(entry.id);
-        *self.head_lens.entry(entry.head.len).or_default() += 1;
-        self.entries.insert(entry.id, entry);
     }
 }

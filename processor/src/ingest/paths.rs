@@ -10,7 +10,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::FileError;
+use super::{
+    FileError,
+    pattern::{self, Walk},
+};
 
 /// Folders within folders; deeper ones are named as failed.
 const DEPTH_MAX: usize = 100;
@@ -67,31 +70,25 @@ impl Finder {
         if path.as_os_str() == "-" {
             return self.add(path, Kind::Stdin);
         }
-        let pattern = path.to_str().filter(|text| text.contains(['*', '?', '[']));
-        match (fs::symlink_metadata(path), pattern) {
-            (Err(_), Some(pattern)) => self.matching(path, pattern),
+        match fs::symlink_metadata(path) {
+            Err(_) if pattern::is_pattern(path) => self.matching(path),
             _ => self.visit(path, 0),
         }
     }
 
-    fn matching(&mut self, path: &Path, pattern: &str) {
-        let matches = match glob::glob(pattern) {
-            Ok(matches) => matches,
+    fn matching(&mut self, path: &Path) {
+        let Walk { found, failed } = match pattern::matching(path) {
+            Ok(walk) => walk,
             Err(error) => return self.add(path, Kind::Failed(FileError::BadPattern(error.to_string()))),
         };
-        let mut none = true;
-        for entry in matches {
-            none = false;
-            match entry {
-                Ok(path) => self.visit(&path, 0),
-                Err(error) => {
-                    let path = error.path().to_owned();
-                    self.fail(&path, error.into());
-                }
-            }
-        }
-        if none {
+        if found.is_empty() && failed.is_empty() {
             self.add(path, Kind::Failed(FileError::NotFound));
+        }
+        for (path, error) in failed {
+            self.fail(&path, error);
+        }
+        for path in found {
+            self.visit(&path, 0);
         }
     }
 
@@ -177,3 +174,48 @@ fn special_name(kind: FileType) -> &'static str {
 fn special_name(_: FileType) -> &'static str {
     "device"
 }
+
+/// A path as the list and the stream name it. One that is not UTF-8 is spelt `bytes:` and its bytes, with `%` and two digits for what is not
+/// printable ASCII: no real path begins so.
+#[cfg(unix)]
+pub(super) fn spelt(path: &Path) -> Option<String> {
+    use std::os::unix::ffi::OsStrExt;
+    path.to_str().map(str::to_owned).or_else(|| {
+        let spell = |byte: &u8| match byte {
+            b'%' => "%25".to_owned(),
+            0x21..=0x7e => char::from(*byte).to_string(),
+            _ => format!("%{byte:02X}"),
+        };
+        Some(SPELT.to_owned() + &path.as_os_str().as_bytes().iter().map(spell).collect::<String>())
+    })
+}
+
+/// The path that was spelt so.
+#[cfg(unix)]
+pub(super) fn read_spelt(text: &str) -> PathBuf {
+    use std::{ffi::OsString, os::unix::ffi::OsStringExt};
+    let Some(rest) = text.strip_prefix(SPELT) else { return text.into() };
+    let mut bytes = Vec::with_capacity(rest.len());
+    let mut left = rest.bytes();
+    while let Some(byte) = left.next() {
+        let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
+        bytes.push(match byte {
+            b'%' => (digit(left.next()).unwrap_or(0) * 16 + digit(left.next()).unwrap_or(0)) as u8,
+            byte => byte,
+        });
+    }
+    OsString::from_vec(bytes).into()
+}
+
+#[cfg(not(unix))]
+pub(super) fn spelt(path: &Path) -> Option<String> {
+    path.to_str().map(str::to_owned)
+}
+
+#[cfg(not(unix))]
+pub(super) fn read_spelt(text: &str) -> PathBuf {
+    text.into()
+}
+
+#[cfg(unix)]
+const SPELT: &str = "bytes:";

@@ -1,7 +1,6 @@
 //! The reading thread: one input after the other, read and packed. Decides the order; waits where the sends are behind.
 
 use std::{
-    collections::HashMap,
     fs::File,
     io::Read,
     path::{Path, PathBuf},
@@ -16,24 +15,22 @@ use events::{
     pack::{Identity, Packed, Packer, Source as Speaks},
 };
 use tokio::sync::mpsc;
+use xxhash_rust::xxh3::Xxh3Default;
 
 use super::{
     FileError, Options, Progress, ReaderList,
     input::Raw,
-    list::{Entry, EntryId, HEAD_BYTES, Mark},
-    paths::{Finder, Found, Kind},
-    recognise::{Next, Question},
+    list::{EntryId, HEAD_BYTES, Mark, Seen},
+    paths::{Finder, Found, Kind, spelt},
+    recognise::{Next, Question, stamp},
     service_of,
-    source::{Source, open_file},
+    source::{Passed, Source, open_file},
 };
 
 /// How much is read at once.
 const READ_BYTES: usize = 256 << 10;
-/// Files elsewhere that a new file is compared with while it is read; of more, the newest.
-const ALIKE_MAX: usize = 64;
-
 /// Messages of small files wait for each other, so that one sync of the list does for all of them: at most so many, and at most so many bytes.
-const HELD_MAX: usize = 64;
+const HELD_MAX: usize = 512;
 const HELD_BYTES_MAX: usize = 1 << 20;
 
 /// What the thread tells.
@@ -60,14 +57,12 @@ pub(super) struct Reader {
     pub options: Options,
     pub list: Arc<ReaderList>,
     pub progress: Arc<Progress>,
-    pub messages: mpsc::Sender<Message>,
+    pub messages: mpsc::Sender<Vec<Message>>,
     /// Nothing more can be sent.
     pub stop: Arc<AtomicBool>,
     /// The last input of which a batch was refused, plus one.
     pub broken: Arc<AtomicU64>,
     pub stdin: Option<Box<dyn Read + Send>>,
-    /// How far files were read in this run, sent or not.
-    pub read_to: HashMap<EntryId, Mark>,
     /// What is told once the list is durable.
     pub held: Vec<Message>,
     pub held_bytes: usize,
@@ -80,8 +75,49 @@ struct Pour<'a> {
     source: Source,
     packer: Packer,
     entry: Option<EntryId>,
+    taken: Option<Taken>,
     alike: Vec<(Mark, String)>,
     warned: bool,
+}
+
+/// The hash of a packed file's bytes up to the next batch.
+struct Taken {
+    hash: Box<Xxh3Default>,
+    to: u64,
+    /// Read, and not in a batch yet.
+    unhashed: Vec<u8>,
+}
+
+impl Taken {
+    fn advance(&mut self, to: u64) {
+        let count = (to - self.to) as usize;
+        self.hash.update(&self.unhashed[..count]);
+        self.unhashed.drain(..count);
+        self.to = to;
+    }
+}
+
+impl Pour<'_> {
+    /// Up to the next batch.
+    fn mark(&mut self) -> Mark {
+        let mut mark = Mark::after(self.packer.offset(), self.packer.history());
+        // Within a line that was passed over when the file broke off, no hash ends.
+        if let Some(taken) = self.taken.as_mut().filter(|taken| taken.to <= mark.end) {
+            taken.advance(mark.end);
+            mark.whole = Some(taken.hash.digest128());
+        }
+        mark
+    }
+
+    /// A line that is too long is passed over before it is packed: no batch ends within, so it need not be held for the hash.
+    fn pass_over(&mut self) {
+        let holds_nothing = self.packer.pushed().len() == self.packer.history().len();
+        if let Some(taken) = self.taken.as_mut().filter(|_| holds_nothing) {
+            taken.hash.update(&taken.unhashed);
+            taken.to += taken.unhashed.len() as u64;
+            taken.unhashed.clear();
+        }
+    }
 }
 
 impl Reader {
@@ -125,11 +161,14 @@ impl Reader {
             // No byte of these files may leave; the report names them as not read.
             self.held.clear();
             // Where nobody listens, nothing is left to stop.
-            let _ = self.messages.blocking_send(Message::Warning(error.to_string()));
+            let _ = self.messages.blocking_send(vec![Message::Warning(error.to_string())]);
             self.stop.store(true, Relaxed);
             return Err(error.into());
         }
-        self.held.drain(..).try_for_each(|message| self.messages.blocking_send(message).map_err(|_| FileError::NotRead))
+        if self.held.is_empty() {
+            return Ok(());
+        }
+        self.messages.blocking_send(std::mem::take(&mut self.held)).map_err(|_| FileError::NotRead)
     }
 
     fn read_one(
@@ -149,7 +188,7 @@ impl Reader {
             Kind::Stdin | Kind::Pipe => {
                 let source = self.open_pipe(&found)?;
                 let producer = self.list.new_producer()?;
-                self.pour(self.plain(file, path, source, Identity::Producer(producer), self.options.now_ms))
+                self.pour(self.plain(file, path, source, Identity::Producer(producer), self.options.now_ms)).0
             }
         }
     }
@@ -169,7 +208,7 @@ impl Reader {
         };
         let origin = Origin { kind: OriginKind::Named, name, version: String::new() };
         let identity = Identity::Origin { origin, from: 0 };
-        self.pour(self.plain(file, &found.path, source, identity, self.options.now_ms))
+        self.pour(self.plain(file, &found.path, source, identity, self.options.now_ms)).0
     }
 
     /// A pipe may be silent for long: nothing waits for it.
@@ -189,7 +228,8 @@ impl Reader {
         real: &Path,
         entry: &mut Option<EntryId>,
     ) -> Result<bool, FileError> {
-        let path_text = real.to_str().ok_or(FileError::NotUtf8)?;
+        let path_text =
+            &spelt(real).filter(|text| text.len() <= ORIGIN_NAME_BYTES_MAX).ok_or(FileError::NameTooLong)?;
         let list = self.list.clone();
         let opened = open_file(real)?;
         let question = Question {
@@ -205,36 +245,54 @@ impl Reader {
         // An empty file is read, and holds nothing.
         let Some(mut known) = question.answer()? else { return Ok(true) };
         *entry = Some(known.entry.id);
+        if let Some(warning) = known.warning.take() {
+            self.tell(Message::Warning(warning))?;
+        }
         let mut from = known.from;
-        let unfinished = known.before.last().is_some_and(|last| *last != b'\n');
+        let unfinished = known.passed.before.last().is_some_and(|last| *last != b'\n');
         let mut first = None;
         match known.next {
-            Next::End => return Ok(false),
+            Next::End => {
+                self.see(&opened, known.entry.id, known.entry.mark);
+                return Ok(false);
+            }
             // The last line lacked its newline when it was taken, and was counted: this only ends it. Anything else is a line of its own.
             Next::Byte(b'\n') if unfinished => {
                 from += 1;
-                known.before.push(b'\n');
-                self.list.advance(known.entry.id, Mark::after(from, &known.before))?;
+                known.passed.before.push(b'\n');
+                let mut mark = Mark::after(from, &known.passed.before);
+                if let Some(hash) = &mut known.passed.hash {
+                    hash.update(b"\n");
+                    mark.whole = Some(hash.digest128());
+                }
+                self.list.advance(known.entry.id, mark)?;
             }
             Next::Byte(byte) => first = Some(byte),
             Next::Unread => {}
         }
         let identity = Identity::Origin { origin: self.list.origin(&known.entry), from };
         let read_at_ms = known.entry.reading_since_ms.unwrap_or(self.options.now_ms);
+        let Passed { before, hash } = known.passed;
+        let taken = known.source.is_packed().then(|| Taken {
+            hash: hash.unwrap_or_default(),
+            to: from,
+            unhashed: first.into_iter().collect(),
+        });
         let mut pour = self.plain(file, path, known.source, identity, read_at_ms);
-        pour.packer.remember(&known.before);
+        pour.packer.remember(&before);
         pour.packer.push(first.as_slice());
         pour.entry = Some(known.entry.id);
-        pour.alike = self.marks_of(known.alike);
-        self.pour(pour).map(|new| new || from > known.from || known.is_new)
+        pour.alike = known.alike;
+        pour.taken = taken;
+        let (result, mark) = self.pour(pour);
+        self.see(&opened, known.entry.id, mark);
+        result.map(|new| new || from > known.from || known.is_new)
     }
 
-    /// How far files that begin alike were read.
-    fn marks_of(&self, alike: Vec<Entry>) -> Vec<(Mark, String)> {
-        let read = |entry: Entry| (*self.read_to.get(&entry.id).unwrap_or(&entry.mark), entry.path);
-        let mut newest = alike;
-        newest.sort_by_key(|entry| std::cmp::Reverse(entry.id));
-        newest.into_iter().map(read).filter(|(mark, _)| mark.end > 0).take(ALIKE_MAX).collect()
+    /// What this run saw of a file, before anything can be renamed behind its back.
+    fn see(&self, opened: &File, id: EntryId, mark: Mark) {
+        let stamp = opened.metadata().ok().as_ref().and_then(stamp);
+        self.list.see(id, Seen { mark, stamp });
     }
 
     fn plain<'a>(&self, file: usize, path: &'a Path, source: Source, identity: Identity, read_at_ms: i64) -> Pour<'a> {
@@ -247,17 +305,15 @@ impl Reader {
             definitions: options.definitions,
         };
         let packer = Packer::new(speaks, options.codec, options.target_bytes);
-        Pour { file, path, source, packer, entry: None, alike: vec![], warned: false }
+        Pour { file, path, source, packer, entry: None, taken: None, alike: vec![], warned: false }
     }
 
-    /// Reads to the end; true if there was anything.
-    fn pour(&mut self, mut pour: Pour<'_>) -> Result<bool, FileError> {
+    /// Reads to the end; whether there was anything, and how far it came.
+    fn pour(&mut self, mut pour: Pour<'_>) -> (Result<bool, FileError>, Mark) {
         let from = pour.packer.offset();
         let result = self.pour_all(&mut pour);
-        if let Some(entry) = pour.entry {
-            self.read_to.insert(entry, Mark::after(pour.packer.offset(), pour.packer.history()));
-        }
-        result.map(|()| pour.packer.offset() > from)
+        let mark = pour.mark();
+        (result.map(|()| mark.end > from), mark)
     }
 
     fn pour_all(&mut self, pour: &mut Pour<'_>) -> Result<(), FileError> {
@@ -266,6 +322,7 @@ impl Reader {
             while let Some(packed) = pour.packer.next(false) {
                 self.send(pour, packed)?;
             }
+            pour.pass_over();
             let result = match filled {
                 Ok(true) => continue,
                 Ok(false) => Ok(()),
@@ -292,6 +349,9 @@ impl Reader {
             if count == 0 {
                 self.compare(pour, 0);
                 return Ok(false);
+            }
+            if let Some(taken) = &mut pour.taken {
+                taken.unhashed.extend_from_slice(&space[..count]);
             }
             pour.packer.filled(count);
             self.progress.raw_bytes.fetch_add(count as u64, Relaxed);
@@ -326,12 +386,13 @@ impl Reader {
         }
     }
 
-    fn send(&mut self, pour: &Pour<'_>, packed: Packed) -> Result<(), FileError> {
+    fn send(&mut self, pour: &mut Pour<'_>, packed: Packed) -> Result<(), FileError> {
         if self.stop.load(Relaxed) || self.broken.load(Relaxed) == pour.file as u64 + 1 {
             return Err(FileError::NotRead);
         }
         self.progress.lines_packed.fetch_add(packed.lines, Relaxed);
-        let mark = pour.entry.map(|entry| (entry, Mark::after(pour.packer.offset(), pour.packer.history())));
+        let mark = pour.mark();
+        let mark = pour.entry.map(|entry| (entry, mark));
         self.tell(Message::Batch { file: pour.file, packed, mark })
     }
 }

@@ -41,7 +41,7 @@ pub(super) enum Fault {
 }
 
 /// What the fold has.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct Fold {
     /// For each origin, which of its bytes were taken.
     taken: BTreeMap<Origin, Vec<bool>>,
@@ -148,6 +148,8 @@ pub(super) struct World {
     pub again: bool,
     pub as_name: Option<String>,
     pub stdin: Vec<u8>,
+    /// What is random of the list's next opening.
+    pub reader: u64,
 }
 
 impl World {
@@ -163,6 +165,7 @@ impl World {
             again: false,
             as_name: None,
             stdin: vec![],
+            reader: 7,
         }
     }
 
@@ -191,7 +194,7 @@ impl World {
     }
 
     pub fn list(&self) -> Arc<ReaderList> {
-        Arc::new(ReaderList::open(&self.list_folder(), 7, true).unwrap())
+        Arc::new(ReaderList::open(&self.list_folder(), self.reader, true).unwrap())
     }
 
     /// Ingests with faults; `None`: the process was killed. Returns when nothing of it runs any more.
@@ -290,6 +293,45 @@ fn files_folders_patterns_and_packed_files_are_read_once() {
     assert_eq!(report.files.len(), 3, "each file once");
     assert!(report.files.iter().all(|file| matches!(file.outcome, Outcome::Unchanged)), "{report:?}");
     assert_eq!(world.counted(), [""; 0]);
+}
+
+#[test]
+fn names_that_are_no_utf_8_match_patterns_and_are_known_again() {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
+    let mut world = World::new();
+    let name = |bytes: &'static [u8]| Path::new(OsStr::from_bytes(bytes)).to_owned();
+    let strange = world.path("caf\u{e9} %41").parent().unwrap().join(name(b"caf\xe9 %41.log"));
+    fs::write(&strange, lines("a", 100)).unwrap();
+    world.write("deep/er/plain.log", "b\n");
+    for pattern in ["*.log", "c?f?*.log", "**/*.log", "[c]af*"] {
+        let pattern = world.path(pattern);
+        assert_eq!(failures(&world.run_on(&[&pattern])), [""; 0]);
+    }
+    assert_eq!(world.counted().len(), 101);
+    let origins = world.fold.origins();
+    let spelt = |origin: &String| origin.contains("bytes:/") && origin.ends_with("logs/caf%E9%20%2541.log");
+    assert!(origins.iter().any(spelt), "{origins:?}");
+    assert!(world.fold.services.contains(&Some("caf\u{fffd} %41".into())), "{:?}", world.fold.services);
+    let renamed = strange.with_file_name(name(b"caf\xe9.log.1"));
+    fs::rename(&strange, &renamed).unwrap();
+    fs::write(&strange, "other\n").unwrap();
+    assert_eq!(failures(&world.run()), [""; 0]);
+    assert_eq!(world.counted(), ["other"]);
+}
+
+#[test]
+fn a_pattern_over_folders_that_cannot_be_listed_or_run_in_circles_ends() {
+    let mut world = World::new();
+    world.write("a/x.log", "1\n");
+    world.write("b/c/x.log", "2\n");
+    std::os::unix::fs::symlink(world.path("b"), world.path("b/c/loop")).unwrap();
+    for pattern in ["*/x.log", "*/*/x.log", "**/loop/**/x.log", "**"] {
+        let pattern = world.path(pattern);
+        assert_eq!(failures(&world.run_on(&[&pattern])), [""; 0]);
+    }
+    assert_eq!(world.counted(), ["1", "2"]);
+    let nothing = world.path("x.log/*");
+    assert_eq!(failures(&world.run_on(&[&nothing])).len(), 1);
 }
 
 #[test]

@@ -29,6 +29,11 @@ impl Frames {
         Ok(Self { decoder, between: true })
     }
 
+    /// Every frame so far has ended as it should.
+    pub(super) fn is_between(&self) -> bool {
+        self.between
+    }
+
     /// Unpacks more into `out`; 0 at the end. After an error nothing more comes.
     pub(super) fn read(&mut self, input: &mut Input, out: &mut [u8]) -> Result<usize, FileError> {
         loop {

@@ -35,12 +35,35 @@ pub enum Through {
     Others,
 }
 
+/// Where a cell may hold something wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wanted {
+    /// Counts of lines, by their bits; others are not asked about.
+    pub counts: u64,
+    /// The last section.
+    pub through: Through,
+}
+
+impl Wanted {
+    /// Everywhere.
+    pub const ALL: Self = Self { counts: u64::MAX, through: Through::Others };
+}
+
+/// The values of a series as they are stored.
+#[derive(Debug)]
+pub enum Values<'i, 'a> {
+    /// So many ones.
+    Ones(u64),
+    /// The distribution at the front of this, to be taken off.
+    Stored(&'i mut &'a [u8]),
+}
+
 /// Asks `wants` about each series that has a value, in stored order, and calls `found` with what it answered and the values.
 pub fn visit<'a, K>(
     mut body: &'a [u8],
-    through: Through,
+    Wanted { counts, through }: Wanted,
     mut wants: impl FnMut(Name<'a>) -> Option<K>,
-    mut found: impl FnMut(K, Distribution),
+    mut found: impl FnMut(K, Values<'_, 'a>) -> Result<(), DecodeError>,
 ) -> Result<(), DecodeError> {
     let input = &mut body;
     if canonical::take_byte(input, "version")? != VERSION {
@@ -50,12 +73,15 @@ pub fn visit<'a, K>(
     if bitmap >> COUNTS != 0 {
         return Err(DecodeError::OutOfRange { what: "counts" });
     }
-    for count in Count::ALL.into_iter().filter(|count| bitmap & 1 << *count as u32 != 0) {
+    let mut bits = bitmap;
+    while bits != 0 && (through > Through::Counts || bits & counts != 0) {
         let lines = canonical::take_varint(input, "count")?;
-        if let Some(key) = wants(Name::Count(count)) {
-            let mut ones = Distribution::default();
-            ones.add_times(1.0, lines);
-            found(key, ones);
+        let (bit, count) = (bits & bits.wrapping_neg(), Count::ALL[bits.trailing_zeros() as usize]);
+        bits ^= bit;
+        if counts & bit != 0
+            && let Some(key) = wants(Name::Count(count))
+        {
+            found(key, Values::Ones(lines))?;
         }
     }
     for (name, section) in [(Name::Latency, Through::Latency), (Name::Bytes, Through::Bytes)] {
@@ -65,7 +91,12 @@ pub fn visit<'a, K>(
         // An empty one is a series without a value: nobody is asked about it.
         let is_empty = input.first() == Some(&0);
         let key = if is_empty { None } else { wants(name) };
-        values(input, key, &mut found)?;
+        match key {
+            Some(key) => found(key, Values::Stored(input))?,
+            // Nothing behind the last section that may hold something is looked at.
+            None if section < through => Distribution::pass(input)?,
+            None => {}
+        }
     }
     if through < Through::Others {
         return Ok(());
@@ -75,15 +106,10 @@ pub fn visit<'a, K>(
         let length = canonical::take_varint(input, "window length")?;
         let length = i64::try_from(length).map_err(|_| DecodeError::OutOfRange { what: "window length" })?;
         let key = wants(Name::Other(series, length));
-        values(input, key, &mut found)?;
-    }
-    Ok(())
-}
-
-fn values<K>(input: &mut &[u8], key: Option<K>, found: &mut impl FnMut(K, Distribution)) -> Result<(), DecodeError> {
-    match key {
-        Some(key) => found(key, Distribution::decode(input)?),
-        None => Distribution::pass(input)?,
+        match key {
+            Some(key) => found(key, Values::Stored(input))?,
+            None => Distribution::pass(input)?,
+        }
     }
     Ok(())
 }
@@ -102,6 +128,17 @@ mod tests {
             Name::Latency => (Series::of_logs(LATENCY, "Milliseconds"), 60),
             Name::Bytes => (Series::of_logs(BYTES, "Bytes"), 60),
             Name::Other(mut series, length) => (Series::decode(&mut series).unwrap(), length),
+        }
+    }
+
+    fn taken(values: Values<'_, '_>) -> Result<Distribution, DecodeError> {
+        match values {
+            Values::Ones(count) => {
+                let mut ones = Distribution::default();
+                ones.add_times(1.0, count);
+                Ok(ones)
+            }
+            Values::Stored(input) => Distribution::decode(input),
         }
     }
 
@@ -141,12 +178,33 @@ mod tests {
             let body = cell.encode();
             let wants = |key: &(Series, i64)| mask >> (xxhash_rust::xxh3::xxh3_64(&key.0.encode()) % 64) & 1 == 1;
             let mut found = vec![];
-            visit(&body, Through::Others, |name| Some(named(name)).filter(|key| wants(key)), |(series, length), values| {
-                found.push((series, length, values));
+            visit(&body, Wanted::ALL, |name| Some(named(name)).filter(|key| wants(key)), |(series, length), values| {
+                found.push((series, length, taken(values)?));
+                Ok(())
             }).unwrap();
             found.sort_by(|a, b| (&a.0, a.1).cmp(&(&b.0, b.1)));
             let whole: Vec<_> = cell.windows().into_iter().filter(|(series, length, _)| wants(&(series.clone(), *length))).collect();
             prop_assert_eq!(found, whole);
+        }
+
+        #[test]
+        fn what_lies_past_the_wanted_places_changes_nothing(cell in cells(), counts: u64, section in 0..4usize) {
+            let through = [Through::Counts, Through::Latency, Through::Bytes, Through::Others][section];
+            let wants = |name: &Name<'_>| match name {
+                Name::Count(count) => counts >> *count as u32 & 1 == 1,
+                Name::Latency => through >= Through::Latency,
+                Name::Bytes => through >= Through::Bytes,
+                Name::Other(..) => through >= Through::Others,
+            };
+            let found = |wanted| {
+                let mut found = vec![];
+                visit(&cell.encode(), wanted, |name| wants(&name).then(|| named(name)), |(series, length), values| {
+                    found.push((series, length, taken(values)?));
+                    Ok(())
+                }).unwrap();
+                found
+            };
+            prop_assert_eq!(found(Wanted { counts, through }), found(Wanted::ALL));
         }
 
         #[test]
@@ -155,8 +213,8 @@ mod tests {
             let at = at.index(broken.len());
             broken[at] ^= 0x55;
             for body in [body, broken] {
-                let _ = visit(&body, Through::Others, |name| matches!(name, Name::Bytes).then_some(()), |(), _| {});
-                let _ = visit(&body, Through::Others, |_| Some(()), |(), _| {});
+                let _ = visit(&body, Wanted::ALL, |name| matches!(name, Name::Bytes).then_some(()), |(), values| taken(values).map(|_| ()));
+                let _ = visit(&body, Wanted::ALL, |_| Some(()), |(), values| taken(values).map(|_| ()));
             }
         }
     }

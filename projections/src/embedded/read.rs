@@ -11,7 +11,7 @@ use super::{
     file::{CHECKPOINTS, PARTS, ROWS},
     format, transaction,
 };
-use crate::store::{Checkpoint, Generation, Row, RowKey, Rows, Span, key};
+use crate::store::{Checkpoint, Generation, KeyRef, ReadError, Row, RowKey, Rows, Span, Subject, key};
 
 /// Why a read has no answer.
 pub(super) enum Trouble {
@@ -19,6 +19,8 @@ pub(super) enum Trouble {
     Database(redb::Error),
     /// What stands there is not what was written.
     Damaged(String),
+    /// Who was shown the rows says so.
+    Reader(ReadError),
 }
 
 impl<E: Into<redb::Error>> From<E> for Trouble {
@@ -43,7 +45,7 @@ pub(super) fn rows(database: &Database, keys: &[RowKey]) -> Result<Vec<Option<Ro
 
 fn row(key: RowKey, bytes: &[u8], value: &[u8]) -> Result<Row, Trouble> {
     let Some((header, body)) = format::read_row(bytes, value) else {
-        return Err(Trouble::Damaged(format!("the row {key:?} is damaged")));
+        return Err(bad_row(&key));
     };
     let format::Header { applied_through, applied_from, fold_revision } = header;
     Ok(Row { key, applied_from, applied_through, fold_revision, body: Bytes::copy_from_slice(body) })
@@ -74,14 +76,51 @@ pub(super) fn checkpoint(
 
 /// A page of a span: at most `limit` rows, and no more once their bodies have `SCAN_BYTES_MAX` bytes.
 pub(super) fn scan(database: &Database, span: &Span, after: Option<&RowKey>, limit: usize) -> Result<Rows, Trouble> {
+    let mut rows = Vec::new();
+    let next_after = pages(database, span, after, limit, |key, header, body| {
+        let format::Header { applied_through, applied_from, fold_revision } = header;
+        rows.push(Row {
+            key: key.into(),
+            applied_from,
+            applied_through,
+            fold_revision,
+            body: Bytes::copy_from_slice(body),
+        });
+        Ok(true)
+    })?;
+    Ok(Rows { rows, next_after })
+}
+
+/// As `scan`, shown instead of given.
+pub(super) fn walk(
+    database: &Database,
+    span: &Span,
+    after: Option<&RowKey>,
+    limit: usize,
+    mut each: impl FnMut(KeyRef<'_>, &[u8]) -> Result<bool, ReadError>,
+) -> Result<Option<RowKey>, Trouble> {
+    pages(database, span, after, limit, |key, _, body| each(key, body).map_err(Trouble::Reader))
+}
+
+/// Shows a page of a span; where the next one goes on.
+fn pages(
+    database: &Database,
+    span: &Span,
+    after: Option<&RowKey>,
+    limit: usize,
+    each: impl FnMut(KeyRef<'_>, format::Header, &[u8]) -> Result<bool, Trouble>,
+) -> Result<Option<RowKey>, Trouble> {
     let table = database.begin_read()?.open_table(ROWS)?;
-    let mut page = Page { rows: Vec::new(), limit, bytes: 0 };
-    let nothing = Rows { rows: Vec::new(), next_after: None };
-    let Ok(range) = key::range(span) else { return Ok(nothing) };
-    let Ok(after) = after.map(key::encode).transpose() else { return Ok(nothing) };
+    let mut page = Page { each, rows: 0, limit, bytes: 0, last: Vec::new(), ended: false };
+    let Ok(range) = key::range(span) else { return Ok(None) };
+    let Ok(after) = after.map(key::encode).transpose() else { return Ok(None) };
     match (range, span) {
-        (Some(range), _) => {
-            page.take(&table, range, after.as_deref())?;
+        (Some(range), Span::Of { subject, .. }) => {
+            let prefix = range.from[..range.from.len() - key::AT_BYTES].to_vec();
+            page.take(&table, range, after.as_deref(), Some((subject, &prefix)))?;
+        }
+        (Some(range), Span::All { .. }) => {
+            page.take(&table, range, after.as_deref(), None)?;
         }
         (None, Span::All { generation, kind, .. }) => {
             let mut from = after.clone().unwrap_or_default();
@@ -90,7 +129,7 @@ pub(super) fn scan(database: &Database, span: &Span, after: Option<&RowKey>, lim
                 let Some(tenant) = key::tenant(found.value()) else { return Err(bad_key(found.value())) };
                 let Ok(start) = key::kind(tenant, *generation, *kind) else { return Err(bad_key(found.value())) };
                 let range = key::Range { to: key::after_all(&start), from: start };
-                if page.take(&table, range, after.as_deref())? {
+                if page.take(&table, range, after.as_deref(), None)? {
                     break;
                 }
                 from = key::after_all(&[tenant.as_bytes(), &[0]].concat());
@@ -98,23 +137,33 @@ pub(super) fn scan(database: &Database, span: &Span, after: Option<&RowKey>, lim
         }
         (None, Span::Of { .. }) => {}
     }
-    let next_after = if page.is_full() { page.rows.last().map(|row| row.key.clone()) } else { None };
-    Ok(Rows { rows: page.rows, next_after })
+    Ok(if page.is_full() { key::decode(&page.last) } else { None })
 }
 
-struct Page {
-    rows: Vec<Row>,
+struct Page<F> {
+    each: F,
+    rows: usize,
     limit: usize,
     bytes: usize,
+    /// The key of the row that filled the page.
+    last: Vec<u8>,
+    /// Who is shown the rows wants no more.
+    ended: bool,
 }
 
-impl Page {
+impl<F: FnMut(KeyRef<'_>, format::Header, &[u8]) -> Result<bool, Trouble>> Page<F> {
     fn is_full(&self) -> bool {
-        self.rows.len() >= self.limit || self.bytes >= SCAN_BYTES_MAX
+        self.ended || self.rows >= self.limit || self.bytes >= SCAN_BYTES_MAX
     }
 
-    /// Takes rows of a range, behind `after`, until the page is full; true if it is.
-    fn take(&mut self, table: &Table, range: key::Range, after: Option<&[u8]>) -> Result<bool, Trouble> {
+    /// Shows rows of a range, behind `after`, until the page is full; true if it is. `of`: the subject of all of them, and how their keys begin.
+    fn take(
+        &mut self,
+        table: &Table,
+        range: key::Range,
+        after: Option<&[u8]>,
+        of: Option<(&Subject, &[u8])>,
+    ) -> Result<bool, Trouble> {
         let from = match after {
             Some(after) if after >= range.from.as_slice() => Bound::Excluded(after),
             _ => Bound::Included(range.from.as_slice()),
@@ -126,14 +175,27 @@ impl Page {
             if self.is_full() {
                 break;
             }
-            let (bytes, value) = entry?;
-            let key = key::decode(bytes.value()).ok_or_else(|| bad_key(bytes.value()))?;
-            let row = row(key, bytes.value(), value.value())?;
-            self.bytes += row.body.len();
-            self.rows.push(row);
+            let (key, value) = entry?;
+            let (bytes, value) = (key.value(), value.value());
+            let key = match of {
+                Some((subject, prefix)) => key::view_of(subject, prefix, bytes),
+                None => key::view(bytes),
+            };
+            let key = key.ok_or_else(|| bad_key(bytes))?;
+            let (header, body) = format::read_row(bytes, value).ok_or_else(|| bad_row(&key.into()))?;
+            self.ended = !(self.each)(key, header, body)?;
+            self.rows += 1;
+            self.bytes += body.len();
+            if self.is_full() {
+                self.last = bytes.to_vec();
+            }
         }
         Ok(self.is_full())
     }
+}
+
+fn bad_row(key: &RowKey) -> Trouble {
+    Trouble::Damaged(format!("the row {key:?} is damaged"))
 }
 
 fn bad_key(bytes: &[u8]) -> Trouble {

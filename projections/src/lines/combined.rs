@@ -38,6 +38,8 @@ pub(super) fn read(line: &[u8], found: &mut Found, clock: &mut Clock) -> Option<
         Some(b' ') => time_taken(line, at),
         Some(_) => return None,
     };
+    // What stands in an access log's brackets means to be a time, whatever its shape.
+    found.no_instant = time_ms.is_none();
     (found.time_ms, found.status, found.bytes, found.latency_ms) = (time_ms, status, bytes, latency_ms);
     Some(())
 }
@@ -57,7 +59,7 @@ fn bracket(line: &[u8]) -> Option<usize> {
     three.iter().all(|word| word.is_some_and(|word| !word.is_empty())).then_some(bracket)
 }
 
-/// The time up to `] "`, and where the request begins. A time that is none leaves the line undated.
+/// The time up to `] "`, and where the request begins.
 #[inline]
 fn time(line: &[u8], from: usize, clock: &mut Clock) -> Option<(Option<i64>, usize)> {
     let rest = line.get(from..)?;
@@ -68,7 +70,7 @@ fn time(line: &[u8], from: usize, clock: &mut Clock) -> Option<(Option<i64>, usi
     }
     // Other logs have words in brackets: the name of a thread, a level.
     let end = rest.first().is_some_and(u8::is_ascii_digit).then(|| memchr::memchr(b']', rest))??;
-    rest[end..].starts_with(b"] \"").then(|| (clock.whole(&rest[..end]), from + end + 3))
+    rest[end..].starts_with(b"] \"").then(|| (clock.whole(&rest[..end]).unwrap_or(None), from + end + 3))
 }
 
 /// Where the field whose inside begins at `from` ends, behind its quote.

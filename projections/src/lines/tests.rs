@@ -95,6 +95,38 @@ fn lines_that_say_nothing_say_why() {
 }
 
 #[test]
+fn a_line_whose_time_is_no_instant_is_skipped_for_that_and_not_counted_as_of_now() {
+    for line in [
+        r#"{"time":"2026-02-30T00:00:00Z","status":500}"#,
+        r#"{"time":"1969-12-31T23:59:59Z","status":500}"#,
+        r#"{"ts":-1,"status":500}"#,
+        r#"{"ts":1e30,"status":500}"#,
+        "2026-13-01 00:00:00 ERROR x",
+        "[2026-13-01 00:00:00] ERROR x",
+        "1.2.3.4 - - [31/Feb/2026:00:00:00 +0000] \"GET / HTTP/1.1\" 500 1",
+        "1.2.3.4 - - [0:00] \"GET / HTTP/1.1\" 500 1",
+        "level=error time=2026-02-30T00:00:00Z",
+    ] {
+        // Twice, so that the second time the layout is known.
+        let mut parser = Parser::new(0);
+        for _ in 0..2 {
+            assert_eq!(parser.parse(line.as_bytes(), false), Err(Skip::BadTime), "{line}");
+        }
+    }
+    for (line, time_ms) in [
+        (r#"{"time":"2026-02-30T00:00:00Z","ts":1795221578}"#, Some(NOON_MS)),
+        (r#"{"ts":1795221578,"time":"2026-02-30T00:00:00Z"}"#, Some(NOON_MS)),
+        (r#"{"time":null,"status":500}"#, None),
+        (r#"{"time":"10:00:00","date":"2026-02-28"}"#, None),
+        (r#"{"time":"0001-01-01T00:00:00Z","status":500}"#, None),
+        ("2026-13-01 00:00:00 time=2026-11-21T00:39:38Z", Some(NOON_MS)),
+        ("plain words", None),
+    ] {
+        with(line, |answer| assert_eq!(answer.unwrap().time_ms, time_ms, "{line}"));
+    }
+}
+
+#[test]
 fn a_carriage_return_and_a_byte_order_mark_are_no_part_of_the_line() {
     for line in ["{\"status\":200}\r", "\u{feff}{\"status\":200}", "\t{\"status\" :\t200 } ", "\u{feff}status=200\r"] {
         with(line, |answer| assert_eq!(answer.unwrap().status, Some(200), "{line:?}"));

@@ -25,6 +25,8 @@ pub(super) fn read(line: &[u8], tools: &mut Tools) -> Found {
     let (severity, rfc5424, at) = priority(line).unwrap_or((None, false, 0));
     let bracket = usize::from(line.get(at) == Some(&b'['));
     let stamp = tools.clock.prefix(&line[at + bracket..]);
+    found.no_instant = stamp.is_err();
+    let stamp = stamp.unwrap_or(None);
     let after_stamp = stamp.map_or(at, |(_, end)| at + bracket + end);
     if rfc5424 {
         found.service = app_name(line, after_stamp);

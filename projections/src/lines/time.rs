@@ -3,7 +3,7 @@
 //!
 //! | form | example |
 //! |---|---|
-//! | RFC 3339, ISO 8601 | `2026-01-02T03:04:05.123Z`, `T` in any case or a space, any number of decimals after `.` or `,` |
+//! | RFC 3339, ISO 8601 | `2026-01-02T03:04:05.123Z`, `T` in any case or a space, any number of decimals after `.` or `,`, seconds or none |
 //! | its zones | `Z` `+01:00` `+0100` `+01`, after a space ` +0100` ` +01:00` ` Z` ` UTC` ` GMT`; none: the default zone |
 //! | Apache, nginx access | `17/May/2015:10:05:03 +0000` |
 //! | Go, nginx error | `2026/01/02 03:04:05.123`, zones as above |
@@ -13,11 +13,17 @@
 //!
 //! A form without a year (RFC 3164, klog) or without a time of day says no instant. Years go from 1970 to 9999, decimals
 //! beyond milliseconds are cut off, a date that is not in the calendar is no timestamp, and second 60 is the last
-//! millisecond of its minute, in any minute, since a leap second's minute depends on the zone.
+//! millisecond of its minute, in any minute, since a leap second's minute depends on the zone. What has a timestamp's shape
+//! and says no instant is told from what is no timestamp (`claims`).
 
+mod claims;
 mod forms;
 
 use super::number::{self, Decimal};
+
+/// A text means to be a timestamp, and names no instant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct NoInstant;
 
 /// The last millisecond of the year 9999.
 const TIME_MS_MAX: i64 = 253_402_300_799_999;
@@ -39,20 +45,30 @@ impl Clock {
         Clock { default_offset_ms, iso: (*b"1970-01-01T00:00", 0), clf: (*b"01/Jan/1970:00:00", 0) }
     }
 
-    /// The instant that all of `text` says.
-    pub(super) fn whole(&mut self, text: &[u8]) -> Option<i64> {
-        let iso = self.rfc3339(text).or_else(|| forms::any(self, text));
-        match iso {
-            Some((ms, end)) if end == text.len() => Some(ms),
-            _ => number::whole(text).and_then(unix),
+    /// The instant that all of `text` says; `Ok(None)`: it is no timestamp.
+    pub(super) fn whole(&mut self, text: &[u8]) -> Result<Option<i64>, NoInstant> {
+        let read = self.rfc3339(text).or_else(|| forms::any(self, text));
+        if let Some((ms, end)) = read
+            && end == text.len()
+        {
+            return Ok(Some(ms));
+        }
+        match number::whole(text) {
+            Some(number) => unix(number).map(Some).ok_or(NoInstant),
+            None if claims::timestamp(text) => Err(NoInstant),
+            None => Ok(None),
         }
     }
 
-    /// The instant that `text` begins with, and where that ends.
-    pub(super) fn prefix(&mut self, text: &[u8]) -> Option<(i64, usize)> {
-        let (ms, end) = self.rfc3339(text).or_else(|| forms::any(self, text)).or_else(|| forms::unix_prefix(text))?;
-        let next = text.get(end).copied().unwrap_or(b' ');
-        (!next.is_ascii_alphanumeric()).then_some((ms, end))
+    /// The instant that `text` begins with, and where that ends; `Ok(None)`: it begins with no timestamp.
+    pub(super) fn prefix(&mut self, text: &[u8]) -> Result<Option<(i64, usize)>, NoInstant> {
+        let read = self.rfc3339(text).or_else(|| forms::any(self, text)).or_else(|| forms::unix_prefix(text));
+        let ends = |end: usize| !text.get(end).is_some_and(u8::is_ascii_alphanumeric);
+        match read.filter(|(_, end)| ends(*end)) {
+            Some(read) => Ok(Some(read)),
+            None if claims::timestamp(text) => Err(NoInstant),
+            None => Ok(None),
+        }
     }
 
     /// `2026-01-02T03:04:05.123Z` at the start of `text`, and where it ends.
@@ -60,7 +76,7 @@ impl Clock {
     pub(super) fn rfc3339(&mut self, text: &[u8]) -> Option<(i64, usize)> {
         let minute: &[u8; 16] = text.first_chunk()?;
         let minute_ms = if *minute == self.iso.0 { self.iso.1 } else { self.iso_minute(minute)? };
-        let (second_ms, end) = second(text, 16)?;
+        let (second_ms, end) = if let Some(b':') = text.get(16) { second(text, 16)? } else { (0, 16) };
         self.zoned(text, minute_ms + second_ms, end)
     }
 

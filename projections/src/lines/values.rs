@@ -3,7 +3,7 @@
 
 use super::names::{self, Field, Role};
 use super::number::{self, Decimal};
-use super::time::{self, Clock};
+use super::time::{self, Clock, NoInstant};
 use super::{Level, SERVICE_BYTES_MAX};
 
 /// Largest value of a metric, as for CloudWatch's PutMetricData: 2^360.
@@ -52,6 +52,8 @@ impl Tools {
 #[derive(Debug)]
 pub(super) struct Found {
     pub(super) time_ms: Option<i64>,
+    /// A value means to be a time and is none: that tells where no other value is one.
+    pub(super) no_instant: bool,
     pub(super) level: Option<Level>,
     pub(super) status: Option<u16>,
     pub(super) latency_ms: Option<f64>,
@@ -64,6 +66,7 @@ impl Found {
     pub(super) fn new() -> Self {
         Found {
             time_ms: None,
+            no_instant: false,
             level: None,
             status: None,
             latency_ms: None,
@@ -77,6 +80,12 @@ impl Found {
     #[inline(always)]
     pub(super) fn wants(&self, field: Field, role: Role) -> bool {
         field <= self.best[role.index()]
+    }
+
+    #[inline(always)]
+    fn put_time(&mut self, time_ms: Result<Option<i64>, NoInstant>) -> bool {
+        self.no_instant |= time_ms.is_err();
+        put(&mut self.time_ms, time_ms.unwrap_or(None))
     }
 
     /// Takes the time that `field`'s value was seen to say.
@@ -140,7 +149,7 @@ impl Found {
     #[inline(always)]
     fn take_meaning(&mut self, field: Field, role: Role, text: &[u8], clock: &mut Clock) {
         let taken = match role {
-            Role::Time => put(&mut self.time_ms, clock.whole(text)),
+            Role::Time => self.put_time(clock.whole(text)),
             Role::Level => put(&mut self.level, level(text)),
             Role::Status => put(&mut self.status, number::whole(text).and_then(status)),
             Role::Latency(shift) => put(&mut self.latency_ms, latency_text(text, shift)),
@@ -156,7 +165,7 @@ impl Found {
     #[inline(always)]
     pub(super) fn take_number(&mut self, field: Field, role: Role, number: Decimal<'_>) {
         let taken = match role {
-            Role::Time => put(&mut self.time_ms, time::unix(number)),
+            Role::Time => self.put_time(time::unix(number).map(Some).ok_or(NoInstant)),
             Role::Level => put(&mut self.level, number.to_u16().and_then(level_number)),
             Role::Status => put(&mut self.status, status(number)),
             Role::Latency(shift) => put(&mut self.latency_ms, usable(number.to_f64(shift))),

@@ -72,7 +72,7 @@ pub async fn alarms<S: Store>(
     let span = |kind| Span::All { tenant: Some(tenant.to_owned()), generation, kind };
     let mut all: Vec<Definition> = vec![];
     each(store, &span(Kind::Definition), |row| {
-        all.push(Definition::decode(&row.body).map_err(|error| damaged(row, &error))?);
+        all.push(Definition::decode(&row.body).map_err(|error| damaged(&row.key, &error))?);
         Ok(())
     })
     .await?;
@@ -159,7 +159,7 @@ async fn transitions<S: Store>(store: &S, span: &Span) -> Result<(Vec<Transition
 }
 
 fn decision(row: &Row) -> Result<Decision, ReadError> {
-    Decision::decode(&row.body).map_err(|error| damaged(row, &error))
+    Decision::decode(&row.body).map_err(|error| damaged(&row.key, &error))
 }
 
 /// JSON text that is embedded as it is; what is no JSON is left out.

@@ -21,7 +21,7 @@ pub async fn digest<S: Store>(store: &S, generation: Generation) -> Result<Strin
     loop {
         let page = store.scan(&span, after.as_ref(), SCAN_ROWS).await?;
         for row in page.rows {
-            let cell = Cell::decode(&row.body).map_err(|error| damaged(&row, &error))?;
+            let cell = Cell::decode(&row.body).map_err(|error| damaged(&row.key, &error))?;
             match &mut window {
                 Some((key, merged)) if key.subject == row.key.subject && key.at == row.key.at => merged.merge(&cell),
                 _ => {

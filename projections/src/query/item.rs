@@ -4,7 +4,11 @@ use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap};
 
-use crate::{distribution::Distribution, series::Series, when::Second};
+use crate::{
+    distribution::stored::{Part, Pool},
+    series::Series,
+    when::Second,
+};
 
 /// The values of one series in one window.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -43,12 +47,12 @@ impl Item {
     pub(super) fn of(
         service: Arc<str>,
         series: Arc<Series>,
-        start_secs: i64,
-        period: u32,
-        values: &Distribution,
+        (start_secs, period): (i64, u32),
+        values: &Part,
+        pool: &Pool,
     ) -> Option<Self> {
-        let [p50, p90, p95, p99] = values.quantiles([0.5, 0.9, 0.95, 0.99])?;
-        let (count, sum, min, max) = (values.count(), values.sum(), values.min()?, values.max()?);
+        let [p50, p90, p95, p99] = pool.quantiles(values, [0.5, 0.9, 0.95, 0.99])?;
+        let (count, sum, min, max) = (values.count, values.sum(), values.min, values.max);
         Some(Self {
             service,
             series,
@@ -58,7 +62,7 @@ impl Item {
             sum,
             min,
             max,
-            // As `Distribution::average`, without adding up once more.
+            // As `Distribution::average` has it.
             average: (sum / count as f64).clamp(min, max),
             p50,
             p90,

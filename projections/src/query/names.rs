@@ -7,7 +7,7 @@ use rustc_hash::FxBuildHasher;
 use crate::{
     cell::{
         BYTES, Count, LATENCY, WINDOW_SECS,
-        visit::{Name, Through},
+        visit::{Name, Through, Wanted},
     },
     fold::LINES_PAGE,
     series::{LOGS_NAMESPACE, Series},
@@ -23,7 +23,8 @@ pub(super) struct Names {
     metric: Option<String>,
     /// The built-in series by place: counts, latency, bytes.
     builtin: [Option<Arc<Series>>; COUNTS + 2],
-    through: Through,
+    /// In the page of lines.
+    wanted: Wanted,
     others: HashMap<Vec<u8>, Option<Arc<Series>>, FxBuildHasher>,
 }
 
@@ -43,18 +44,19 @@ impl Names {
             [.., Some(_), _] => Through::Latency,
             _ => Through::Counts,
         };
+        let counts = (0..COUNTS).filter(|i| builtin[*i].is_some()).fold(0, |bits, i| bits | 1 << i);
         Self {
             namespace: namespace.map(str::to_owned),
             metric: metric.map(str::to_owned),
             builtin,
-            through,
+            wanted: Wanted { counts, through },
             others: HashMap::default(),
         }
     }
 
-    /// How far into a row it is worth looking. Values from an API, which may have any name, stand on other pages than lines.
-    pub(super) fn through(&self, page: u32) -> Through {
-        if page == LINES_PAGE { self.through } else { Through::Others }
+    /// Where in a row it is worth looking. Values from an API, which may have any name, stand on other pages than lines.
+    pub(super) fn wanted(&self, page: u32) -> Wanted {
+        if page == LINES_PAGE { self.wanted } else { Wanted { through: Through::Others, ..self.wanted } }
     }
 
     /// The series, if it is wanted. Windows of other lengths than a minute take no part.

@@ -53,7 +53,7 @@ pub async fn balance<S: Store>(store: &S, tenant: &str, generation: Generation) 
     loop {
         let page = store.scan(&span, after.as_ref(), SCAN_ROWS).await?;
         for row in &page.rows {
-            total.add(&Balance::decode(&row.body).map_err(|error| damaged(row, &error))?);
+            total.add(&Balance::decode(&row.body).map_err(|error| damaged(&row.key, &error))?);
         }
         match page.next_after {
             Some(key) => after = Some(key),

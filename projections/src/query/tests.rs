@@ -88,11 +88,8 @@ proptest! {
     #[test]
     fn no_text_that_is_no_token_is_taken_for_one(text in "[A-Za-z0-9_-]{0,80}|\\PC{0,20}", at in any::<prop::sample::Index>(), letter in "[A-Za-z0-9_-]") {
         prop_assert_eq!(Cursor::parse(&text, &query()), Err(BadCursor::Malformed));
-        let item = Item::of("a".into(), Arc::new(Series::of_logs("m", "Count")), 60, 60, &{
-            let mut values = Distribution::default();
-            values.add(1.0);
-            values
-        }).unwrap();
+        let series = Arc::new(Series::of_logs("m", "Count"));
+        let item = Item::of("a".into(), series, (60, 60), &Part::equal(1.0, 1), &Pool::default()).unwrap();
         let cursor = Cursor::behind(&query(), (0, 60), &item);
         let token = cursor.to_string();
         prop_assert_eq!(Cursor::parse(&token, &query()), Ok(cursor));

@@ -9,12 +9,13 @@
 //! ```
 //! Numbers are big-endian. Names hold no NUL, so the one that ends them sorts a name before all that it is a prefix of.
 
-use events::position::ShardId;
-
-use super::{Generation, Kind, NAME_BYTES_MAX, RowKey, Span, Subject};
+use super::{Generation, KeyRef, Kind, NAME_BYTES_MAX, RowKey, Span, Subject};
 
 /// Most bytes of a shard's name (Kinesis API reference, `ShardId`).
 pub const SHARD_BYTES_MAX: usize = 128;
+
+/// Bytes of a place in time.
+pub const AT_BYTES: usize = 8;
 
 const END: u8 = 0;
 const SIGN: u64 = 1 << 63;
@@ -65,6 +66,11 @@ pub fn encode(key: &RowKey) -> Result<Vec<u8>, BadName> {
 
 /// The key that `encode` made these bytes of; `None`: it did not.
 pub fn decode(bytes: &[u8]) -> Option<RowKey> {
+    view(bytes).map(RowKey::from)
+}
+
+/// As `decode`, without a copy.
+pub fn view(bytes: &[u8]) -> Option<KeyRef<'_>> {
     let (tenant, rest) = split_name(bytes)?;
     let (generation, rest) = rest.split_first_chunk()?;
     let (kind, rest) = rest.split_first()?;
@@ -75,8 +81,17 @@ pub fn decode(bytes: &[u8]) -> Option<RowKey> {
     let generation = Generation(u32::from_be_bytes(*generation));
     let kind = Kind::ALL.into_iter().find(|known| *known as u8 == *kind)?;
     let at = (u64::from_be_bytes(*at) ^ SIGN) as i64;
-    let subject = Subject { tenant: tenant.to_owned(), generation, kind, name: name.to_owned() };
-    Some(RowKey { subject, at, shard: ShardId::named(shard), page })
+    Some(KeyRef { tenant, generation, kind, name, at, shard, page })
+}
+
+/// As `view`, of a key that begins with a subject's bytes, which need not be read again.
+pub fn view_of<'a>(subject: &'a Subject, prefix: &[u8], bytes: &'a [u8]) -> Option<KeyRef<'a>> {
+    let (at, rest) = bytes.strip_prefix(prefix)?.split_first_chunk()?;
+    let (shard, rest) = split_name(rest)?;
+    let page = u32::from_be_bytes(rest.try_into().ok()?);
+    let Subject { tenant, generation, kind, name } = subject;
+    let at = (u64::from_be_bytes(*at) ^ SIGN) as i64;
+    Some(KeyRef { tenant, generation: *generation, kind: *kind, name, at, shard, page })
 }
 
 /// What every key of a subject, and no other, begins with.
@@ -123,7 +138,7 @@ pub fn subject_of(bytes: &[u8]) -> Option<&[u8]> {
 }
 
 /// A place in time, in an order that bytes have too.
-pub fn at(at: i64) -> [u8; 8] {
+pub fn at(at: i64) -> [u8; AT_BYTES] {
     (at as u64 ^ SIGN).to_be_bytes()
 }
 
@@ -157,6 +172,7 @@ fn split_name(bytes: &[u8]) -> Option<(&str, &[u8])> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use events::position::ShardId;
     use proptest::prelude::*;
 
     use super::*;
@@ -186,6 +202,9 @@ mod tests {
             prop_assert_eq!(left.cmp(&right), a.cmp(&b));
             prop_assert_eq!(subject_of(&left).unwrap(), subject(&a.subject).unwrap());
             prop_assert_eq!(tenant(&left).unwrap(), &a.subject.tenant);
+            let prefix = subject(&a.subject).unwrap();
+            prop_assert_eq!(view_of(&a.subject, &prefix, &left), view(&left));
+            prop_assert_eq!(view_of(&a.subject, &prefix, &right).is_some(), a.subject == b.subject);
             prop_assert_eq!(decode(&left).unwrap(), a);
         }
 

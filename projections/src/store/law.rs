@@ -90,6 +90,7 @@ macro_rules! store_laws {
             a_span_holds_its_first_place_and_not_its_last
             pages_neither_skip_nor_repeat
             pages_neither_skip_nor_repeat_while_rows_are_written
+            a_walk_shows_what_a_scan_gives
             rows_past_their_time_go_and_others_stay
             a_resume_point_only_moves_forward
             a_commit_brings_its_rows_and_parts

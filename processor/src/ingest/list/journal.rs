@@ -17,9 +17,10 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::{Entry, EntryId, FILES_MAX, ListError, Mark, Print};
 
-const VERSION: u32 = 1;
+const FILE: &str = "files.jsonl";
+const VERSION: u32 = 2;
 /// Written and not yet synced; then it is.
-const UNSYNCED_BYTES_MAX: u64 = 64 << 10;
+const UNSYNCED_BYTES_MAX: u64 = 256 << 10;
 /// So many lines more than twice the files, and the list is written anew at opening.
 const SPARE_LINES: usize = 1_000;
 const SUM: &str = ",\"sum\":\"";
@@ -37,6 +38,9 @@ enum Line {
 #[derive(Debug, Serialize, Deserialize)]
 struct FileLine {
     number: u64,
+    /// Since version 2; before, the list's own.
+    #[serde(default)]
+    reader: String,
     tenant: String,
     path: String,
     name: String,
@@ -45,10 +49,16 @@ struct FileLine {
     end: u64,
     tail_bytes: usize,
     tail_hash: String,
+    /// Since version 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    whole_hash: Option<String>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     gone: bool,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     doubtful: bool,
+    /// Since version 2.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    resend: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     reading_since_ms: Option<i64>,
 }
@@ -57,6 +67,7 @@ impl From<&Entry> for FileLine {
     fn from(entry: &Entry) -> Self {
         Self {
             number: entry.id.0,
+            reader: format!("{:016x}", entry.reader),
             tenant: entry.tenant.clone(),
             path: entry.path.clone(),
             name: entry.name.clone(),
@@ -65,8 +76,10 @@ impl From<&Entry> for FileLine {
             end: entry.mark.end,
             tail_bytes: entry.mark.tail.len,
             tail_hash: format!("{:032x}", entry.mark.tail.hash),
+            whole_hash: entry.mark.whole.map(|hash| format!("{hash:032x}")),
             gone: entry.gone,
             doubtful: entry.doubtful,
+            resend: entry.resend,
             reading_since_ms: entry.reading_since_ms,
         }
     }
@@ -79,13 +92,19 @@ impl TryFrom<FileLine> for Entry {
         let hash = |text: &str| u128::from_str_radix(text, 16).map_err(|_| format!("`{text}` is no hash"));
         Ok(Self {
             id: EntryId(line.number),
+            reader: u64::from_str_radix(&line.reader, 16).map_err(|_| format!("`{}` is no reader", line.reader))?,
             tenant: line.tenant,
             path: line.path,
             name: line.name,
             head: Print { len: line.head_bytes, hash: hash(&line.head_hash)? },
-            mark: Mark { end: line.end, tail: Print { len: line.tail_bytes, hash: hash(&line.tail_hash)? } },
+            mark: Mark {
+                end: line.end,
+                tail: Print { len: line.tail_bytes, hash: hash(&line.tail_hash)? },
+                whole: line.whole_hash.as_deref().map(hash).transpose()?,
+            },
             gone: line.gone,
             doubtful: line.doubtful,
+            resend: line.resend,
             reading_since_ms: line.reading_since_ms,
         })
     }
@@ -97,14 +116,15 @@ pub(super) struct Journal {
     file: Arc<File>,
     length: u64,
     unsynced: u64,
-    reader: String,
+    /// Of this opening.
+    reader: u64,
     next: u64,
     epoch: u64,
 }
 
 impl Journal {
     pub(super) fn open(folder: &Path, reader: u64) -> Result<(Self, Vec<Entry>), ListError> {
-        let path = folder.join("files.jsonl");
+        let path = folder.join(FILE);
         let disk = |what| {
             let path = path.clone();
             move |source| ListError::Disk { what, path, source }
@@ -122,7 +142,7 @@ impl Journal {
         }
         let file = File::options().append(true).open(&path).map_err(disk("opened"))?;
         let length = file.metadata().map_err(disk("opened"))?.len();
-        let Loaded { reader, next, epoch, entries, .. } = loaded;
+        let Loaded { next, epoch, entries, .. } = loaded;
         let entries = entries.into_values().collect();
         Ok((Self { path, file: Arc::new(file), length, unsynced: 0, reader, next, epoch }, entries))
     }
@@ -131,8 +151,12 @@ impl Journal {
         &self.path
     }
 
-    pub(super) fn reader(&self) -> &str {
-        &self.reader
+    pub(super) fn reader(&self) -> u64 {
+        self.reader
+    }
+
+    pub(super) fn exists(folder: &Path) -> bool {
+        folder.join(FILE).exists()
     }
 
     /// Never given twice: who takes it writes an entry with it, and a number that was not written was not used.
@@ -194,9 +218,16 @@ impl Loaded {
             Line::List { version, .. } if version > VERSION => {
                 return Err(format!("it has version {version}, this program reads {VERSION}: use the newer program"));
             }
-            Line::List { reader, next, .. } => (self.reader, self.next) = (reader, next),
+            Line::List { version, reader, next } => {
+                (self.reader, self.next) = (reader, next);
+                // What is appended from now on is of this version.
+                self.anew |= version < VERSION;
+            }
             Line::Epoch { epoch } => self.epoch = self.epoch.max(epoch),
-            Line::File(line) => {
+            Line::File(mut line) => {
+                if line.reader.is_empty() {
+                    line.reader.clone_from(&self.reader);
+                }
                 self.next = self.next.max(line.number + 1);
                 self.entries.insert(line.number, Entry::try_from(line)?);
             }

@@ -292,7 +292,13 @@ fn of_all_keys_those_count_that_a_map_would_hold() {
     each_line(|seed, parser, line| {
         // serde_json knows neither half pairs nor numbers too large, where a line is still read.
         let Ok(value @ Value::Object(_)) = serde_json::from_slice::<Value>(line) else { return };
-        let answer = parser.parse(line, is_plain(line)).unwrap();
+        let answer = match parser.parse(line, is_plain(line)) {
+            Ok(answer) => answer,
+            Err(skip) => {
+                let dated = ["timestamp", "time", "@timestamp"].iter().any(|key| value.get(key).is_some());
+                return assert!(skip == Skip::BadTime && dated, "seed {seed}: {skip:?} {value}");
+            }
+        };
         assert_eq!(answer.service, service(&value), "seed {seed}: {value}");
         assert_eq!(answer.status, status(&value), "seed {seed}: {value}");
         compared += 1;

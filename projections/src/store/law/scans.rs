@@ -1,11 +1,11 @@
 //! Laws of scans: order, walls, edges and pages. What a scan should say is taken from the order of `RowKey` itself.
 
-use std::{cell::Cell, collections::BTreeMap};
+use std::{cell::Cell, collections::BTreeMap, num::NonZeroUsize};
 
 use events::position::ShardId;
 
 use super::{Adapter, Bench, everything, key, row, subject};
-use crate::store::{Generation, Kind, Row, RowKey, Span, Subject};
+use crate::store::{Generation, KeyRef, Kind, ReadError, Row, RowKey, Span, Store, Subject};
 
 /// Names of which some begin with others, and whose bytes sort low, high and between.
 const NAMES: [&str; 9] = ["", "\u{1}", "a", "a\u{1}", "ab", "abc", "a\u{ff}", "b", "\u{10ffff}"];
@@ -150,4 +150,39 @@ pub fn pages_neither_skip_nor_repeat_while_rows_are_written<A: Adapter>(adapter:
             assert_eq!(found, row(found.key.clone(), through.into()), "a mixture of two rows");
         }
     }
+}
+
+/// It shows keys and bodies of the same rows, page by page, and ends where it is told.
+pub fn a_walk_shows_what_a_scan_gives<A: Adapter>(adapter: &A) {
+    let bench = Bench::empty(adapter);
+    bench.write(&many().into_values().collect::<Vec<_>>());
+    for (span, limit) in all_spans().into_iter().flat_map(|span| [1000, 7].map(|limit| (span.clone(), limit))) {
+        let limit = NonZeroUsize::new(limit).expect("more than none");
+        let mut after = None;
+        loop {
+            let page = bench.wait(bench.store.scan(&span, after.as_ref(), limit)).expect("a scan is answered");
+            let expected: Vec<_> = page.rows.into_iter().map(|row| (row.key, row.body.to_vec())).collect();
+            let walk = |rows_max: usize| {
+                let mut shown = vec![];
+                let each = |key: KeyRef<'_>, body: &[u8]| {
+                    shown.push((RowKey::from(key), body.to_vec()));
+                    Ok(shown.len() < rows_max)
+                };
+                let next = bench.wait(bench.store.walk(&span, after.as_ref(), limit, each));
+                (shown, next.expect("a walk without faults is answered"))
+            };
+            assert_eq!(walk(usize::MAX), (expected.clone(), page.next_after.clone()), "{span:?} by pages of {limit}");
+            if let Some((last, _)) = expected.get(2) {
+                assert_eq!(walk(3), (expected[..3].to_vec(), Some(last.clone())), "{span:?}, ended after three rows");
+            }
+            match page.next_after {
+                Some(next) => after = Some(next),
+                None => break,
+            }
+        }
+    }
+    let failed = ReadError::Damaged("said by who looks".to_owned());
+    let all = everything(None);
+    let walk = bench.store.walk(&all, None, NonZeroUsize::MIN, |_, _| Err(failed.clone()));
+    assert_eq!(bench.wait(walk), Err(failed));
 }

@@ -1,0 +1,55 @@
+//! Rows that another revision of the fold made, made anew from the stream, beside the old ones. Decides what of the old rows stays: what holds
+//! records that the stream no longer has.
+
+use std::sync::Arc;
+
+use events::{
+    position::SequenceNumber,
+    stream::{ReadOnly, Stream},
+};
+use projections::{
+    fold::{FOLD_REVISION, Place},
+    store::{Checkpoint, Commit, Generation, Kind, Row, Store},
+};
+
+use crate::{
+    consume::ConsumeError,
+    replay::{Replay, ReplayError, before, resume_points},
+};
+
+/// Folds every shard up to where the rows of `old` stand into `new`, an empty store; a worker goes on from there. Effects up to there were
+/// carried out when the old rows were made, and none is carried out again. `progress` hears how many records are done.
+pub async fn rebuild<S: Stream, T: Store, R: Store>(
+    stream: ReadOnly<S>,
+    old: &T,
+    new: Arc<R>,
+    places: Vec<Place>,
+    progress: impl Fn(u64),
+) -> Result<(), ReplayError> {
+    let generation = places.first().map_or(Generation::default(), |place| place.generation);
+    let shards: Vec<_> = places.iter().map(|place| place.shard.clone()).collect();
+    let until = resume_points(old, generation, &shards).await?;
+    let mut replay = Replay::open(stream, new.clone(), places, &until).await?;
+    replay.give(old, &Kind::ALL, kept).await?;
+    replay.through(&until, &progress).await?;
+    for (shard, oldest) in replay.oldest() {
+        if *oldest == SequenceNumber::MAX
+            && let Some((checkpoint, parts)) = old.checkpoint(generation, shard).await?
+        {
+            // Nothing of the shard can be folded again: its state goes on as it was.
+            let checkpoint = Checkpoint { fold_revision: FOLD_REVISION, ..checkpoint };
+            let parts = checkpoint.parts.iter().cloned().zip(parts).collect();
+            let source = new.commit(Commit { rows: vec![], parts, checkpoint }).await;
+            source.map_err(|source| ConsumeError::Write { shard: shard.clone(), source })?;
+        }
+    }
+    Ok(())
+}
+
+/// What stays of a row: one that holds records from before `first` cannot be made anew, and what later records add to it comes on top.
+fn kept(row: Row, first: SequenceNumber) -> Option<Row> {
+    match row.key.subject.kind {
+        Kind::Taken | Kind::Producer | Kind::Definition => before(row, first),
+        _ => (row.applied_from < first).then_some(row),
+    }
+}

@@ -1,0 +1,244 @@
+//! The stream, folded again into an empty store by the live fold with the live code. Decides what a replay may see; it can append nothing.
+//!
+//! A recorded `RolledUp` is only a barrier here: its value is the one that this replay computed, and a shard waits until the replay of the source
+//! has come that far. What the stream no longer has is taken as it was recorded, or as it stands in rows.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use events::{
+    event::{Event, RolledUp},
+    identity::CONTROL_KEY,
+    position::{HashKey, SequenceNumber, ShardId},
+    stream::{ReadOnly, Stream},
+};
+use projections::{
+    fold::{
+        Effect, Input, Place,
+        rows::Body,
+        sabotage::{self, Sabotage},
+        taken::Taken,
+    },
+    store::{Generation, Kind, ReadError, Row, RowKey, Span, Store},
+};
+
+use crate::{
+    consume::{ConsumeError, Sink, Worker},
+    drive::SCAN_ROWS,
+};
+
+/// The replay could not be finished.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    /// The replay's worker.
+    #[error("the stream could not be folded again: {0}")]
+    Replay(#[from] ConsumeError),
+    /// Rows could not be read.
+    #[error("rows could not be read: {0}")]
+    Read(#[from] ReadError),
+    /// The stream could not be read.
+    #[error("the stream could not be read: {0}")]
+    Stream(#[from] events::stream::ReadError),
+    /// Every shard waits for another: a rolled-up record names a position that its source never reached.
+    #[error("the replay stands still at {0:?}: each shard waits for what another has to say")]
+    Stuck(Vec<ShardId>),
+}
+
+/// What the replays of all shards have said so far, by who spoke, at which tick, and to whom: a shard tells each home something else.
+type Said = Arc<Mutex<HashMap<(ShardId, SequenceNumber, HashKey), RolledUp>>>;
+
+/// The sink of a replay: it can tell and hear, and do nothing else.
+pub struct Barrier {
+    said: Said,
+    /// The key under which the others address this shard.
+    home: HashKey,
+    /// How far the replay of the control shard has come: a record that names a later definition waits.
+    defined: Arc<Mutex<SequenceNumber>>,
+    control: ShardId,
+    /// Records from before are gone from the stream: what they said is taken as recorded.
+    oldest: HashMap<ShardId, SequenceNumber>,
+}
+
+impl Sink for Barrier {
+    async fn carry_out(&mut self, _: &ShardId, effects: Vec<Effect>) -> Result<(), String> {
+        let mut said = self.said.lock().map_err(|_| "another shard's replay panicked".to_owned())?;
+        for Effect::Append { hash_key, event } in effects {
+            if let Event::RolledUp(rolled_up) = event {
+                said.insert((rolled_up.source.clone(), rolled_up.source_position, hash_key), rolled_up);
+            }
+        }
+        Ok(())
+    }
+
+    fn admit(&mut self, input: Input) -> Option<Input> {
+        let (Ok(said), Ok(defined)) = (self.said.lock(), self.defined.lock()) else { return None };
+        let oldest_definition = self.oldest.get(&self.control).copied().unwrap_or_default();
+        if input.definitions().is_some_and(|revision| revision > *defined && revision >= oldest_definition) {
+            return None;
+        }
+        input.map_rolled_up(|recorded| {
+            let oldest = self.oldest.get(&recorded.source).copied().unwrap_or_default();
+            let believes = sabotage::breaks(Sabotage::ReplayBelievesRecorded);
+            if recorded.source_position < oldest || believes {
+                return Some(recorded.clone());
+            }
+            said.get(&(recorded.source.clone(), recorded.source_position, self.home)).cloned()
+        })
+    }
+}
+
+/// Where the rows of each shard stand.
+pub type ResumePoints = HashMap<ShardId, SequenceNumber>;
+
+/// All shards of a stream, on their way from its oldest record. See the module.
+pub struct Replay<S, R> {
+    workers: Vec<(ShardId, Worker<S, R, Barrier>)>,
+    scratch: Arc<R>,
+    generation: Generation,
+    control: ShardId,
+    defined: Arc<Mutex<SequenceNumber>>,
+    oldest: HashMap<ShardId, SequenceNumber>,
+    records: u64,
+}
+
+impl<S: Stream, R: Store> Replay<S, R> {
+    /// A replay of every shard into `scratch`, an empty store. `stand`: where the rows stand that were made of the stream before.
+    pub async fn open(
+        stream: ReadOnly<S>,
+        scratch: Arc<R>,
+        places: Vec<Place>,
+        stand: &ResumePoints,
+    ) -> Result<Self, ReplayError> {
+        let mut oldest = HashMap::new();
+        for place in &places {
+            let first = match stream.oldest(&place.shard).await? {
+                Some(first) => first,
+                None if stand.get(&place.shard).is_some_and(|at| *at > SequenceNumber::ZERO) => SequenceNumber::MAX,
+                None => SequenceNumber::ZERO,
+            };
+            oldest.insert(place.shard.clone(), first);
+        }
+        let generation = places.first().map_or(Generation::default(), |place| place.generation);
+        let (said, defined) = (Said::default(), Arc::default());
+        let control =
+            places.first().map_or(ShardId::numbered(0), |place| place.owner(HashKey::of(CONTROL_KEY)).clone());
+        let mut workers = vec![];
+        for place in places {
+            let (said, defined, control) = (said.clone(), Arc::clone(&defined), control.clone());
+            let own = place.ring.iter().find(|(shard, _)| *shard == place.shard);
+            let home = own.map_or(HashKey(0), |(_, range)| range.from);
+            let sink = Barrier { said, home, defined, control, oldest: oldest.clone() };
+            workers.push((place.shard.clone(), Worker::open(stream.clone(), scratch.clone(), sink, place).await?));
+        }
+        Ok(Self { workers, scratch, generation, control, defined, oldest, records: 0 })
+    }
+
+    /// The oldest record of each shard; `ZERO`: it never had any; `MAX`: all are gone.
+    pub fn oldest(&self) -> &HashMap<ShardId, SequenceNumber> {
+        &self.oldest
+    }
+
+    /// Records folded so far.
+    pub fn records(&self) -> u64 {
+        self.records
+    }
+
+    /// Gives the replay what `choose` keeps of rows of these kinds, for records that the stream no longer has.
+    pub(crate) async fn give<T: Store>(
+        &self,
+        store: &T,
+        kinds: &[Kind],
+        choose: impl Fn(Row, SequenceNumber) -> Option<Row>,
+    ) -> Result<(), ReplayError> {
+        for kind in kinds {
+            let span = Span::All { tenant: None, generation: self.generation, kind: *kind };
+            let mut after: Option<RowKey> = None;
+            loop {
+                let page = store.scan(&span, after.as_ref(), SCAN_ROWS).await?;
+                let first = |row: &Row| self.oldest.get(&row.key.shard).copied().unwrap_or_default();
+                let given: Vec<Row> = page
+                    .rows
+                    .into_iter()
+                    .filter_map(|row| {
+                        let first = first(&row);
+                        choose(row, first)
+                    })
+                    .collect();
+                if !given.is_empty() {
+                    let shard = ShardId::numbered(0);
+                    self.scratch.write(given).await.map_err(|source| ConsumeError::Write { shard, source })?;
+                }
+                match page.next_after {
+                    Some(key) => after = Some(key),
+                    None => break,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Folds and commits every shard up to and including a position. `progress` hears how many records are done.
+    pub async fn through(&mut self, until: &ResumePoints, progress: &impl Fn(u64)) -> Result<(), ReplayError> {
+        loop {
+            let (mut moved, mut waiting) = (false, vec![]);
+            for (shard, worker) in &mut self.workers {
+                let until = until.get(shard).copied().unwrap_or_default();
+                let all_gone = self.oldest.get(shard) == Some(&SequenceNumber::MAX);
+                if worker.shard().position() >= until || all_gone {
+                    continue;
+                }
+                let step = worker.step_until(Duration::ZERO, until).await?;
+                moved |= !step.folded.is_empty();
+                self.records += step.folded.len() as u64;
+                progress(self.records);
+                let committed = worker.commit().await?;
+                if *shard == self.control
+                    && let Ok(mut defined) = self.defined.lock()
+                {
+                    *defined = committed;
+                }
+                if worker.shard().position() < until {
+                    waiting.push(shard.clone());
+                }
+            }
+            if waiting.is_empty() {
+                return Ok(());
+            }
+            if !moved {
+                return Err(ReplayError::Stuck(waiting));
+            }
+        }
+    }
+}
+
+/// Reads them; `ZERO`: nothing of the shard was committed.
+pub(crate) async fn resume_points<T: Store>(
+    store: &T,
+    generation: Generation,
+    shards: &[ShardId],
+) -> Result<ResumePoints, ReadError> {
+    let mut points = ResumePoints::new();
+    for shard in shards {
+        let checkpoint = store.checkpoint(generation, shard).await?;
+        points.insert(shard.clone(), checkpoint.map_or(SequenceNumber::ZERO, |(checkpoint, _)| checkpoint.position));
+    }
+    Ok(points)
+}
+
+/// The part of a row that records before `first` made, where its kind can tell; `None`: there is none.
+pub(crate) fn before(mut row: Row, first: SequenceNumber) -> Option<Row> {
+    if row.applied_from >= first {
+        return None;
+    }
+    if row.key.subject.kind == Kind::Taken {
+        let mut taken = Taken::decode(&row.body).ok()?;
+        taken.ranges.retain(|range| range.position < first);
+        row.applied_through = taken.ranges.iter().map(|range| range.position).max()?;
+        row.body = taken.encode().into();
+        return Some(row);
+    }
+    (row.applied_through < first).then_some(row)
+}

@@ -1,0 +1,240 @@
+//! What must hold of each parser for any bytes whatever. A fuzzer looks for bytes that break it (`tests/fuzz/README.md`); `tests/fuzzed.rs` tries
+//! those that fuzzers found worth keeping.
+
+#[allow(dead_code)]
+#[path = "../../api/src/unpack.rs"]
+mod unpack;
+
+use bytes::Bytes;
+use events::{
+    cut,
+    position::{SEQUENCE_NUMBER_DIGITS_MAX, SequenceNumber, ShardId},
+    stream::Record,
+    wire,
+};
+use projections::{
+    alarm::Alarm,
+    canonical::DecodeError,
+    cell::Cell,
+    definitions::Definition,
+    distribution::Distribution,
+    fold::{Input, alarms::Decision, balance::Balance, producers::Marks, rows::Body, taken::Taken},
+    lines::{Line, Parser, Skip, is_plain},
+    query::{Cursor, Statistics},
+    series::Series,
+    sketch::Sketch,
+    store::key,
+    sum::Sum,
+    when,
+};
+
+/// Takes any bytes, and panics if something does not hold.
+pub type Target = fn(&[u8]);
+
+/// Name and body of every target.
+pub const ALL: [(&str, Target); 6] =
+    [("wire", wire), ("json", json), ("lines", lines), ("rows", rows), ("texts", texts), ("unpack", unpack)];
+
+/// A record's payload: what is read of it is what a writer of the same header and body writes.
+pub fn wire(payload: &[u8]) {
+    let payload = Bytes::copy_from_slice(payload);
+    let record = Record {
+        sequence: SequenceNumber::from_parts(1, 8),
+        partition_key: String::new(),
+        data: payload.clone(),
+        arrived_at_ms: 0,
+    };
+    Input::of(&record);
+    let Ok(batch) = wire::decode(&payload) else { return };
+    assert_eq!(batch.body.len(), batch.header.raw_len as usize);
+    let again = wire::decode(&wire::encode(&batch.header, &batch.body)).expect("what was written can be read");
+    assert_eq!((again.header, again.body), (batch.header, batch.body.clone()));
+    if let Ok(events) = wire::decode_events(&batch.body) {
+        drop(events);
+    }
+}
+
+/// All of an answer, comparable bit for bit.
+fn bits(answer: Result<Line<'_>, Skip>) -> Result<(Line<'_>, Option<u64>, Option<u64>), Skip> {
+    answer.map(|line| (line, line.latency_ms.map(f64::to_bits), line.bytes.map(f64::to_bits)))
+}
+
+/// JSON lines: one that is read by prediction says what it says to a parser that has read nothing, and is malformed where serde_json says so.
+pub fn json(batch: &[u8]) {
+    let mut warm = Parser::new(3600);
+    for line in batch.split(|byte| *byte == b'\n').take(16) {
+        let mut cold = Parser::new(3600);
+        let expected = bits(cold.parse(line, false));
+        for _ in 0..2 {
+            assert_eq!(bits(warm.parse(line, is_plain(line))), expected);
+        }
+        let text = line.strip_suffix(b"\r").unwrap_or(line);
+        if text.first() == Some(&b'{') && !text.contains(&0) {
+            let is_valid =
+                str::from_utf8(text).is_ok_and(|text| serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok());
+            assert_eq!(expected == Err(Skip::MalformedJson), !is_valid);
+        }
+    }
+    lines(batch);
+}
+
+/// Lines of any format: read as a batch they say what they say alone, and within bounds.
+pub fn lines(batch: &[u8]) {
+    let (mut warm, mut cold) = (Parser::new(-3600), Parser::new(-3600));
+    let (plain, mut at) = (is_plain(batch), 0);
+    for line in batch.split_inclusive(|byte| *byte == b'\n') {
+        let line = line.strip_suffix(b"\n").unwrap_or(line);
+        let expected = bits(cold.parse(line, false));
+        if let Ok((line, ..)) = expected {
+            assert!(line.service.is_none_or(|name| (1..=255).contains(&name.len())));
+            assert!(line.status.is_none_or(|status| (100..=599).contains(&status)));
+            assert!(line.latency_ms.is_none_or(|ms| ms.abs() <= 2f64.powi(360)));
+            assert!(line.bytes.is_none_or(|bytes| (0.0..=2f64.powi(360)).contains(&bytes)));
+            assert!(line.time_ms.is_none_or(|time_ms| (0..=253_402_300_799_999).contains(&time_ms)));
+        }
+        assert_eq!(warm.next(batch, &mut at, plain).map(bits), Some(expected));
+    }
+    assert!(at >= batch.len() && warm.next(batch, &mut at, plain).is_none());
+    let mut through = 0;
+    for (from, line) in cut::lines(batch) {
+        assert_eq!(from, through);
+        through += line.len() + usize::from(batch.get(from + line.len()) == Some(&b'\n'));
+    }
+    assert_eq!(through, batch.len());
+    while through > 0 {
+        // Cuts of any window end within it.
+        let window = &batch[batch.len() - through..];
+        cut::next_cut(window, 0, true, 64);
+        through /= 2;
+    }
+}
+
+/// Bodies of stored rows and their keys: what can be read is written again as something that says the same.
+pub fn rows(bytes: &[u8]) {
+    let Some((kind, bytes)) = bytes.split_first() else { return };
+    match kind % 12 {
+        0 => again(bytes, Cell::decode, |cell| {
+            cell.windows();
+            let mut twice = cell.clone();
+            twice.merge(cell);
+            cell.encode()
+        }),
+        1 => again(
+            bytes,
+            |mut bytes| Distribution::decode(&mut bytes),
+            |values| {
+                values.quantiles([0.0, 0.5, 0.99, 1.0]);
+                let mut twice = values.clone();
+                twice.merge(values);
+                written(|out| values.encode(out))
+            },
+        ),
+        2 => again(
+            bytes,
+            |mut bytes| Sketch::decode(&mut bytes),
+            |sketch| {
+                sketch.quantile(0.5);
+                let mut twice = sketch.clone();
+                twice.merge(sketch);
+                written(|out| sketch.encode(out))
+            },
+        ),
+        3 => again(
+            bytes,
+            |mut bytes| Sum::decode(&mut bytes),
+            |sum| {
+                assert!(!sum.to_f64().is_nan());
+                let mut twice = sum.clone();
+                twice.merge(sum);
+                written(|out| sum.encode(out))
+            },
+        ),
+        4 => again(bytes, |mut bytes| Series::decode(&mut bytes), Series::encode),
+        5 => again(bytes, Taken::decode, Body::encode),
+        6 => again(bytes, Marks::decode, Body::encode),
+        7 => again(bytes, Balance::decode, Body::encode),
+        8 => {
+            if let Some(key) = key::decode(bytes) {
+                assert_eq!(key::encode(&key).expect("what was read can be written"), bytes);
+            }
+        }
+        9 => drop(Definition::decode(bytes)),
+        10 => drop(Decision::decode(bytes)),
+        _ => {
+            if let Some(position) = SequenceNumber::from_bytes(bytes) {
+                assert_eq!(position.to_bytes(), bytes);
+                // Kinesis sends no longer ones, so none is read from a text.
+                let text = position.to_string();
+                let read = text.parse::<SequenceNumber>().ok();
+                assert_eq!(read, (text.len() <= SEQUENCE_NUMBER_DIGITS_MAX).then_some(position));
+            }
+        }
+    }
+}
+
+fn written(write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut out = vec![];
+    write(&mut out);
+    out
+}
+
+fn again<T>(bytes: &[u8], decode: impl Fn(&[u8]) -> Result<T, DecodeError>, encode: impl Fn(&T) -> Vec<u8>) {
+    let Ok(value) = decode(bytes) else { return };
+    let first = encode(&value);
+    let read = decode(&first).unwrap_or_else(|error| panic!("what was written cannot be read: {error}"));
+    assert_eq!(encode(&read), first);
+}
+
+/// Texts that people and programs give: times, spans, statistics, positions, tokens, definitions of alarms.
+pub fn texts(bytes: &[u8]) {
+    const NOW_MS: i64 = 1_795_221_578_000;
+    let Ok(text) = str::from_utf8(bytes) else { return };
+    let _ = when::parse(text, NOW_MS);
+    let _ = when::span_secs(text);
+    let _ = text.parse::<Cursor>();
+    let _ = Statistics::parse(text);
+    let _ = events::identity::check_service(text);
+    let _ = events::identity::check_tenant(text);
+    ShardId::named(text);
+    if let Ok(position) = text.parse::<SequenceNumber>() {
+        assert_eq!(position.to_string(), text.trim_start_matches('0').max("0"));
+    }
+    if let Ok(alarm) = Alarm::parse(text) {
+        assert!(alarm.range_secs() > 0);
+    }
+}
+
+/// Bodies of requests: the form is told, and whatever the pieces in which they come, the same bytes come out of them.
+pub fn unpack(bytes: &[u8]) {
+    const OUT_BYTES_MAX: usize = 1 << 20;
+    let Some((size, bytes)) = bytes.split_first() else { return };
+    let whole = unpacked(bytes, bytes.len().max(1), OUT_BYTES_MAX);
+    let pieces = unpacked(bytes, usize::from(*size).max(1), OUT_BYTES_MAX);
+    match (whole, pieces) {
+        (Some(whole), Some(pieces)) => assert_eq!(whole, pieces),
+        (whole, pieces) => assert_eq!(whole.is_some(), pieces.is_some()),
+    }
+}
+
+/// `None`: it cannot be unpacked, or is larger than this target looks at.
+fn unpacked(bytes: &[u8], piece: usize, most: usize) -> Option<Vec<u8>> {
+    let form = unpack::Form::of(&bytes[..bytes.len().min(unpack::FORM_BYTES)]);
+    if form == unpack::Form::Batch {
+        return None;
+    }
+    let mut unpack = unpack::Unpack::new(form).ok()?;
+    let mut out = vec![];
+    for piece in bytes.chunks(piece) {
+        let mut input = piece;
+        while !input.is_empty() {
+            let before = (input.len(), out.len());
+            unpack.step(&mut input, &mut out).ok()?;
+            assert!((input.len(), out.len()) != before, "a step that does nothing would never end");
+            if out.len() > most {
+                return Some(vec![]);
+            }
+        }
+    }
+    unpack.finish(&mut out).ok()?;
+    Some(if out.len() > most { vec![] } else { out })
+}
