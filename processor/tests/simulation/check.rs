@@ -67,7 +67,7 @@ fn durable(
 ) -> Result<(), String> {
     let first = model.touches.partition_point(|touch| touch.0 <= before);
     for (touched, key) in model.touches[first..].iter().take_while(|touch| touch.0 <= position) {
-        let stored = store.row(key).map(|row| row.applied_through);
+        let stored = store.through(key);
         if stored.is_none_or(|through| through < *touched) {
             return Err(format!(
                 "the resume point is {position:?}, but {key:?}, touched by {touched:?}, is stored through {stored:?}"
@@ -127,7 +127,7 @@ pub fn complete(store: &SimStore, shards: &[ModelShard]) -> Result<(), String> {
     for model in shards {
         for (key, history) in &model.rows {
             let last = history.last().unwrap().0;
-            let stored = store.row(key).map(|row| row.applied_through);
+            let stored = store.through(key);
             if stored != Some(last) {
                 return Err(format!("at the end {key:?} is through {stored:?}, not {last:?}"));
             }

@@ -101,9 +101,9 @@ pub struct ModelShard {
     /// The day whose services are counted, and they by tenant.
     day: i64,
     services: FxHashMap<String, FxHashSet<String>>,
-    pub rows: FxHashMap<RowKey, History>,
+    pub rows: FxHashMap<Arc<RowKey>, History>,
     /// Every touch of a row, in order.
-    pub touches: Vec<(SequenceNumber, RowKey)>,
+    pub touches: Vec<(SequenceNumber, Arc<RowKey>)>,
     /// What became of each record's lines.
     pub outcomes: FxHashMap<SequenceNumber, Holds>,
     /// Lines and data that were taken as new, each time.
@@ -358,11 +358,14 @@ impl ModelShard {
         empty: impl FnOnce() -> Holds,
         change: impl FnOnce(&mut Holds),
     ) {
-        let history = self.rows.entry(key.clone()).or_default();
+        let history = match self.rows.get_mut(&key) {
+            Some(history) => history,
+            None => self.rows.entry(Arc::new(key.clone())).or_default(),
+        };
         if history.last().is_none_or(|last| last.0 != at) {
             let holds = history.last().map_or_else(empty, |last| last.1.clone());
             history.push((at, holds));
-            self.touches.push((at, key));
+            self.touches.push((at, key.into()));
         }
         change(&mut history.last_mut().unwrap().1);
     }

@@ -124,7 +124,7 @@ fn effects(stream: &SimStream, said: &Said, places: &[Place], until: &[SequenceN
     }
 }
 
-fn is_compared(row: &&Row) -> bool {
+fn is_compared(row: &&Arc<Row>) -> bool {
     // Marks hold traces of restarts; the model looks after them.
     !matches!(row.key.subject.kind, Kind::Taken | Kind::Producer)
 }

@@ -100,7 +100,7 @@ fn fold(seed: u64, shards: u16, happens: &[Happens]) -> Result<World, String> {
 fn merged(world: &World) -> Merged {
     let mut merged: BTreeMap<_, Cell> = BTreeMap::new();
     for row in world.store.rows().into_iter().filter(|row| row.key.subject.kind == Kind::Window) {
-        let subject = row.key.subject;
+        let subject = row.key.subject.clone();
         let cell = Cell::decode(&row.body).unwrap();
         merged.entry((subject.tenant, subject.name, row.key.at, row.key.page)).or_default().merge(&cell);
     }

@@ -42,7 +42,7 @@ pub enum BrokenStore {
 pub enum Change {
     /// `before`: the position of the row that it replaced.
     Row {
-        row: Row,
+        row: Arc<Row>,
         before: SequenceNumber,
     },
     ResumePoint {
@@ -56,8 +56,8 @@ pub enum Change {
 struct State {
     random: Random,
     rates: Rates,
-    rows: BTreeMap<RowKey, Row>,
-    stale: FxHashMap<RowKey, Row>,
+    rows: BTreeMap<RowKey, Arc<Row>>,
+    stale: FxHashMap<RowKey, Arc<Row>>,
     points: FxHashMap<ShardId, Checkpoint>,
     parts: FxHashMap<(ShardId, PartName), Bytes>,
     changes: Vec<Change>,
@@ -98,12 +98,14 @@ impl SimStore {
         std::mem::take(&mut self.state().changes)
     }
 
-    pub fn rows(&self) -> Vec<Row> {
+    /// All rows, in order.
+    pub fn rows(&self) -> Vec<Arc<Row>> {
         self.state().rows.values().cloned().collect()
     }
 
-    pub fn row(&self, key: &RowKey) -> Option<Row> {
-        self.state().rows.get(key).cloned()
+    /// What a row is through, if there is one.
+    pub fn through(&self, key: &RowKey) -> Option<SequenceNumber> {
+        self.state().rows.get(key).map(|row| row.applied_through)
     }
 
     /// The highest revision that can be read with all before it.
@@ -131,8 +133,12 @@ impl SimStore {
         if before >= row.applied_through && self.broken != Some(BrokenStore::RowConditionUnchecked) {
             return Written::Lost(before);
         }
-        let stale = state.rows.insert(row.key.clone(), row.clone());
-        if let Some(stale) = stale {
+        let row = Arc::new(row);
+        let stale = match state.rows.get_mut(&row.key) {
+            Some(standing) => Some(std::mem::replace(standing, row.clone())),
+            None => state.rows.insert(row.key.clone(), row.clone()),
+        };
+        if let Some(stale) = stale.filter(|_| self.broken == Some(BrokenStore::ReadsStale)) {
             state.stale.insert(row.key.clone(), stale);
         }
         state.changes.push(Change::Row { row, before });
@@ -252,7 +258,8 @@ impl Store for SimStore {
         self.fails_to_read()?;
         let state = self.state();
         let stale = |key| state.stale.get(key).filter(|_| self.broken == Some(BrokenStore::ReadsStale));
-        Ok(keys.iter().map(|key| stale(key).or_else(|| state.rows.get(key)).cloned()).collect())
+        let row = |key| stale(key).or_else(|| state.rows.get(key)).map(|row| Row::clone(row));
+        Ok(keys.iter().map(row).collect())
     }
 
     async fn scan(&self, span: &Span, after: Option<&RowKey>, limit: NonZeroUsize) -> Result<Rows, ReadError> {
@@ -266,7 +273,7 @@ impl Store for SimStore {
             .map(|(_, row)| row)
             .filter(|row| Self::within(span, &row.key))
             .take(limit.get() + 1)
-            .cloned()
+            .map(|row| Row::clone(row))
             .collect();
         let is_more = rows.len() > limit.get();
         rows.truncate(limit.get());
