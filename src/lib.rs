@@ -12,12 +12,14 @@
 //! | `readers/` | which files were read, and how far; `readers.known` says that there is such a list |
 
 mod causes;
+mod folder;
 mod made;
 mod operator;
+mod run;
 
 use std::{
-    fs::{File, OpenOptions, TryLockError},
-    io::{self, Write},
+    fs::File,
+    io,
     num::NonZeroU16,
     path::{Path, PathBuf},
     sync::{
@@ -43,14 +45,11 @@ use processor::{
     tick,
     verify::{self, Report},
 };
-use projections::{
-    embedded as rows,
-    fold::Place,
-    store::{Generation, Store},
-};
+use projections::{embedded as rows, fold::Place, store::Generation};
 use tokio::sync::Semaphore;
 
 pub use causes::with_causes;
+pub use folder::{holder, serving};
 pub use made::Opening;
 
 /// The stream of a data folder.
@@ -58,19 +57,9 @@ pub type LocalStream = stream::Embedded<RealDisk>;
 /// The store of a data folder.
 pub type LocalStore = rows::Embedded;
 
-/// Between two ticks.
-const TICK_SECS: u64 = 60;
-/// A tick comes so long after a full minute, so that the shards' stamps of one tick fall into one minute.
-const TICK_AFTER: Duration = Duration::from_secs(1);
-/// How long a worker that has nothing to commit waits for a record.
-const IDLE_WAIT: Duration = Duration::from_millis(250);
 /// How often who waits for rows looks, and how long at most without looking whether the consumer is still there.
 const LOOK: Duration = Duration::from_millis(5);
 const LOOK_MAX: Duration = Duration::from_secs(60);
-/// A folder's lock is tried so often, `LOOK` apart.
-const LOCK_TRIES: u32 = 4;
-/// How long it waits while a commit is outstanding.
-const BUSY_WAIT: Duration = Duration::from_millis(20);
 
 /// A data folder could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -147,49 +136,6 @@ pub fn now_ms() -> i64 {
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// Takes the folder for this process. Whoever has it now may leave its address there; one that a killed process left is taken away, since by
-/// now another program, or a weir on another folder, may listen there.
-fn lock(folder: &Path, who: &str) -> Result<File, OpenError> {
-    let failed = |source| OpenError::Folder { folder: folder.to_owned(), source };
-    std::fs::create_dir_all(folder).map_err(failed)?;
-    let file = OpenOptions::new().create(true).truncate(false).write(true).open(folder.join("lock")).map_err(failed)?;
-    for attempt in 1.. {
-        match file.try_lock() {
-            Ok(()) => break,
-            // It may be `serving` that looks.
-            Err(TryLockError::WouldBlock) if attempt < LOCK_TRIES => std::thread::sleep(LOOK),
-            Err(TryLockError::WouldBlock) => return Err(OpenError::InUse(folder.to_owned())),
-            Err(TryLockError::Error(source)) => return Err(failed(source)),
-        }
-    }
-    // Who waits for the folder reads it, and nothing depends on it.
-    let _ =
-        file.set_len(0).and_then(|()| (&file).write_all(format!("{who} (process {})", std::process::id()).as_bytes()));
-    match std::fs::remove_file(folder.join("address")) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
-        _ => Ok(file),
-    }
-}
-
-/// What the process that has the folder open calls itself; `None` where none has.
-pub fn holder(folder: &Path) -> Option<String> {
-    let file = File::open(folder.join("lock")).ok()?;
-    match file.try_lock_shared() {
-        Err(TryLockError::WouldBlock) => std::fs::read_to_string(folder.join("lock")).ok(),
-        _ => None,
-    }
-}
-
-/// The address that the process which has the folder open has left there; `None` where none has it open, or it serves nobody.
-pub fn serving(folder: &Path) -> Option<String> {
-    let file = File::open(folder.join("lock")).ok()?;
-    match file.try_lock_shared() {
-        Err(TryLockError::WouldBlock) => {}
-        _ => return None,
-    }
-    std::fs::read_to_string(folder.join("address")).ok().map(|address| address.trim().to_owned())
-}
-
 /// A person has confirmed that time went back: every shard hears of it, once, before anything else is stamped anew.
 async fn confirm_time(stream: &LocalStream, ring: &[(ShardId, HashRange)]) -> Result<(), OpenError> {
     let Some(reset) = stream.time_reset() else { return Ok(()) };
@@ -207,7 +153,7 @@ impl System {
 
     /// As `open`; `say` hears of what takes long.
     pub async fn open_saying(folder: &Path, options: Options, say: impl Fn(Opening)) -> Result<Self, OpenError> {
-        let held = lock(folder, &options.who)?;
+        let held = folder::lock(folder, &options.who)?;
         let failed = |source| OpenError::Folder { folder: folder.to_owned(), source };
         let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(8)) as u16;
         let settings = stream::Options {
@@ -266,14 +212,16 @@ impl System {
             let (ledger, stop, behind) = (self.ledger.clone(), self.stop.clone(), self.behind_ms.clone());
             let waiters = self.waiters.clone();
             let commits = self.commits.clone();
-            self.threads.push(spawn(format!("worker-{number}"), async move {
-                if let Err(error) = consume(worker, &place, &ledger, &commits, &waiters, &stop, &behind[number]).await {
+            self.threads.push(run::spawn(format!("worker-{number}"), async move {
+                if let Err(error) =
+                    run::consume(worker, &place, &ledger, &commits, &waiters, &stop, &behind[number]).await
+                {
                     ledger.stopped(&with_causes(&error));
                 }
             }));
         }
         let (stream, store, stop) = (self.stream.clone(), self.store.clone(), self.stop.clone());
-        self.threads.push(spawn("ticker".into(), async move { tick_on(&*stream, &*store, &stop).await }));
+        self.threads.push(run::spawn("ticker".into(), async move { run::tick_on(&*stream, &*store, &stop).await }));
         Ok(())
     }
 
@@ -433,59 +381,4 @@ fn tips(
     places: &[Place],
 ) -> Result<Vec<(ShardId, SequenceNumber)>, Box<events::stream::ReadError>> {
     places.iter().map(|place| Ok((place.shard.clone(), stream.tip(&place.shard).map_err(Box::new)?))).collect()
-}
-
-/// A thread with a runtime of its own: a fold is never in the way of a request.
-fn spawn(name: String, work: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
-    let runtime = runtime.expect("a runtime without I/O needs nothing that could be missing");
-    let thread = std::thread::Builder::new().name(name).spawn(move || runtime.block_on(work));
-    thread.expect("the process may start the few threads that it needs")
-}
-
-/// Steps and commits until it is stopped and has caught up.
-async fn consume<S: Stream, T: Store>(
-    mut worker: Worker<S, T, Live<S>>,
-    place: &Place,
-    ledger: &Ledger,
-    commits: &Semaphore,
-    waiters: &AtomicUsize,
-    stop: &AtomicBool,
-    behind_ms: &AtomicU64,
-) -> Result<(), ConsumeError> {
-    loop {
-        let stopping = stop.load(Ordering::SeqCst);
-        let awaited = ledger.is_awaited(&place.shard) || waiters.load(Ordering::SeqCst) > 0;
-        let wait = match worker.is_waiting() {
-            _ if stopping => Duration::ZERO,
-            true if awaited => Duration::ZERO,
-            true => BUSY_WAIT,
-            false => IDLE_WAIT,
-        };
-        let step = worker.step(wait).await?;
-        behind_ms.store(step.behind_ms, Ordering::Relaxed);
-        ledger.folded(&place.shard, step.folded);
-        if worker.is_due(step.caught_up, awaited) || (stopping && step.caught_up) {
-            let permit = commits.acquire().await;
-            ledger.committed(&place.shard, worker.commit().await?);
-            drop(permit);
-        }
-        if stopping && step.caught_up {
-            return Ok(());
-        }
-    }
-}
-
-/// Ticks at once, and then after each full minute.
-async fn tick_on<S: Stream, T: Store>(stream: &S, store: &T, stop: &AtomicBool) {
-    let mut due = 0;
-    while !stop.load(Ordering::SeqCst) {
-        let now = u64::try_from(now_ms()).unwrap_or(0) / 1000;
-        if now >= due {
-            // A tick that fails is made up for by the next: the fold walks the minutes between.
-            let _ = tick::tick(stream, store, Generation::default()).await;
-            due = (now / TICK_SECS + 1) * TICK_SECS + TICK_AFTER.as_secs();
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
 }
