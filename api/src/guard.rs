@@ -16,14 +16,18 @@ use axum::{
 
 use crate::{Api, access::Access, operator::Operator, refusal::Refusal, throttle::Client};
 
-/// Whose request it is. `None`: it showed no credential, on a route that asks for none.
+/// Whose request it is. Without a tenant it showed no credential, on a route that asks for none.
 #[derive(Debug, Clone)]
-pub(crate) struct Caller(pub(crate) Option<Arc<str>>);
+pub(crate) struct Caller {
+    pub(crate) tenant: Option<Arc<str>>,
+    /// In whose share of the server it is answered.
+    pub(crate) client: Client,
+}
 
 impl Caller {
     /// The tenant.
     pub(crate) fn tenant(&self) -> Result<&str, Refusal> {
-        self.0.as_deref().ok_or_else(unauthorized)
+        self.tenant.as_deref().ok_or_else(unauthorized)
     }
 }
 
@@ -60,10 +64,10 @@ fn pass<O: Operator>(api: &Api<O>, request: &mut Request) -> Result<(), Refusal>
     let address = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
     let client = match (&api.access, &tenant, address) {
         (Access::Tokens(_), Some(tenant), _) => Client::Tenant(tenant.clone()),
-        (_, _, Some(address)) => Client::Address(address),
+        (_, _, Some(address)) => Client::of(address),
         (_, _, None) => Client::Unknown,
     };
-    api.throttle.check(client).map_err(|wait| {
+    api.throttle.check(client.clone()).map_err(|wait| {
         let secs = wait.as_secs_f64().ceil().max(1.0);
         let message =
             format!("too many requests from this client: try again after {secs} s, or send more in one request");
@@ -72,7 +76,7 @@ fn pass<O: Operator>(api: &Api<O>, request: &mut Request) -> Result<(), Refusal>
     if tenant.is_none() && !is_public(request.uri().path()) && request.method() != Method::OPTIONS {
         return Err(unauthorized());
     }
-    request.extensions_mut().insert(Caller(tenant));
+    request.extensions_mut().insert(Caller { tenant, client });
     Ok(())
 }
 

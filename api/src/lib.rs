@@ -7,26 +7,27 @@
 
 pub mod access;
 mod body;
+pub mod connections;
 mod guard;
 pub mod operator;
 mod parameters;
 mod producers;
 mod refusal;
 mod routes;
+mod shares;
 mod throttle;
 mod unpack;
 
-use std::{future::Future, net::SocketAddr, num::NonZeroU32, sync::Arc, time::Duration};
+use std::{future::Future, num::NonZeroU32, sync::Arc, time::Duration};
 
 use axum::{
     Router, middleware,
     routing::{get, post},
-    serve::ListenerExt,
 };
 use tokio::{net::TcpListener, sync::Semaphore};
 
-pub use self::{access::Access, operator::Operator};
-use self::{producers::Producers, throttle::Throttle};
+pub use self::{access::Access, connections::Connections, operator::Operator};
+use self::{producers::Producers, shares::Shares, throttle::Throttle};
 
 /// What the API takes at most. A struct so that a small machine, or a test, can set less.
 #[derive(Debug, Clone)]
@@ -35,12 +36,18 @@ pub struct Limits {
     pub packed_bytes_max: u64,
     /// Bytes of an ingested body after unpacking; the same.
     pub unpacked_bytes_max: u64,
-    /// Bodies that come in at once; a further one waits `queue` and is then refused.
+    /// Bodies that come in at once; a further one waits `queue` and is then refused. Each takes about 9 MiB at most.
     pub bodies_max: usize,
+    /// Bodies of one client (a tenant, or an address without a token) that come in at once; the same.
+    pub client_bodies_max: usize,
     /// Longest wait for one's turn.
     pub queue: Duration,
     /// Longest silence of a client whose body is coming in.
     pub silence: Duration,
+    /// Bytes a second that a body must bring, over all but the first `silence` for which its client was waited.
+    pub body_bytes_per_second_min: u64,
+    /// Longest that a client is waited for, over its whole body.
+    pub body_wait_max: Duration,
     /// Longest that `GET /runs/{id}` waits.
     pub settle: Duration,
     /// Requests of one client per second, on average; more are refused until it is time.
@@ -55,9 +62,12 @@ impl Default for Limits {
         Self {
             packed_bytes_max: 64 << 20,
             unpacked_bytes_max: 1 << 30,
-            bodies_max: 8,
+            bodies_max: 32,
+            client_bodies_max: 8,
             queue: Duration::from_secs(10),
-            silence: Duration::from_secs(30),
+            silence: Duration::from_secs(10),
+            body_bytes_per_second_min: 4 << 10,
+            body_wait_max: Duration::from_secs(600),
             settle: Duration::from_secs(30),
             requests_per_second: RATE,
             burst: RATE,
@@ -72,6 +82,7 @@ struct Api<O> {
     limits: Limits,
     throttle: Throttle,
     producers: Producers,
+    bodies: Arc<Shares>,
     /// One at a time: it reads the whole stream.
     verifying: Semaphore,
 }
@@ -85,7 +96,8 @@ pub fn router<O: Operator>(operator: Arc<O>, access: Access) -> Router {
 pub fn router_within<O: Operator>(operator: Arc<O>, access: Access, limits: Limits) -> Router {
     let api = Arc::new(Api {
         throttle: Throttle::new(limits.requests_per_second, limits.burst),
-        producers: Producers::new(operator.producer(), limits.bodies_max.max(1)),
+        producers: Producers::new(operator.producer()),
+        bodies: Shares::new(limits.bodies_max.max(1), limits.client_bodies_max.max(1)),
         verifying: Semaphore::new(1),
         operator,
         access,
@@ -114,11 +126,17 @@ pub async fn serve(
     router: Router,
     until: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
-    // Answers are written whole: waiting for more of them only delays the last packet.
-    let listener = listener.tap_io(|connection| drop(connection.set_nodelay(true)));
-    axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>())
-        .with_graceful_shutdown(until)
-        .await
+    serve_within(listener, router, Connections::default(), until).await
+}
+
+/// The same, within these limits.
+pub async fn serve_within(
+    listener: TcpListener,
+    router: Router,
+    limits: Connections,
+    until: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    connections::serve(listener, router, limits, until).await
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ mod definitions;
 mod fake;
 mod ingest;
 mod metrics;
+mod sockets;
 mod tenants;
 mod web;
 

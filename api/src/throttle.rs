@@ -34,6 +34,16 @@ pub(crate) enum Client {
     Crowd,
 }
 
+impl Client {
+    /// Who has no credential. An IPv6 client has a whole /64 to itself, and an IPv4 one is the same however it is written.
+    pub(crate) fn of(address: IpAddr) -> Self {
+        Self::Address(match address.to_canonical() {
+            IpAddr::V6(address) => std::net::Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+            address => address,
+        })
+    }
+}
+
 /// See the module.
 pub(crate) struct Throttle {
     limiter: RateLimiter<Client, DashMapStateStore<Client>, DefaultClock>,
@@ -80,6 +90,15 @@ mod tests {
     use std::net::Ipv6Addr;
 
     use super::*;
+
+    #[test]
+    fn a_client_is_an_address_of_ipv4_and_a_network_of_ipv6() {
+        let of = |text: &str| Client::of(text.parse().unwrap());
+        assert_eq!(of("::ffff:10.0.0.1"), of("10.0.0.1"));
+        assert_ne!(of("10.0.0.2"), of("10.0.0.1"));
+        assert_eq!(of("2001:db8:0:1::7"), of("2001:db8:0:1:ffff::"));
+        assert_ne!(of("2001:db8:0:2::7"), of("2001:db8:0:1::7"));
+    }
 
     #[test]
     fn the_number_of_clients_remembered_is_bounded() {

@@ -14,6 +14,7 @@ use events::event::Defined;
 use projections::{alarm::Alarm, query};
 use serde_json::{Value, json};
 
+use super::ingest::share;
 use crate::{
     Api,
     body::Incoming,
@@ -75,7 +76,8 @@ pub(crate) async fn define<O: Operator>(
 ) -> Result<Response, Refusal> {
     Parameters::of(&uri, &[])?;
     let tenant = caller.tenant()?;
-    let body = Incoming::new(body, api.limits.silence).whole(Bytes::new(), BODY_BYTES_MAX, "the body").await?;
+    let _share = share(&api, &caller).await?;
+    let body = Incoming::new(body, &api.limits).whole(Bytes::new(), BODY_BYTES_MAX, "the body").await?;
     let defined = read(&body, tenant)?;
     let names: Vec<String> = defined.iter().map(|defined| defined.name.clone()).collect();
     let revisions = api.operator.apply(tenant, defined).await;

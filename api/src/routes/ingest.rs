@@ -9,7 +9,7 @@ use axum::{
     Extension,
     body::Body,
     extract::State,
-    http::{StatusCode, Uri},
+    http::{StatusCode, Uri, header},
     response::Response,
 };
 use bytes::Bytes;
@@ -30,6 +30,7 @@ use crate::{
     parameters::Parameters,
     producers::Lease,
     refusal::{Refusal, answer},
+    shares::{Full, Share},
     unpack::{FORM_BYTES, Form, Unpack},
 };
 
@@ -48,8 +49,8 @@ pub(crate) async fn ingest<O: Operator>(
     let tenant = caller.tenant()?;
     let run = parameters.run(tenant)?;
     let service = parameters.service()?;
-    let lease = lease(&api).await?;
-    let mut incoming = Incoming::new(body, api.limits.silence);
+    let lease = api.producers.lease(share(&api, &caller).await?);
+    let mut incoming = Incoming::new(body, &api.limits);
     let first = incoming.at_least(FORM_BYTES).await?;
     let mut sender = Sender::new(&*api.operator, run);
     let done = match Form::of(&first) {
@@ -68,9 +69,18 @@ pub(crate) async fn ingest<O: Operator>(
     sender.finish(done, lease).await
 }
 
-pub(crate) async fn lease<O>(api: &Api<O>) -> Result<Lease<'_>, Refusal> {
-    let message = "too many bodies are coming in at once: try again in a moment";
-    api.producers.lease(api.limits.queue).await.ok_or_else(|| Refusal::unavailable("busy", message))
+/// The client's share of the bodies that come in at once; taken before any of the body is read.
+pub(crate) async fn share<O>(api: &Api<O>, caller: &Caller) -> Result<Share, Refusal> {
+    let each = api.limits.client_bodies_max;
+    api.bodies.take(caller.client.clone(), api.limits.queue).await.map_err(|full| match full {
+        Full::Own => {
+            let message = format!(
+                "{each} bodies of this client are coming in, as many as may at once: finish those, then send this one again"
+            );
+            Refusal::new(StatusCode::TOO_MANY_REQUESTS, "busy", message).header(header::RETRY_AFTER, "1")
+        }
+        Full::All => Refusal::unavailable("busy", "too many bodies are coming in at once: try again in a moment"),
+    })
 }
 
 /// Unpacks, packs and appends lines as they come.
@@ -95,6 +105,11 @@ async fn lines<O: Operator>(
         let message = || format!("the body has more than {most} bytes unpacked: send it in several requests");
         if unpacked_bytes > most { Err(Refusal::too_large(message())) } else { Ok(()) }
     };
+    let too_long = incoming.announced().filter(|bytes| !unpack.is_packed() && *bytes > limits.unpacked_bytes_max);
+    if let Some(bytes) = too_long {
+        // Before any of it is in.
+        count(usize::try_from(bytes).unwrap_or(usize::MAX))?;
+    }
     let mut out = Vec::new();
     let mut piece = Some(first).filter(|first| !first.is_empty());
     while let Some(bytes) = piece {

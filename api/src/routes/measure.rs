@@ -24,7 +24,7 @@ use projections::{
 };
 use serde_json::{Map, Value, json};
 
-use super::ingest::{Sender, lease};
+use super::ingest::{Sender, share};
 use crate::{
     Api,
     body::Incoming,
@@ -49,11 +49,12 @@ pub(crate) async fn write<O: Operator>(
     let parameters = Parameters::of(&uri, &["run"])?;
     let tenant = caller.tenant()?;
     let run = parameters.run(tenant)?;
-    let body = Incoming::new(body, api.limits.silence).whole(Bytes::new(), BODY_BYTES_MAX, "the body").await?;
+    let share = share(&api, &caller).await?;
+    let body = Incoming::new(body, &api.limits).whole(Bytes::new(), BODY_BYTES_MAX, "the body").await?;
     let operator = &*api.operator;
     let now_ms = operator.now_ms();
     let data = read(&body, now_ms)?;
-    let lease = lease(&api).await?;
+    let lease = api.producers.lease(share);
     // The packer's counters begin at one too: zero is what nobody has sent.
     let producer = Producer { counter: lease.producer.counter + 1, ..lease.producer.clone() };
     let (accepted, partition_key) = (data.len(), producer.partition_key(tenant));

@@ -1,8 +1,8 @@
 //! Bodies of every form, whole and broken, on their way to the stream.
 
-use std::{io::Write, num::NonZeroU32};
+use std::{io::Write, num::NonZeroU32, time::Duration};
 
-use axum::body::Body;
+use axum::{body::Body, http::Request};
 use bytes::Bytes;
 use events::{
     event::{Datum, Event, Measured, TimeReset},
@@ -124,7 +124,7 @@ async fn a_body_that_is_too_large_is_refused_with_what_is_in() {
 
     let limits = Limits { unpacked_bytes_max: 3_000_000, ..small() };
     let server = Server::of(Access::Open, limits);
-    let answer = server.post("/ingest?run=r", lines("web", 60_000)).await;
+    let answer = server.post("/ingest?run=r", pieces(lines("web", 60_000).into_bytes(), 100_000)).await;
     assert!(answer.refused(413, "too_large").contains("batches of it are in, at `positions`"), "{}", answer.text);
     assert_eq!(answer.json["positions"].as_array().unwrap().len(), server.fake.puts().len());
     assert_eq!(server.get("/runs/r").await.ok()["folded"].as_u64().unwrap(), server.fake.balance("local").folded);
@@ -170,7 +170,69 @@ async fn a_client_that_falls_silent_is_let_go() {
     let silent = stream::iter([Ok::<_, std::io::Error>(Bytes::from_static(b"line\n"))]);
     let silent = futures_util::StreamExt::chain(silent, stream::pending());
     let answer = server.post("/ingest", Body::from_stream(silent)).await;
-    assert!(answer.refused(408, "silent").contains("nothing came for 30 s"));
+    assert!(answer.refused(408, "silent").contains("nothing came for 10 s"));
+}
+
+/// A piece of so many bytes after each pause.
+fn dripping(pieces: usize, bytes: usize, pause: Duration) -> Body {
+    let piece = Bytes::from(format!("{}\n", "x".repeat(bytes - 1)));
+    Body::from_stream(stream::unfold(0, move |sent| {
+        let piece = piece.clone();
+        async move {
+            tokio::time::sleep(pause).await;
+            (sent < pieces).then(|| (Ok::<_, std::io::Error>(piece), sent + 1))
+        }
+    }))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_drips_is_cut_off_and_one_that_is_only_slow_is_taken() {
+    let server = Server::open();
+    let answer = server.post("/ingest", dripping(10_000, 1, Duration::from_millis(900))).await;
+    let message = answer.refused(408, "slow");
+    assert!(message.contains("11 bytes in 10.0 s") && message.contains("4096 bytes a second"), "{message}");
+    // Twice the least pace, for five minutes.
+    server.post("/ingest", dripping(300, 8 << 10, Duration::from_secs(1))).await.ok();
+    // However quick it is by then, it has to end some time.
+    let answer = server.post("/ingest", dripping(10_000, 8 << 10, Duration::from_secs(1))).await;
+    let message = answer.refused(408, "slow");
+    assert!(message.contains("within 600 s"), "{message}");
+    assert!(answer.json["positions"].as_array().is_some_and(|positions| !positions.is_empty()), "{}", answer.text);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_is_not_blamed_for_the_time_that_the_stream_takes() {
+    let server = Server::open();
+    let shut = server.fake.gate.write().await;
+    let body = dripping(40, 512 << 10, Duration::from_millis(1));
+    let opened = async {
+        tokio::time::sleep(Duration::from_secs(3_600)).await;
+        drop(shut);
+    };
+    tokio::join!(server.post("/ingest", body), opened).0.ok();
+}
+
+#[tokio::test]
+async fn a_body_that_announces_too_much_is_refused_before_any_of_it_is_in() {
+    let server = Server::of(Access::Open, small());
+    let request = Request::post("/ingest").body(Body::from(lines("web", 10_000))).unwrap();
+    server.send(request).await.refused(413, "too_large");
+    assert_eq!(server.fake.puts().len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn bodies_of_one_client_beyond_its_share_are_told_to_come_back() {
+    let server = Server::of(Access::Open, Limits { client_bodies_max: 1, ..Limits::default() });
+    let shut = server.fake.gate.write().await;
+    let second = async {
+        let answer = server.post("/ingest", "a line\n").await;
+        drop(shut);
+        answer
+    };
+    let (first, second) = tokio::join!(server.post("/ingest", "a line\n"), second);
+    first.ok();
+    second.refused(429, "busy");
+    assert_eq!(second.headers["retry-after"], "1");
 }
 
 #[tokio::test(start_paused = true)]

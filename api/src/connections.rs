@@ -1,0 +1,201 @@
+//! The socket: how many connections, how long a silent one is kept, and how one ends so that its last answer arrives. Knows no route.
+//!
+//! | what a client does | what becomes of it |
+//! | --- | --- |
+//! | opens more connections than its share, or than there are | 503 with `Retry-After`, without its request being read |
+//! | sends its head slowly, or nothing after its last answer | 408, or the connection is closed |
+//! | does not read its answer | the connection is closed |
+//! | still sends a body that was refused | a bounded rest is read and thrown away, else the answer is lost in a reset (RFC 9112, section 9.6) |
+
+use std::{convert::Infallible, future::poll_fn, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::{Router, body::Body, extract::ConnectInfo, http::Request};
+use hyper::{server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    task::JoinSet,
+};
+
+use self::stalled::Stalled;
+use crate::{
+    shares::{Full, Share, Shares},
+    throttle::Client,
+};
+
+mod stalled;
+
+/// What the socket takes at most.
+#[derive(Debug, Clone)]
+pub struct Connections {
+    /// Connections at once; further ones are told to come back.
+    pub all_max: usize,
+    /// Connections of one address at once (of one /64 where it is IPv6); the same.
+    pub each_max: usize,
+    /// Longest that a request's head may take, and that a connection may be idle.
+    pub head: Duration,
+    /// Longest that a client may leave its answer unread.
+    pub unread: Duration,
+    /// Bytes of a refused body that are thrown away before the connection is cut.
+    pub linger_bytes_max: u64,
+    /// Longest time for the same.
+    pub linger: Duration,
+}
+
+impl Default for Connections {
+    fn default() -> Self {
+        Self {
+            // Half of the descriptors that a process may have by default.
+            all_max: 512,
+            each_max: 256,
+            head: Duration::from_secs(15),
+            unread: Duration::from_secs(60),
+            linger_bytes_max: 128 << 20,
+            linger: Duration::from_secs(3),
+        }
+    }
+}
+
+/// How long it rests when no connection can be accepted, for want of descriptors perhaps.
+const ACCEPT_REST: Duration = Duration::from_millis(200);
+/// Connections that are being turned away at once; more are cut without a word.
+const TURNED_AWAY_MAX: usize = 64;
+
+/// Serves the routes on a socket until `until` is done; then takes no more connections and ends once the open requests are answered.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    router: Router,
+    limits: Connections,
+    until: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    let open = Shares::new(limits.all_max, limits.each_max);
+    let turned_away = Shares::new(TURNED_AWAY_MAX, TURNED_AWAY_MAX);
+    let limits = Arc::new(limits);
+    let (tell, told) = watch::channel(false);
+    // Dropped with this future: then nobody is answered any more.
+    let mut tasks = JoinSet::new();
+    let mut until = std::pin::pin!(until);
+    loop {
+        let accepted = tokio::select! {
+            () = &mut until => break,
+            Some(_) = tasks.join_next(), if !tasks.is_empty() => continue,
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            // The client was gone before it was its turn.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
+            Err(_) => {
+                tokio::time::sleep(ACCEPT_REST).await;
+                continue;
+            }
+        };
+        // Answers are written whole: waiting for more of them only delays the last packet.
+        let _ = stream.set_nodelay(true);
+        match open.try_take(Client::of(peer.ip())) {
+            Ok(share) => {
+                tasks.spawn(converse(stream, peer, router.clone(), limits.clone(), told.clone(), share));
+            }
+            Err(full) => {
+                if let Ok(share) = turned_away.try_take(Client::Crowd) {
+                    tasks.spawn(turn_away(stream, full, limits.clone(), told.clone(), share));
+                }
+            }
+        }
+    }
+    drop(listener);
+    tell.send_replace(true);
+    while tasks.join_next().await.is_some() {}
+    Ok(())
+}
+
+/// All requests of one connection.
+async fn converse(
+    stream: TcpStream,
+    peer: SocketAddr,
+    router: Router,
+    limits: Arc<Connections>,
+    mut told: watch::Receiver<bool>,
+    _share: Share,
+) {
+    let service = service_fn(move |request: Request<hyper::body::Incoming>| {
+        let (mut router, mut request) = (router.clone(), request.map(Body::new));
+        request.extensions_mut().insert(ConnectInfo(peer));
+        Box::pin(async move {
+            let Ok(answer) = tower_service::Service::call(&mut router, request).await;
+            Ok::<_, Infallible>(answer)
+        })
+    });
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(limits.head);
+    let mut connection = builder.serve_connection(TokioIo::new(Stalled::new(stream, limits.unread)), service);
+    let mut leaving = false;
+    let ended = loop {
+        tokio::select! {
+            ended = poll_fn(|context| connection.poll_without_shutdown(context)) => break ended,
+            _ = told.wait_for(|told| *told), if !leaving => {
+                leaving = true;
+                Pin::new(&mut connection).graceful_shutdown();
+            }
+        }
+    };
+    let parts = connection.into_parts();
+    let mut stream = parts.io.into_inner();
+    // Who has said nothing is only idle.
+    if ended.is_err_and(|error| error.is_timeout()) && !parts.read_buf.is_empty() {
+        let message =
+            format!("the request's head did not come in whole within {} s: send it again", limits.head.as_secs_f64());
+        let _ = stream.write_all(&plain_answer("408 Request Timeout", "slow", &message)).await;
+    }
+    linger(stream, &limits, told).await;
+}
+
+/// Says that there is no room, to a client whose request was not read.
+async fn turn_away(
+    stream: TcpStream,
+    full: Full,
+    limits: Arc<Connections>,
+    told: watch::Receiver<bool>,
+    _share: Share,
+) {
+    let message = match full {
+        Full::Own => format!(
+            "this address has {} connections open, as many as one may: use them again, or close some",
+            limits.each_max
+        ),
+        Full::All => "as many connections are open as this server takes: try again in a moment".to_owned(),
+    };
+    let mut stream = Stalled::new(stream, limits.unread);
+    let _ = stream.write_all(&plain_answer("503 Service Unavailable", "busy", &message)).await;
+    linger(stream, &limits, told).await;
+}
+
+/// An answer outside of any conversation, after which the connection ends.
+fn plain_answer(status: &str, code: &str, message: &str) -> Vec<u8> {
+    let body = serde_json::json!({"error": {"code": code, "message": message}}).to_string();
+    let head = "content-type: application/json\r\nconnection: close\r\nretry-after: 1";
+    format!("HTTP/1.1 {status}\r\n{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).into_bytes()
+}
+
+/// Says that nothing more comes, and throws away what the client still sends: bytes that nobody reads make the kernel send a reset, and that
+/// takes the answer from a client which has not read it yet.
+async fn linger(mut stream: Stalled, limits: &Connections, mut told: watch::Receiver<bool>) {
+    let thrown_away = async {
+        if stream.shutdown().await.is_err() {
+            return;
+        }
+        let mut left = limits.linger_bytes_max;
+        let mut rest = vec![0; 64 << 10];
+        while let Ok(bytes @ 1..) = stream.read(&mut rest).await
+            && left > 0
+        {
+            left = left.saturating_sub(bytes as u64);
+        }
+    };
+    tokio::select! {
+        _ = tokio::time::timeout(limits.linger, thrown_away) => {}
+        _ = told.wait_for(|told| *told) => {}
+    }
+}

@@ -1,0 +1,165 @@
+//! Real sockets: clients that stall, drip and flood, and what others see of it.
+
+use std::{net::SocketAddr, process::Command, time::Duration};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpSocket, TcpStream},
+    sync::oneshot,
+};
+
+use super::Server;
+use crate::{Access, Connections, Limits, serve_within};
+
+/// A server on a socket. Dropped, it drains.
+struct Socket {
+    address: SocketAddr,
+    server: Server,
+    _stop: oneshot::Sender<()>,
+}
+
+impl Socket {
+    async fn of(limits: Limits, connections: Connections) -> Self {
+        let server = Server::of(Access::Open, limits);
+        let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], listener.local_addr().unwrap().port()));
+        let (stop, stopped) = oneshot::channel::<()>();
+        let router = server.router.clone();
+        tokio::spawn(serve_within(listener, router, connections, async { drop(stopped.await) }));
+        Self { address, server, _stop: stop }
+    }
+
+    /// A connection from 127.0.0.`host`.
+    async fn connect_from(&self, host: u8) -> TcpStream {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::from(([127, 0, 0, host], 0))).unwrap();
+        socket.connect(self.address).await.unwrap()
+    }
+
+    /// The head of a body with so many bytes.
+    fn head(&self, bytes: usize) -> String {
+        format!(
+            "POST /ingest HTTP/1.1\r\nhost: {}\r\nconnection: close\r\ncontent-length: {bytes}\r\n\r\n",
+            self.address
+        )
+    }
+}
+
+/// All that comes until the server ends the connection.
+async fn rest(stream: &mut TcpStream) -> String {
+    let mut answer = vec![];
+    stream.read_to_end(&mut answer).await.unwrap();
+    String::from_utf8(answer).unwrap()
+}
+
+#[tokio::test]
+async fn three_hundred_half_sent_bodies_of_one_client_are_not_in_the_way_of_another() {
+    let limits = Limits { queue: Duration::from_millis(100), ..Limits::default() };
+    let socket = Socket::of(limits, Connections::default()).await;
+    let mut flood = vec![];
+    for _ in 0..300 {
+        let mut stream = socket.connect_from(1).await;
+        // Who is turned away at once has no ear for it.
+        let _ = stream.write_all(format!("{}half of", socket.head(1_000)).as_bytes()).await;
+        flood.push(stream);
+    }
+    let turned_away = rest(&mut flood[299]).await;
+    assert!(turned_away.starts_with("HTTP/1.1 503 ") && turned_away.contains("retry-after: 1"), "{turned_away}");
+    assert!(turned_away.contains("this address has 256 connections open"), "{turned_away}");
+    // Its share is taken: this one waited in vain.
+    let waited = rest(&mut flood[200]).await;
+    assert!(waited.starts_with("HTTP/1.1 429 ") && waited.contains("retry-after: 1"), "{waited}");
+    assert!(waited.contains("8 bodies of this client are coming in"), "{waited}");
+    for _ in 0..20 {
+        let mut other = socket.connect_from(2).await;
+        other.write_all(format!("{}a line\n", socket.head(7)).as_bytes()).await.unwrap();
+        let answer = rest(&mut other).await;
+        assert!(answer.starts_with("HTTP/1.1 202 "), "{answer}");
+    }
+    assert_eq!(socket.server.fake.puts().len(), 20);
+}
+
+#[tokio::test]
+async fn a_drip_is_cut_with_a_408_that_says_why() {
+    let limits = Limits { silence: Duration::from_millis(300), ..Limits::default() };
+    let socket = Socket::of(limits, Connections::default()).await;
+    let mut stream = socket.connect_from(1).await;
+    stream.write_all(socket.head(1_000_000).as_bytes()).await.unwrap();
+    let mut answer = vec![0; 4096];
+    // A byte, and a look whether there is an answer: as slow as a client can be without being silent.
+    let bytes = loop {
+        stream.write_all(b"x").await.unwrap();
+        if let Ok(read) = tokio::time::timeout(Duration::from_millis(20), stream.read(&mut answer)).await {
+            break read.unwrap();
+        }
+    };
+    let answer = String::from_utf8_lossy(&answer[..bytes]).into_owned() + &rest(&mut stream).await;
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    assert!(answer.contains("the body comes too slowly") && answer.contains("4096 bytes a second"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_head_that_does_not_end_is_answered_and_an_idle_connection_closed() {
+    let connections = Connections { head: Duration::from_millis(200), ..Connections::default() };
+    let socket = Socket::of(Limits::default(), connections).await;
+    let mut loris = socket.connect_from(1).await;
+    loris.write_all(b"GET /health HTTP/1.1\r\nhost: local").await.unwrap();
+    let answer = rest(&mut loris).await;
+    assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("head did not come in whole"), "{answer}");
+    let mut idle = socket.connect_from(1).await;
+    assert_eq!(rest(&mut idle).await, "");
+}
+
+#[tokio::test]
+async fn connections_are_bounded_in_all_and_free_again_once_they_end() {
+    let connections = Connections { all_max: 3, each_max: 2, ..Connections::default() };
+    let socket = Socket::of(Limits::default(), connections).await;
+    let mut open = vec![socket.connect_from(1).await, socket.connect_from(1).await];
+    let one_more = rest(&mut socket.connect_from(1).await).await;
+    assert!(one_more.contains("this address has 2 connections open"), "{one_more}");
+    open.push(socket.connect_from(2).await);
+    let one_more = rest(&mut socket.connect_from(3).await).await;
+    assert!(one_more.contains("as many connections are open as this server takes"), "{one_more}");
+    drop(open);
+    // Their ends are heard of in no certain order.
+    loop {
+        let mut stream = socket.connect_from(1).await;
+        let _ = stream.write_all(format!("{}a line\n", socket.head(7)).as_bytes()).await;
+        if rest(&mut stream).await.starts_with("HTTP/1.1 202 ") {
+            break;
+        }
+    }
+}
+
+/// Sends bodies that are refused while they are still being written, as Python's own client does; prints each answer's status and code.
+const URLLIB: &str = r#"
+import gzip, io, json, sys, urllib.error, urllib.request
+address = sys.argv[1]
+bomb = gzip.compress(bytes(4 << 20)) + b"x" * (4 << 20)
+plain = b"a line\n" * (1 << 20)
+def pieces():
+    for _ in range(64):
+        yield plain[:128 << 10]
+for attempt in range(10):
+    for name, body in [("bomb", bomb), ("plain", plain), ("pieces", pieces())]:
+        request = urllib.request.Request("http://" + address + "/ingest", data=body, method="POST")
+        try:
+            urllib.request.urlopen(request)
+            print(name, "taken")
+        except urllib.error.HTTPError as error:
+            print(name, error.code, json.load(error)["error"]["code"])
+        except OSError as error:
+            print(name, "no answer:", error)
+"#;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_is_still_sending_sees_why_it_is_refused() {
+    let limits = Limits { packed_bytes_max: 1 << 20, unpacked_bytes_max: 1 << 20, ..Limits::default() };
+    let socket = Socket::of(limits, Connections::default()).await;
+    let address = socket.address.to_string();
+    let python = move || Command::new("python3").args(["-c", URLLIB, &address]).output().unwrap();
+    let output = tokio::task::spawn_blocking(python).await.unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let expected = "bomb 413 too_large\nplain 413 too_large\npieces 413 too_large\n".repeat(10);
+    assert_eq!(said, expected, "{}", String::from_utf8_lossy(&output.stderr));
+}
