@@ -50,9 +50,28 @@ pub struct Where {
     /// Data folder; default: weir in the user's data directory. A running `weir up` on it is found by itself
     #[arg(long, env = "WEIR_DATA", value_name = "DIR")]
     data: Option<PathBuf>,
-    /// A running weir, such as http://127.0.0.1:4717; WEIR_TOKEN holds the token if it asks for one
+    /// A running weir, such as http://127.0.0.1:4717
     #[arg(long, env = "WEIR_URL", value_name = "URL")]
     url: Option<String>,
+    /// Token, where the running weir asks for one. Other users see arguments: WEIR_TOKEN is the better place
+    #[arg(long, env = "WEIR_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    token: Option<Token>,
+}
+
+/// A secret: it is sent, and never shown.
+#[derive(Clone)]
+pub struct Token(String);
+
+impl From<String> for Token {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a token")
+    }
 }
 
 /// How an answer is printed.
@@ -92,7 +111,8 @@ pub struct Up {
     /// Address to serve on; port 0 takes any free one
     #[arg(long, default_value = DEFAULT_LISTEN, value_name = "HOST:PORT")]
     listen: SocketAddr,
-    /// File with a line `TENANT TOKEN` for each credential; needed to listen beyond this machine
+    /// File with a line `TENANT TOKEN` for each credential, tokens of at least 16 characters; needed to listen beyond this machine. Only tenant
+    /// `local` may verify
     #[arg(long, value_name = "FILE")]
     tokens: Option<PathBuf>,
     /// Shards of a new data folder [default: one for each core, at most 8]

@@ -22,5 +22,7 @@ mod refusals;
 mod room;
 #[path = "cli/shards.rs"]
 mod shards;
+#[path = "cli/tenants.rs"]
+mod tenants;
 #[path = "cli/up.rs"]
 mod up;

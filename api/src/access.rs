@@ -28,43 +28,49 @@ impl std::fmt::Debug for Tokens {
     }
 }
 
-/// The list of tokens cannot be used.
+/// The list of tokens cannot be used. Nothing of a line is ever shown: whoever swaps its two words has the secret where the name should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadAccess {
     /// No token: nobody could ask.
-    #[error("no token is given: give at least one as TENANT=TOKEN")]
+    #[error("it holds no token: write a line `TENANT TOKEN` for each credential")]
     Empty,
+    /// One word, or more than two.
+    #[error("line {0} is not `TENANT TOKEN`, two words with a space between")]
+    Words(usize),
     /// Not a tenant's name.
-    #[error(transparent)]
-    Tenant(#[from] events::identity::BadName),
+    #[error("line {0}: the first word is no tenant's name, which is 1 to 64 of a-z A-Z 0-9 - _ .")]
+    Tenant(usize),
     /// It could be guessed, or not be sent.
-    #[error("the token of tenant `{0}` is not at least {TOKEN_BYTES_MIN} visible ASCII characters")]
-    Token(String),
+    #[error(
+        "line {0}: the token, which is the second word, is not at least {TOKEN_BYTES_MIN} visible ASCII characters; `openssl rand -hex 16` makes one"
+    )]
+    Token(usize),
     /// One token, two tenants.
-    #[error("tenants `{0}` and `{1}` have the same token: a token names one tenant")]
-    Shared(String, String),
+    #[error("lines {0} and {1} have the same token for two tenants: a token names one tenant")]
+    Shared(usize, usize),
 }
 
 impl Access {
-    /// Access by tokens; a tenant may have several.
-    pub fn tokens(pairs: Vec<(String, String)>) -> Result<Self, BadAccess> {
-        if pairs.is_empty() {
-            return Err(BadAccess::Empty);
-        }
+    /// Access by tokens: a line `TENANT TOKEN` for each; a tenant may have several. Empty lines and those that begin with # say nothing.
+    pub fn tokens(text: &str) -> Result<Self, BadAccess> {
         let mut tokens: Vec<(Arc<str>, Box<[u8]>)> = vec![];
-        for (tenant, token) in pairs {
-            check_tenant(&tenant)?;
+        let mut places = vec![];
+        let lines = (1..).zip(text.trim_start_matches('\u{feff}').lines().map(str::trim));
+        for (line, text) in lines.filter(|(_, text)| !text.is_empty() && !text.starts_with('#')) {
+            let words: Vec<&str> = text.split_whitespace().collect();
+            let [tenant, token] = words[..] else { return Err(BadAccess::Words(line)) };
+            check_tenant(tenant).map_err(|_| BadAccess::Tenant(line))?;
             if token.len() < TOKEN_BYTES_MIN || !token.bytes().all(|b| b.is_ascii_graphic()) {
-                return Err(BadAccess::Token(tenant));
+                return Err(BadAccess::Token(line));
             }
-            if let Some((other, _)) =
-                tokens.iter().find(|(other, known)| **known == *token.as_bytes() && **other != *tenant)
-            {
-                return Err(BadAccess::Shared(other.to_string(), tenant));
+            let shared = tokens.iter().position(|(other, known)| **known == *token.as_bytes() && **other != *tenant);
+            if let Some(place) = shared {
+                return Err(BadAccess::Shared(places[place], line));
             }
-            tokens.push((tenant.into(), token.into_bytes().into()));
+            places.push(line);
+            tokens.push((tenant.into(), token.as_bytes().into()));
         }
-        Ok(Self::Tokens(Tokens(tokens)))
+        if tokens.is_empty() { Err(BadAccess::Empty) } else { Ok(Self::Tokens(Tokens(tokens))) }
     }
 
     /// The tenant of a request with this `Authorization` header; `None`: nobody's.

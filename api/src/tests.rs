@@ -47,9 +47,8 @@ impl Server {
     }
 
     fn with_tokens() -> Self {
-        let pairs = [("acme", ACME), ("other", OTHER), ("local", "local-0123456789abcdef")];
-        let pairs = pairs.map(|(tenant, token)| (tenant.to_owned(), token.to_owned())).to_vec();
-        Self::of(Access::tokens(pairs).unwrap(), Limits::default())
+        let text = format!("acme {ACME}\nother {OTHER}\nlocal local-0123456789abcdef\n");
+        Self::of(Access::tokens(&text).unwrap(), Limits::default())
     }
 
     fn of(access: Access, limits: Limits) -> Self {

@@ -9,7 +9,10 @@ use std::{
 use axum::{Router, body::Body};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::{Method, Request, StatusCode, Uri, header};
+use hyper::{
+    Method, Request, StatusCode, Uri,
+    header::{self, HeaderValue},
+};
 use hyper_util::{
     client::legacy::{Client as Pool, connect::HttpConnector},
     rt::TokioExecutor,
@@ -17,7 +20,7 @@ use hyper_util::{
 use serde_json::Value;
 use weir::{OpenError, Options, System};
 
-use super::{Failure, Where, up};
+use super::{Failure, Token, Where, up};
 
 /// Most bytes of an answer that is read: a page of 1,000 items is far below.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
@@ -32,7 +35,7 @@ pub enum Client {
     /// Opened by this process, closed with it.
     Here { system: Arc<System>, router: Router },
     /// A running `weir up`.
-    There { url: String, token: Option<String>, pool: Pool<HttpConnector, Full<Bytes>> },
+    There { url: String, token: Option<Token>, pool: Pool<HttpConnector, Full<Bytes>> },
 }
 
 /// The data folder that is meant: as given, or in the user's data directory.
@@ -51,14 +54,14 @@ fn who() -> String {
     format!("weir {command}")
 }
 
-fn over_http(url: &str) -> Result<Client, Failure> {
+fn over_http(url: &str, token: Option<&Token>) -> Result<Client, Failure> {
     let url = url.trim_end_matches('/').to_owned();
     if !url.starts_with("http://") {
         return Err(Failure::new(format!(
             "{url}: this build speaks plain http:// only; give http://HOST:PORT, or reach a TLS address through a local proxy"
         )));
     }
-    let token = std::env::var("WEIR_TOKEN").ok().filter(|token| !token.is_empty());
+    let token = token.filter(|token| !token.0.is_empty()).cloned();
     Ok(Client::There { url, token, pool: Pool::builder(TokioExecutor::new()).build_http() })
 }
 
@@ -66,10 +69,10 @@ impl Client {
     /// The system that the options name: a URL, a `weir up` that has the folder open, or the folder itself.
     pub async fn connect(of: &Where) -> Result<Self, Failure> {
         if let Some(url) = &of.url {
-            return over_http(url);
+            return over_http(url, of.token.as_ref());
         }
         let folder = data_folder(of.data.as_deref())?;
-        if let Some(running) = running(&folder).await {
+        if let Some(running) = running(&folder, of.token.as_ref()).await {
             return Ok(running);
         }
         let options = Options { who: who(), ..Options::default() };
@@ -87,7 +90,7 @@ impl Client {
                 Err(error) => return Err(Failure::of(&error)),
             };
             // It may have begun to serve just now.
-            if let Some(running) = running(&folder).await {
+            if let Some(running) = running(&folder, of.token.as_ref()).await {
                 return Ok(running);
             }
             let Some(holder) = weir::holder(&folder) else { continue };
@@ -134,8 +137,12 @@ impl Client {
                 let uri: Uri =
                     format!("{url}{path}").parse().map_err(|error| Failure::new(format!("{url}{path}: {error}")))?;
                 let mut request = Request::builder().method(method).uri(uri);
-                if let Some(token) = token {
-                    request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+                if let Some(Token(token)) = token {
+                    let mut bearer = HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| {
+                        Failure::new("the token (--token or WEIR_TOKEN) holds a character that no token has")
+                    })?;
+                    bearer.set_sensitive(true);
+                    request = request.header(header::AUTHORIZATION, bearer);
                 }
                 let request = request.body(Full::new(body)).map_err(|error| Failure::new(format!("{url}: {error}")))?;
                 let answer = pool.request(request).await.map_err(|error| {
@@ -166,6 +173,18 @@ impl Client {
         } else {
             message
         })))
+    }
+
+    /// Whose credential the client shows: the tenant of everything that it sends and sees.
+    pub async fn tenant(&self) -> Result<String, Failure> {
+        let (_, health) = self.send(Method::GET, "/health", Bytes::new()).await?;
+        let health: Value = serde_json::from_slice(&health).unwrap_or(Value::Null);
+        if let Some(tenant) = health["tenant"].as_str() {
+            return Ok(tenant.to_owned());
+        }
+        // Where no credential is needed for `/health`, a route that needs one says what is wrong.
+        self.json(Method::GET, "/balance", Bytes::new()).await?;
+        Err(Failure::new(format!("{} does not say whose credential it is: is it a weir of this version?", self.name())))
     }
 
     /// Folds what is left and closes a system of this process.
@@ -204,8 +223,8 @@ where
 }
 
 /// The `weir up` that has the folder open, if it answers.
-async fn running(folder: &Path) -> Option<Client> {
-    let client = over_http(&weir::serving(folder)?).ok()?;
+async fn running(folder: &Path, token: Option<&Token>) -> Option<Client> {
+    let client = over_http(&weir::serving(folder)?, token).ok()?;
     let health = client.send(Method::GET, "/health", Bytes::new());
     let (status, _) = tokio::time::timeout(PROBE, health).await.ok()?.ok()?;
     (status.is_success() || status == StatusCode::SERVICE_UNAVAILABLE).then_some(client)

@@ -128,13 +128,14 @@ pub async fn run(options: Ingest) -> Result<Answer, Failure> {
     answer
 }
 
-/// The list of what was read into the system that the client speaks to.
-fn reader_list(client: &Client, folder: &Path, options: &Ingest) -> Result<ReaderList, Failure> {
+/// The list of what was read into the system that the client speaks to, for this tenant: what one has read says nothing about another.
+fn reader_list(client: &Client, folder: &Path, options: &Ingest, tenant: &str) -> Result<ReaderList, Failure> {
+    let own = if tenant == LOCAL_TENANT { "readers".to_owned() } else { format!("readers-of-{tenant}") };
     let folder = match client {
         // Through a running `weir up` of the folder or without one: the same list.
-        Client::Here { .. } => folder.join("readers"),
-        Client::There { .. } if is_of(client, folder) => folder.join("readers"),
-        Client::There { .. } => folder.join(format!("readers-{:016x}", xxh3_64(client.name().as_bytes()))),
+        Client::Here { .. } => folder.join(own),
+        Client::There { .. } if is_of(client, folder) => folder.join(own),
+        Client::There { .. } => folder.join(format!("{own}-{:016x}", xxh3_64(client.name().as_bytes()))),
     };
     if options.again {
         ReaderList::begin_anew(&folder).map_err(|error| Failure::of(&error))?;
@@ -155,12 +156,13 @@ fn is_of(client: &Client, folder: &Path) -> bool {
 
 async fn read(client: &Client, options: &Ingest) -> Result<Answer, Failure> {
     let folder = data_folder(options.to.data.as_deref())?;
-    let list = Arc::new(reader_list(client, &folder, options)?);
+    let tenant = client.tenant().await?;
+    let list = Arc::new(reader_list(client, &folder, options, &tenant)?);
     let run = Run::new(client).telling(list.clone());
     let progress = Arc::new(Progress::default());
     let shown = Shown::start(progress.clone());
     let settings = Options {
-        tenant: LOCAL_TENANT.into(),
+        tenant,
         service: options.service.clone(),
         as_name: options.as_name.clone(),
         again: options.again,

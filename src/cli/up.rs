@@ -232,17 +232,7 @@ fn access(tokens: Option<&Path>, listen: SocketAddr) -> Result<api::Access, Fail
         }
         return Ok(api::Access::Open);
     };
-    let failed = |why: String| Failure::new(format!("{}: {why}", path.display()));
+    let failed = |why: String| Failure::new(format!("the file of tokens, {}: {why}", path.display()));
     let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
-    let mut tokens = vec![];
-    for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty() && !line.starts_with('#'))
-    {
-        // The line itself is never shown: it holds a secret.
-        let Some((tenant, token)) = line.trim().split_once(char::is_whitespace) else {
-            return Err(failed(format!("line {} is not `TENANT TOKEN`", number + 1)));
-        };
-        events::identity::check_tenant(tenant).map_err(|error| failed(format!("line {}: {error}", number + 1)))?;
-        tokens.push((tenant.to_owned(), token.trim().to_owned()));
-    }
-    api::Access::tokens(tokens).map_err(|error| failed(error.to_string()))
+    api::Access::tokens(&text).map_err(|error| failed(error.to_string()))
 }

@@ -93,4 +93,10 @@ fn who_listens_beyond_this_machine_needs_tokens() {
     let said = say(folder.command("up").args(["--listen", "0.0.0.0:0", "--tokens"]).arg(&tokens)).exits(2);
     let said = said.complains(&[tokens.to_str().unwrap(), "line 1", "TENANT TOKEN"]);
     assert!(!said.err.contains("tenant-without-token"), "it may be a secret: {said:?}");
+    let swapped = folder.file("tokens", "# ours\nsecret-0123456789 acme\n");
+    let said = say(folder.command("up").args(["--listen", "0.0.0.0:0", "--tokens"]).arg(&swapped)).exits(2);
+    let said = said.complains(&["line 2", "16 visible ASCII characters"]);
+    assert!(!said.err.contains("secret-"), "{said:?}");
+    let help = plain(&folder, &["up", "--help"]).exits(0);
+    assert!(help.out.contains("at least 16 characters"), "{help:?}");
 }

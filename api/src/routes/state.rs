@@ -70,7 +70,7 @@ pub(crate) async fn balance<O: Operator>(
     Ok(answer(StatusCode::OK, &Tally::from(&balance)))
 }
 
-/// `GET /health`: 200 if everything works, else 503; details for those only who show a credential.
+/// `GET /health`: 200 if everything works, else 503; details, and whose credential it is, for those only who show one.
 pub(crate) async fn health<O: Operator>(
     State(api): State<Arc<Api<O>>>,
     Extension(caller): Extension<Caller>,
@@ -81,7 +81,11 @@ pub(crate) async fn health<O: Operator>(
     }
     let ok = health.checks.iter().all(|check| check.ok);
     let status = if ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    answer(status, &json!({"ok": ok, "behindMs": health.behind_ms, "checks": health.checks}))
+    let mut shown = json!({"ok": ok, "behindMs": health.behind_ms, "checks": health.checks});
+    if let Some(tenant) = &caller.tenant {
+        shown["tenant"] = json!(**tenant);
+    }
+    answer(status, &shown)
 }
 
 /// `POST /verify`: recomputes every row from the stream, every tenant's.

@@ -103,20 +103,39 @@ async fn without_a_good_token_there_is_no_answer() {
 }
 
 #[test]
-fn tokens_that_could_be_guessed_or_confused_are_refused() {
-    let of = |pairs: &[(&str, &str)]| {
-        Access::tokens(pairs.iter().map(|(tenant, token)| ((*tenant).to_owned(), (*token).to_owned())).collect())
-    };
-    assert_eq!(of(&[]).unwrap_err(), BadAccess::Empty);
-    assert_eq!(of(&[("a", "short")]).unwrap_err(), BadAccess::Token("a".into()));
-    assert_eq!(of(&[("a", "0123456789 abcdef")]).unwrap_err(), BadAccess::Token("a".into()));
-    assert_eq!(of(&[("a", ACME), ("b", ACME)]).unwrap_err(), BadAccess::Shared("a".into(), "b".into()));
-    assert!(matches!(of(&[("a/b", ACME)]).unwrap_err(), BadAccess::Tenant(_)));
-    let access = of(&[("a", ACME), ("a", OTHER), ("b", "third-0123456789")]).unwrap();
+fn tokens_that_could_be_guessed_or_confused_are_refused_by_the_number_of_their_line() {
+    let of = Access::tokens;
+    let third = "third-0123456789";
+    for (text, error) in [
+        (String::new(), BadAccess::Empty),
+        ("# a b\n\n".into(), BadAccess::Empty),
+        ("a short".into(), BadAccess::Token(1)),
+        (format!("# ours\n{ACME} a\n"), BadAccess::Token(2)),
+        (format!("a {ACME}\n{third}"), BadAccess::Words(2)),
+        (format!("a {ACME} {third}"), BadAccess::Words(1)),
+        (format!("a {ACME}é"), BadAccess::Token(1)),
+        (format!("a {ACME}\n\na {OTHER}\nb {ACME}"), BadAccess::Shared(1, 4)),
+        (format!("a/b {ACME}"), BadAccess::Tenant(1)),
+    ] {
+        let refused = of(&text).unwrap_err();
+        assert_eq!(refused, error, "{text}");
+        let said = format!("{refused} {refused:?}");
+        assert!(!said.contains("0123") && !said.contains("short") && !said.contains("a/b"), "{said}");
+    }
+    let access = of(&format!("\u{feff}a {ACME}\r\n  a\t{OTHER}\nb {third}\nb {third}")).unwrap();
     assert!(!format!("{access:?}").contains("0123"), "a token is never printed");
-    for (token, tenant) in [(ACME, "a"), (OTHER, "a"), ("third-0123456789", "b")] {
+    for (token, tenant) in [(ACME, "a"), (OTHER, "a"), (third, "b")] {
         assert_eq!(access.tenant(Some(format!("bearer {token}").as_bytes())).as_deref(), Some(tenant));
     }
+}
+
+#[tokio::test]
+async fn a_client_learns_its_tenant_and_a_stranger_does_not() {
+    let server = Server::with_tokens();
+    assert_eq!(server.get_as(ACME, "/health").await.ok()["tenant"], "acme");
+    assert_eq!(server.get_as(OTHER, "/health").await.ok()["tenant"], "other");
+    assert!(server.get("/health").await.ok().get("tenant").is_none());
+    assert_eq!(Server::open().get("/health").await.ok()["tenant"], "local");
 }
 
 #[tokio::test]
