@@ -90,6 +90,7 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
         ]
         .map(|text| text.as_bytes().to_vec())
         .to_vec(),
+        "unpack" => packed().into_iter().map(|form| [vec![7], form].concat()).collect(),
         _ => packed(),
     }
 }
@@ -168,7 +169,7 @@ fn stored() -> Vec<Vec<u8>> {
     bodies.into_iter().map(|(kind, body)| [vec![kind], body].concat()).collect()
 }
 
-/// Packed lines behind the size of the pieces in which they come.
+/// Lines, plain and packed.
 fn packed() -> Vec<Vec<u8>> {
     let text = lines();
     let mut gzip = flate2::write::GzEncoder::new(vec![], flate2::Compression::default());
@@ -176,8 +177,7 @@ fn packed() -> Vec<Vec<u8>> {
     let gzip = gzip.finish().unwrap();
     let zstd = zstd::bulk::compress(&text, 1).unwrap();
     let twice = |bytes: &[u8]| [bytes, bytes].concat();
-    let forms = [text, twice(&gzip), gzip, twice(&zstd), zstd];
-    forms.into_iter().map(|form| [vec![7], form].concat()).collect()
+    vec![text, twice(&gzip), gzip, twice(&zstd), zstd]
 }
 
 /// What fuzzers found worth keeping.

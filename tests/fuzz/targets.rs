@@ -5,13 +5,20 @@
 #[path = "../../api/src/unpack.rs"]
 mod unpack;
 
+use std::{
+    io::{self, Read as _},
+    sync::{Arc, Mutex, OnceLock},
+};
+
 use bytes::Bytes;
 use events::{
     cut,
+    pack::Packed,
     position::{SEQUENCE_NUMBER_DIGITS_MAX, SequenceNumber, ShardId},
     stream::Record,
     wire,
 };
+use processor::ingest::{self, ReaderList, SendError};
 use projections::{
     alarm::Alarm,
     canonical::DecodeError,
@@ -32,8 +39,15 @@ use projections::{
 pub type Target = fn(&[u8]);
 
 /// Name and body of every target.
-pub const ALL: [(&str, Target); 6] =
-    [("wire", wire), ("json", json), ("lines", lines), ("rows", rows), ("texts", texts), ("unpack", unpack)];
+pub const ALL: [(&str, Target); 7] = [
+    ("wire", wire),
+    ("json", json),
+    ("lines", lines),
+    ("rows", rows),
+    ("texts", texts),
+    ("unpack", unpack),
+    ("files", files),
+];
 
 /// A record's payload: what is read of it is what a writer of the same header and body writes.
 pub fn wire(payload: &[u8]) {
@@ -237,4 +251,77 @@ fn unpacked(bytes: &[u8], piece: usize, most: usize) -> Option<Vec<u8>> {
     }
     unpack.finish(&mut out).ok()?;
     Some(if out.len() > most { vec![] } else { out })
+}
+
+/// Files as they are read: what both readers can unpack is the same, cut into batches without a gap; nothing panics or goes on for ever.
+pub fn files(bytes: &[u8]) {
+    const OUT_BYTES_MAX: u64 = 16 << 20;
+    let expected = match unpack::Form::of(&bytes[..bytes.len().min(unpack::FORM_BYTES)]) {
+        unpack::Form::Plain => Some(bytes.to_vec()),
+        unpack::Form::Gzip => all_of(flate2::read::MultiGzDecoder::new(bytes), OUT_BYTES_MAX),
+        unpack::Form::Zstd => zstd::stream::read::Decoder::new(bytes).ok().and_then(|all| all_of(all, OUT_BYTES_MAX)),
+        unpack::Form::Batch => None,
+    };
+    let sent = Sent::default();
+    let options = ingest::Options {
+        tenant: "local".into(),
+        service: None,
+        as_name: Some("fuzzed".into()),
+        again: true,
+        codec: wire::Codec::None,
+        target_bytes: 1 << 10,
+        now_ms: 0,
+        definitions: None,
+    };
+    let paths = vec!["-".into()];
+    let input = Box::new(io::Cursor::new(bytes.to_vec()));
+    let work = ingest::ingest(paths, input, options, reader_list(), &sent, Arc::default());
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime without drivers");
+    let report = runtime.block_on(work);
+    let mut batches = sent.0.into_inner().expect("nobody panicked");
+    batches.sort_by_key(|(from, ..)| *from);
+    let mut at = 0;
+    for (from, to, _, _) in &batches {
+        assert_eq!(*from, at);
+        at = *to;
+    }
+    let whole = report.failed().next().is_none() && batches.iter().all(|(.., edited)| !edited);
+    if let (true, Some(expected)) = (whole, expected) {
+        let read: Vec<u8> = batches.into_iter().flat_map(|(_, _, body, _)| body).collect();
+        assert!(read == expected, "{} bytes read, {} there", read.len(), expected.len());
+    }
+}
+
+/// `None`: it is damaged, or larger than this target looks at.
+fn all_of(mut packed: impl io::Read, most: u64) -> Option<Vec<u8>> {
+    let mut out = vec![];
+    let read = io::Read::take(&mut packed, most).read_to_end(&mut out).ok()? as u64;
+    (read < most).then_some(out)
+}
+
+/// One list for the life of the process: it is not what is tried here.
+fn reader_list() -> Arc<ReaderList> {
+    static LIST: OnceLock<Arc<ReaderList>> = OnceLock::new();
+    let open = || {
+        let temporary = option_env!("CARGO_TARGET_TMPDIR").map_or_else(std::env::temp_dir, Into::into);
+        let folder = temporary.join(format!("weir-fuzz-{}", std::process::id()));
+        Arc::new(ReaderList::open(&folder, 1, true).expect("a folder for temporary files"))
+    };
+    LIST.get_or_init(open).clone()
+}
+
+/// From, to, body, whether bytes were taken out.
+type Batch = (u64, u64, Vec<u8>, bool);
+
+#[derive(Default)]
+struct Sent(Mutex<Vec<Batch>>);
+
+impl ingest::Sender for Sent {
+    async fn send(&self, packed: Packed) -> Result<(), SendError> {
+        let batch = wire::decode(&packed.data).expect("what is packed can be read");
+        let extent = batch.header.extent.expect("it has a name");
+        let edited = !batch.header.edits.is_empty();
+        self.0.lock().expect("nobody panicked").push((extent.from, extent.to, batch.body.to_vec(), edited));
+        Ok(())
+    }
 }

@@ -71,12 +71,12 @@ pub fn decode(bytes: &[u8]) -> Option<RowKey> {
 
 /// As `decode`, without a copy.
 pub fn view(bytes: &[u8]) -> Option<KeyRef<'_>> {
-    let (tenant, rest) = split_name(bytes)?;
+    let (tenant, rest) = split_name(bytes, NAME_BYTES_MAX)?;
     let (generation, rest) = rest.split_first_chunk()?;
     let (kind, rest) = rest.split_first()?;
-    let (name, rest) = split_name(rest)?;
+    let (name, rest) = split_name(rest, NAME_BYTES_MAX)?;
     let (at, rest) = rest.split_first_chunk()?;
-    let (shard, rest) = split_name(rest)?;
+    let (shard, rest) = split_name(rest, SHARD_BYTES_MAX)?;
     let page = u32::from_be_bytes(rest.try_into().ok()?);
     let generation = Generation(u32::from_be_bytes(*generation));
     let kind = Kind::ALL.into_iter().find(|known| *known as u8 == *kind)?;
@@ -87,7 +87,7 @@ pub fn view(bytes: &[u8]) -> Option<KeyRef<'_>> {
 /// As `view`, of a key that begins with a subject's bytes, which need not be read again.
 pub fn view_of<'a>(subject: &'a Subject, prefix: &[u8], bytes: &'a [u8]) -> Option<KeyRef<'a>> {
     let (at, rest) = bytes.strip_prefix(prefix)?.split_first_chunk()?;
-    let (shard, rest) = split_name(rest)?;
+    let (shard, rest) = split_name(rest, SHARD_BYTES_MAX)?;
     let page = u32::from_be_bytes(rest.try_into().ok()?);
     let Subject { tenant, generation, kind, name } = subject;
     let at = (u64::from_be_bytes(*at) ^ SIGN) as i64;
@@ -127,13 +127,13 @@ pub fn range(span: &Span) -> Result<Option<Range>, BadName> {
 
 /// The tenant's name at the start of a key.
 pub fn tenant(bytes: &[u8]) -> Option<&str> {
-    split_name(bytes).map(|(tenant, _)| tenant)
+    split_name(bytes, NAME_BYTES_MAX).map(|(tenant, _)| tenant)
 }
 
 /// The part of a key that names its subject.
 pub fn subject_of(bytes: &[u8]) -> Option<&[u8]> {
-    let (tenant, rest) = split_name(bytes)?;
-    let (name, _) = split_name(rest.get(5..)?)?;
+    let (tenant, rest) = split_name(bytes, NAME_BYTES_MAX)?;
+    let (name, _) = split_name(rest.get(5..)?, NAME_BYTES_MAX)?;
     bytes.get(..tenant.len() + name.len() + 7)
 }
 
@@ -164,8 +164,8 @@ fn push_name(bytes: &mut Vec<u8>, part: &'static str, name: &str, bytes_max: usi
     Ok(())
 }
 
-fn split_name(bytes: &[u8]) -> Option<(&str, &[u8])> {
-    let end = memchr::memchr(END, bytes)?;
+fn split_name(bytes: &[u8], bytes_max: usize) -> Option<(&str, &[u8])> {
+    let end = memchr::memchr(END, &bytes[..bytes.len().min(bytes_max + 1)])?;
     Some((std::str::from_utf8(&bytes[..end]).ok()?, &bytes[end + 1..]))
 }
 
