@@ -42,6 +42,8 @@ pub struct Connections {
     pub linger_bytes_max: u64,
     /// Longest time for the same.
     pub linger: Duration,
+    /// Longest that the next of these bytes is waited for.
+    pub linger_silence: Duration,
 }
 
 impl Default for Connections {
@@ -52,8 +54,11 @@ impl Default for Connections {
             each_max: 256,
             head: Duration::from_secs(15),
             unread: Duration::from_secs(60),
-            linger_bytes_max: 128 << 20,
-            linger: Duration::from_secs(3),
+            // Twice the largest body that is taken. Many clients read no answer before they have sent everything: throwing it away costs less
+            // than their sending it once more.
+            linger_bytes_max: 2 << 30,
+            linger: Duration::from_secs(60),
+            linger_silence: Duration::from_secs(3),
         }
     }
 }
@@ -129,7 +134,8 @@ async fn converse(
         })
     });
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(limits.head);
+    // A client that ends its side once it has asked still reads its answer; and what it asked for is carried through, not dropped half done.
+    builder.timer(TokioTimer::new()).header_read_timeout(limits.head).half_close(true);
     let mut connection = builder.serve_connection(TokioIo::new(Stalled::new(stream, limits.unread)), service);
     let mut leaving = false;
     let ended = loop {
@@ -188,7 +194,7 @@ async fn linger(mut stream: Stalled, limits: &Connections, mut told: watch::Rece
         }
         let mut left = limits.linger_bytes_max;
         let mut rest = vec![0; 64 << 10];
-        while let Ok(bytes @ 1..) = stream.read(&mut rest).await
+        while let Ok(Ok(bytes @ 1..)) = tokio::time::timeout(limits.linger_silence, stream.read(&mut rest)).await
             && left > 0
         {
             left = left.saturating_sub(bytes as u64);
