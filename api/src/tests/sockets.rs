@@ -272,3 +272,38 @@ async fn a_server_that_is_told_to_end_closes_idle_connections_and_takes_no_more(
     let answer = rest(&mut asking).await;
     assert!(answer.starts_with("HTTP/1.1 202 ") && answer.contains("connection: close"), "{answer}");
 }
+
+#[tokio::test]
+async fn who_is_not_done_when_the_server_ends_is_told_so() {
+    let connections = Connections { drain: Duration::from_millis(200), ..Connections::default() };
+    let Socket { address, server, stop } = Socket::of(Limits::default(), connections).await;
+    let _shut = server.fake.gate.write().await;
+    let head = |bytes| format!("POST /ingest HTTP/1.1\r\nhost: localhost\r\ncontent-length: {bytes}\r\n\r\na line\n");
+    let mut appending = TcpStream::connect(address).await.unwrap();
+    appending.write_all(head(7).as_bytes()).await.unwrap();
+    while server.fake.begun.load(Ordering::SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
+    let mut sending = TcpStream::connect(address).await.unwrap();
+    // It is asked for its body once the server works on it.
+    let expecting = head(1_000).replace("\r\n\r\n", "\r\nexpect: 100-continue\r\n\r\n");
+    sending.write_all(expecting.as_bytes()).await.unwrap();
+    let mut asked = [0; 25];
+    sending.read_exact(&mut asked).await.unwrap();
+    drop(stop);
+    for mut stream in [appending, sending] {
+        let answer = rest(&mut stream).await;
+        assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("the server is ending"), "{answer}");
+        assert!(answer.contains("retry-after: 1") && answer.contains("connection: close"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_large_is_refused() {
+    let socket = Socket::of(Limits::default(), Connections::default()).await;
+    let mut stream = socket.connect_from(1).await;
+    let head = format!("GET /health HTTP/1.1\r\nhost: localhost\r\nx: {}\r\n\r\n", "x".repeat(200 << 10));
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let answer = rest(&mut stream).await;
+    assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+}

@@ -2,7 +2,7 @@
 
 use axum::{body::Body, http::Request};
 
-use super::{ACME, Server};
+use super::{ACME, Server, lines};
 use crate::operator::Check;
 
 #[tokio::test]
@@ -35,7 +35,13 @@ async fn where_nothing_is_it_is_said_what_there_is() {
             ),
         }
     }
-    for (method, path) in [("OPTIONS", "/metric"), ("OPTIONS", "/runs/"), ("PUT", "/runs/a/b"), ("GET", "/runs/a/b")] {
+    for (method, path) in [
+        ("OPTIONS", "/metric"),
+        ("OPTIONS", "/runs/"),
+        ("OPTIONS", "/runs/a/b"),
+        ("PUT", "/runs/a/b"),
+        ("GET", "/runs/a/b"),
+    ] {
         let answer = server.send(Request::builder().method(method).uri(path).body(Body::empty()).unwrap()).await;
         answer.refused(404, "not_found");
     }
@@ -99,6 +105,42 @@ async fn the_page_names_every_route_and_asks_nobody_else() {
     let known = page.text.matches("http://www.w3.org/2000/svg").count() + page.text.matches("// ").count();
     assert_eq!(foreign, known, "no address but the namespace of SVG, which nobody fetches");
     assert!(page.text.lines().count() < 200);
+}
+
+/// The digests of a page's one script and one style, as a policy names them.
+const DIGESTS: &str = r#"
+import base64, hashlib, re, sys
+page = sys.argv[1]
+for name in ["script", "style"]:
+    [inside] = re.findall(f"<{name}>(.*?)</{name}>", page, re.S)
+    print(f"{name}-src 'sha256-" + base64.b64encode(hashlib.sha256(inside.encode()).digest()).decode() + "';")
+"#;
+
+#[tokio::test]
+async fn only_the_pages_own_script_runs_and_it_makes_no_markup_of_what_it_is_told() {
+    let server = Server::open();
+    // A service may be named so.
+    let name = "<img src=x onerror=alert(1)>";
+    server.post("/ingest", lines(name, 3)).await.ok();
+    let items = server.get("/metrics?metric=lines").await.ok()["items"].clone();
+    assert_eq!(items[0]["service"], name, "it comes as it is, in JSON that no browser takes for markup");
+    let page = server.get("/").await;
+    let policy = page.headers["content-security-policy"].to_str().unwrap();
+    let python = std::process::Command::new("python3").args(["-c", DIGESTS, &page.text]).output().unwrap();
+    let digests = String::from_utf8(python.stdout).unwrap();
+    assert_eq!(digests.lines().count(), 2, "{}", String::from_utf8_lossy(&python.stderr));
+    for directive in
+        ["default-src 'none';", "base-uri 'none';", "form-action 'none';"].into_iter().chain(digests.lines())
+    {
+        assert!(policy.contains(directive), "{directive} is not in {policy}");
+    }
+    assert!(!policy.contains("unsafe"), "{policy}");
+    for way_in in
+        ["innerHTML", "outerHTML", "insertAdjacent", "document.write", "eval(", "Function(", "srcdoc", "javascript:"]
+    {
+        assert!(!page.text.contains(way_in), "{way_in}");
+    }
+    assert!(!page.text.contains(" style="), "a style that stands in the markup has no digest");
 }
 
 fn from(origin: &str, host: &str) -> Request<Body> {
