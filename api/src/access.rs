@@ -45,9 +45,9 @@ pub enum BadAccess {
         "line {0}: the token, which is the second word, is not at least {TOKEN_BYTES_MIN} visible ASCII characters; `openssl rand -hex 16` makes one"
     )]
     Token(usize),
-    /// One token, two tenants.
-    #[error("lines {0} and {1} have the same token for two tenants: a token names one tenant")]
-    Shared(usize, usize),
+    /// One token twice: of two tenants it names none, and of one it was meant to be another.
+    #[error("lines {0} and {1} have the same token: leave one, and give the other a token of its own")]
+    Twice(usize, usize),
 }
 
 impl Access {
@@ -63,9 +63,8 @@ impl Access {
             if token.len() < TOKEN_BYTES_MIN || !token.bytes().all(|b| b.is_ascii_graphic()) {
                 return Err(BadAccess::Token(line));
             }
-            let shared = tokens.iter().position(|(other, known)| **known == *token.as_bytes() && **other != *tenant);
-            if let Some(place) = shared {
-                return Err(BadAccess::Shared(places[place], line));
+            if let Some(place) = tokens.iter().position(|(_, known)| **known == *token.as_bytes()) {
+                return Err(BadAccess::Twice(places[place], line));
             }
             places.push(line);
             tokens.push((tenant.into(), token.as_bytes().into()));
@@ -79,6 +78,11 @@ impl Access {
             Self::Open => Some(LOCAL_TENANT.into()),
             Self::Tokens(tokens) => tokens.tenant(bearer(authorization?)?),
         }
+    }
+
+    /// True for those who run the server: everybody where it is open, else tenant `local`.
+    pub(crate) fn sees_all(&self, tenant: Option<&str>) -> bool {
+        matches!(self, Self::Open) || tenant == Some(LOCAL_TENANT)
     }
 }
 

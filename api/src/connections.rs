@@ -6,10 +6,11 @@
 //! | sends its head slowly, or nothing after its last answer | 408, or the connection is closed |
 //! | does not read its answer | the connection is closed |
 //! | still sends a body that was refused | a bounded rest is read and thrown away, else the answer is lost in a reset (RFC 9112, section 9.6) |
+//! | still waits for its answer when the server has been ending for a while | 503, and what it asked for is given up |
 
 use std::{convert::Infallible, future::poll_fn, io, net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::{Router, body::Body, extract::ConnectInfo, http::Request};
+use axum::{Router, body::Body, extract::ConnectInfo, http::Request, response::IntoResponse};
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
@@ -21,6 +22,7 @@ use tokio::{
 
 use self::stalled::Stalled;
 use crate::{
+    refusal::Refusal,
     shares::{Full, Share, Shares},
     throttle::Client,
 };
@@ -42,6 +44,10 @@ pub struct Connections {
     pub linger_bytes_max: u64,
     /// Longest time for the same.
     pub linger: Duration,
+    /// Longest that the next of these bytes is waited for.
+    pub linger_silence: Duration,
+    /// Longest that open requests are worked on once the server is told to end.
+    pub drain: Duration,
 }
 
 impl Default for Connections {
@@ -52,14 +58,22 @@ impl Default for Connections {
             each_max: 256,
             head: Duration::from_secs(15),
             unread: Duration::from_secs(60),
-            linger_bytes_max: 128 << 20,
-            linger: Duration::from_secs(3),
+            // Twice the largest body that is taken. Many clients read no answer before they have sent everything: throwing it away costs less
+            // than their sending it once more.
+            linger_bytes_max: 2 << 30,
+            linger: Duration::from_secs(60),
+            linger_silence: Duration::from_secs(3),
+            drain: Duration::from_secs(5),
         }
     }
 }
 
 /// How long it rests when no connection can be accepted, for want of descriptors perhaps.
 const ACCEPT_REST: Duration = Duration::from_millis(200);
+/// The same as `linger_silence`, once the server is told to end: whoever is still sending has sent in that time.
+const LINGER_LEAVING: Duration = Duration::from_millis(200);
+/// Largest head of a request, and what is read of a body at one time; a larger head is answered with 431.
+const BUFFER_BYTES: usize = 128 << 10;
 /// Connections that are being turned away at once; more are cut without a word.
 const TURNED_AWAY_MAX: usize = 64;
 
@@ -120,16 +134,25 @@ async fn converse(
     mut told: watch::Receiver<bool>,
     _share: Share,
 ) {
+    let (ends, drain) = (told.clone(), limits.drain);
     let service = service_fn(move |request: Request<hyper::body::Incoming>| {
-        let (mut router, mut request) = (router.clone(), request.map(Body::new));
+        let (mut router, mut request, mut ends) = (router.clone(), request.map(Body::new), ends.clone());
         request.extensions_mut().insert(ConnectInfo(peer));
         Box::pin(async move {
-            let Ok(answer) = tower_service::Service::call(&mut router, request).await;
-            Ok::<_, Infallible>(answer)
+            let too_late = async {
+                let _ = ends.wait_for(|told| *told).await;
+                tokio::time::sleep(drain).await;
+            };
+            tokio::select! {
+                Ok(answer) = tower_service::Service::call(&mut router, request) => Ok::<_, Infallible>(answer),
+                () = too_late => Ok(given_up().into_response()),
+            }
         })
     });
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(limits.head);
+    // A client that ends its side once it has asked still reads its answer; and what it asked for is carried through, not dropped half done.
+    builder.timer(TokioTimer::new()).header_read_timeout(limits.head).half_close(true);
+    builder.max_buf_size(BUFFER_BYTES);
     let mut connection = builder.serve_connection(TokioIo::new(Stalled::new(stream, limits.unread)), service);
     let mut leaving = false;
     let ended = loop {
@@ -150,6 +173,11 @@ async fn converse(
         let _ = stream.write_all(&plain_answer("408 Request Timeout", "slow", &message)).await;
     }
     linger(stream, &limits, told).await;
+}
+
+fn given_up() -> Refusal {
+    let message = "the server is ending and could not finish this in time: ask again once it is back. Of what was sent, some may be in";
+    Refusal::unavailable("ending", message)
 }
 
 /// Says that there is no room, to a client whose request was not read.
@@ -175,7 +203,7 @@ async fn turn_away(
 /// An answer outside of any conversation, after which the connection ends.
 fn plain_answer(status: &str, code: &str, message: &str) -> Vec<u8> {
     let body = serde_json::json!({"error": {"code": code, "message": message}}).to_string();
-    let head = "content-type: application/json\r\nconnection: close\r\nretry-after: 1";
+    let head = "content-type: application/json\r\nx-content-type-options: nosniff\r\ncache-control: no-store\r\nconnection: close\r\nretry-after: 1";
     format!("HTTP/1.1 {status}\r\n{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).into_bytes()
 }
 
@@ -188,14 +216,17 @@ async fn linger(mut stream: Stalled, limits: &Connections, mut told: watch::Rece
         }
         let mut left = limits.linger_bytes_max;
         let mut rest = vec![0; 64 << 10];
-        while let Ok(bytes @ 1..) = stream.read(&mut rest).await
-            && left > 0
-        {
-            left = left.saturating_sub(bytes as u64);
+        let mut leaving = false;
+        while left > 0 {
+            let silence = if leaving { LINGER_LEAVING } else { limits.linger_silence };
+            tokio::select! {
+                read = tokio::time::timeout(silence, stream.read(&mut rest)) => match read {
+                    Ok(Ok(bytes @ 1..)) => left = left.saturating_sub(bytes as u64),
+                    _ => return,
+                },
+                _ = told.wait_for(|told| *told), if !leaving => leaving = true,
+            }
         }
     };
-    tokio::select! {
-        _ = tokio::time::timeout(limits.linger, thrown_away) => {}
-        _ = told.wait_for(|told| *told) => {}
-    }
+    let _ = tokio::time::timeout(limits.linger, thrown_away).await;
 }

@@ -9,12 +9,12 @@ use std::{net::SocketAddr, sync::Arc};
 
 use axum::{
     extract::{ConnectInfo, Request, State},
-    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
 
-use crate::{Api, access::Access, operator::Operator, refusal::Refusal, throttle::Client};
+use crate::{Api, access::Access, operator::Operator, refusal::Refusal, routes, throttle::Client};
 
 /// Whose request it is. Without a tenant it showed no credential, on a route that asks for none.
 #[derive(Debug, Clone)]
@@ -22,12 +22,19 @@ pub(crate) struct Caller {
     pub(crate) tenant: Option<Arc<str>>,
     /// In whose share of the server it is answered.
     pub(crate) client: Client,
+    /// It may see what is of every tenant: causes of failures, which name rows and files, and what a verify finds.
+    pub(crate) sees_all: bool,
 }
 
 impl Caller {
     /// The tenant.
     pub(crate) fn tenant(&self) -> Result<&str, Refusal> {
         self.tenant.as_deref().ok_or_else(unauthorized)
+    }
+
+    /// Why something failed, as far as it is this caller's to know.
+    pub(crate) fn cause(&self, why: String) -> String {
+        if self.sees_all { why } else { "the cause is told to those who run this server".into() }
     }
 }
 
@@ -45,15 +52,26 @@ fn is_public(path: &str) -> bool {
 pub(crate) async fn guard<O: Operator>(State(api): State<Arc<Api<O>>>, mut request: Request, next: Next) -> Response {
     let origin = request.headers().get(header::ORIGIN).cloned();
     let mut response = match pass(&api, &mut request) {
-        Ok(()) if request.method() == Method::OPTIONS => preflight(),
+        Ok(()) if request.method() == Method::OPTIONS => options(&request),
         Ok(()) => next.run(request).await,
         Err(refusal) => refusal.into_response(),
     };
     if let Some(origin) = origin {
         share(&api.access, &origin, response.headers_mut());
     }
+    for (name, value) in ALWAYS {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
     response
 }
+
+/// On every answer: it is what it says it is, nobody keeps it, and no page of another site shows it as its own picture, script or frame.
+const ALWAYS: [(HeaderName, &str); 4] = [
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::CACHE_CONTROL, "no-store"),
+    (header::X_FRAME_OPTIONS, "DENY"),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+];
 
 fn pass<O: Operator>(api: &Api<O>, request: &mut Request) -> Result<(), Refusal> {
     let headers = request.headers();
@@ -76,7 +94,8 @@ fn pass<O: Operator>(api: &Api<O>, request: &mut Request) -> Result<(), Refusal>
     if tenant.is_none() && !is_public(request.uri().path()) && request.method() != Method::OPTIONS {
         return Err(unauthorized());
     }
-    request.extensions_mut().insert(Caller { tenant, client });
+    let sees_all = api.access.sees_all(tenant.as_deref());
+    request.extensions_mut().insert(Caller { tenant, client, sees_all });
     Ok(())
 }
 
@@ -89,15 +108,19 @@ fn check_site(headers: &HeaderMap, host_of_address: Option<&str>) -> Result<(), 
         );
         Err(Refusal::new(StatusCode::FORBIDDEN, "foreign_site", message))
     };
-    if let Some(origin) = headers.get(header::ORIGIN)
-        && !is_own_origin(origin)
-    {
+    if let Some(origin) = headers.get_all(header::ORIGIN).iter().find(|origin| !is_own_origin(origin)) {
         return refuse("origin", origin.as_bytes());
     }
-    let host = headers.get(header::HOST).map(|host| host.as_bytes()).or(host_of_address.map(str::as_bytes));
-    match host {
-        Some(host) if !is_own_host(host) => refuse("host", host),
-        _ => Ok(()),
+    // A picture, script or the like of another site's page; a link that somebody follows is none.
+    let says = |name: &str, value: &str| headers.get(name).is_some_and(|said| said == value);
+    let is_embedded = says("sec-fetch-site", "cross-site") && !says("sec-fetch-mode", "navigate");
+    if is_embedded && !headers.contains_key(header::ORIGIN) {
+        return refuse("origin", b"another site");
+    }
+    let hosts = headers.get_all(header::HOST).iter().map(HeaderValue::as_bytes);
+    match hosts.chain(host_of_address.map(str::as_bytes)).find(|host| !is_own_host(host)) {
+        Some(host) => refuse("host", host),
+        None => Ok(()),
     }
 }
 
@@ -120,15 +143,22 @@ fn is_loopback(name: &str) -> bool {
 
 /// `host` of `host:port`, with the brackets of an IPv6 address.
 fn host_name(host: &str) -> &str {
-    match host.rfind(':') {
-        Some(colon) if !host.ends_with(']') => &host[..colon],
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
         _ => host,
     }
 }
 
-fn preflight() -> Response {
+/// What may be asked at this address; also what a browser asks before it lets a page of another site ask.
+fn options(request: &Request) -> Response {
+    let Some(methods) = routes::methods(request.uri().path()) else {
+        return routes::nothing_at(request.method(), request.uri()).into_response();
+    };
     let mut response = StatusCode::NO_CONTENT.into_response();
     let headers = response.headers_mut();
+    if let Ok(allowed) = HeaderValue::from_str(&routes::allowed(methods)) {
+        headers.insert(header::ALLOW, allowed);
+    }
     headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, OPTIONS"));
     headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("authorization, content-type"));
     headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));

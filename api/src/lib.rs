@@ -15,6 +15,7 @@ mod producers;
 mod refusal;
 mod routes;
 mod shares;
+mod strict;
 mod throttle;
 mod unpack;
 

@@ -5,7 +5,7 @@ use axum::{
     http::Uri,
 };
 
-use crate::refusal::Refusal;
+use crate::{refusal::Refusal, routes::short};
 
 /// See the module.
 #[derive(Debug)]
@@ -17,14 +17,14 @@ impl Parameters {
         let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri)
             .map_err(|error| Refusal::bad("bad_query", format!("the address's query cannot be read: {error}")))?;
         for (i, (name, _)) in pairs.iter().enumerate() {
-            let short: String = name.chars().take(60).collect();
+            let name_short: String = name.chars().take(60).collect();
             if !known.contains(&name.as_str()) {
                 let what = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-                let message = format!("`{short}` is no parameter of {}; it takes {what}", uri.path());
+                let message = format!("`{name_short}` is no parameter of {}; it takes {what}", short(uri.path()));
                 return Err(Refusal::bad("unknown_parameter", message));
             }
             if pairs[..i].iter().any(|(before, _)| before == name) {
-                return Err(Refusal::bad("repeated_parameter", format!("`{short}` is given twice: give it once")));
+                return Err(Refusal::bad("repeated_parameter", format!("`{name_short}` is given twice: give it once")));
             }
         }
         Ok(Self(pairs))

@@ -28,37 +28,56 @@ const ROUTES: [(&str, &str); 10] = [
     ("/definitions", "POST"),
 ];
 
-/// The path as it may stand in a message.
-fn short(path: &str) -> String {
+/// A path or method as it may stand in a message.
+pub(crate) fn short(path: &str) -> String {
     path.chars().take(100).collect()
+}
+
+/// The methods of the route at this path, `*` being all of the server; `None`: there is no route.
+pub(crate) fn methods(path: &str) -> Option<&'static str> {
+    let fits = |route: &str| match route.split_once('{') {
+        Some((before, _)) => path.strip_prefix(before).is_some_and(|rest| !rest.is_empty() && !rest.contains('/')),
+        None => path == route,
+    };
+    let of_all = (path == "*").then_some("GET, POST");
+    of_all.or(ROUTES.iter().find(|(route, _)| fits(route)).map(|(_, methods)| *methods))
+}
+
+/// The same with those that every route has: `HEAD` is a `GET` without its body.
+pub(crate) fn allowed(methods: &str) -> String {
+    format!("{}, OPTIONS", methods.replace("GET", "GET, HEAD"))
+}
+
+/// 404
+pub(crate) fn nothing_at(method: &Method, uri: &Uri) -> Refusal {
+    let known: Vec<_> = ROUTES.iter().map(|(path, methods)| format!("{methods} {path}")).collect();
+    let message =
+        format!("nothing is at {} {}; there is {}", short(method.as_str()), short(uri.path()), known.join(" · "));
+    Refusal::new(StatusCode::NOT_FOUND, "not_found", message)
 }
 
 /// 404
 pub(crate) async fn not_found(method: Method, uri: Uri) -> Refusal {
-    let known: Vec<_> = ROUTES.iter().map(|(path, methods)| format!("{methods} {path}")).collect();
-    let message = format!("nothing is at {method} {}; there is {}", short(uri.path()), known.join(" · "));
-    Refusal::new(StatusCode::NOT_FOUND, "not_found", message)
+    nothing_at(&method, &uri)
 }
 
 /// 405
 pub(crate) async fn not_allowed(method: Method, uri: Uri) -> Refusal {
-    let path = uri.path();
-    let fits = |route: &str| match route.split_once('{') {
-        Some((before, _)) => path.strip_prefix(before).is_some_and(|rest| !rest.is_empty()),
-        None => path == route,
-    };
-    let allowed = ROUTES.iter().find(|(route, _)| fits(route)).map_or("GET, POST", |(_, methods)| methods);
-    let message = format!("{method} is not allowed at {}; allowed: {allowed}", short(path));
-    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message).header(header::ALLOW, allowed)
+    let allowed = allowed(methods(uri.path()).unwrap_or_default());
+    let message = format!("{} is not allowed at {}; allowed: {allowed}", short(method.as_str()), short(uri.path()));
+    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message).header(header::ALLOW, &allowed)
 }
+
+/// Nothing but the page's own script runs, known by its digest, so that no text that found a way in would; and it talks to nobody but this server.
+const PAGE_POLICY: &str = "default-src 'none'; script-src 'sha256-PmG8Ul6MO+yw4Ghs1HmqpfQxNft9KDAKtx0IHPyjbqw='; \
+                           style-src 'sha256-L1zqDWUcPGFlGXxsUp7ykNcC40aAxgw0+XNAoD/kJF0='; connect-src 'self'; base-uri 'none'; \
+                           form-action 'none'; frame-ancestors 'none'";
 
 /// `GET /`: the list of routes and a chart, for people.
 pub(crate) async fn page() -> Response {
     let mut response = Response::new(Body::from(include_str!("page.html")));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
-    // Nothing but what stands in the page itself runs, and it talks to nobody but this server.
-    let policy = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; frame-ancestors 'none'";
-    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(PAGE_POLICY));
     response
 }

@@ -25,6 +25,7 @@ use crate::{Access, Limits, router_within};
 
 const ACME: &str = "acme-0123456789abcdef";
 const OTHER: &str = "other-0123456789abcdef";
+const LOCAL: &str = "local-0123456789abcdef";
 
 /// A server and its fake process.
 struct Server {
@@ -47,7 +48,7 @@ impl Server {
     }
 
     fn with_tokens() -> Self {
-        let text = format!("acme {ACME}\nother {OTHER}\nlocal local-0123456789abcdef\n");
+        let text = format!("acme {ACME}\nother {OTHER}\nlocal {LOCAL}\n");
         Self::of(Access::tokens(&text).unwrap(), Limits::default())
     }
 

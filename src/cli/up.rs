@@ -234,5 +234,19 @@ fn access(tokens: Option<&Path>, listen: SocketAddr) -> Result<api::Access, Fail
     };
     let failed = |why: String| Failure::new(format!("the file of tokens, {}: {why}", path.display()));
     let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
+    warn_if_readable(path);
     api::Access::tokens(&text).map_err(|error| failed(error.to_string()))
+}
+
+/// Who reads the file has every tenant's credential.
+fn warn_if_readable(path: &Path) {
+    #[cfg(unix)]
+    if let Ok(about) = std::fs::metadata(path)
+        && std::os::unix::fs::PermissionsExt::mode(&about.permissions()) & 0o077 != 0
+    {
+        let path = path.display();
+        eprintln!("warning: the file of tokens, {path}, is open to other users of this machine: `chmod 600 {path}`");
+    }
+    #[cfg(not(unix))]
+    let _ = path;
 }

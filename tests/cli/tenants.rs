@@ -94,3 +94,35 @@ fn without_a_token_every_command_names_where_one_is_given() {
     assert!(help.out.contains("--token") && !help.out.contains("0123456789"), "{help:?}");
     server.stop().exits(0);
 }
+
+#[cfg(unix)]
+#[test]
+fn a_file_of_tokens_that_others_can_read_is_warned_about_and_no_token_is_shown() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let folder = Folder::new();
+    let tokens = folder.file("tokens", format!("acme {ACME}\n"));
+    for (mode, warned) in [(0o600, false), (0o640, true), (0o604, true)] {
+        std::fs::set_permissions(&tokens, std::fs::Permissions::from_mode(mode)).unwrap();
+        let server = folder.up(["--tokens".into(), tokens.clone().into_os_string()]);
+        as_tenant(&folder, &server, ACME, &["metrics"]).exits(0);
+        let said = server.stop().exits(0);
+        assert_eq!(said.err.contains("chmod 600"), warned, "{mode:o}: {said:?}");
+        assert!(!format!("{said:?}").contains("0123"), "{said:?}");
+    }
+}
+
+#[test]
+fn a_file_of_tokens_that_cannot_be_used_is_refused_by_the_number_of_its_line() {
+    let folder = Folder::new();
+    for (text, why) in [
+        (format!("acme {ACME}\nother {ACME}\n"), "lines 1 and 2 have the same token"),
+        (format!("acme {ACME}\n{OTHER} other\n"), "line 2: the "),
+        ("# none\n".to_owned(), "it holds no token"),
+    ] {
+        let tokens = folder.file("tokens", text);
+        let said = say(folder.command("up").args(["--listen", "127.0.0.1:0", "--tokens"]).arg(tokens)).exits(2);
+        let said = said.complains(&["the file of tokens", why]);
+        assert!(!said.err.contains("0123"), "{said:?}");
+    }
+}

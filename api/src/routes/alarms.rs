@@ -22,12 +22,18 @@ use crate::{
     operator::Operator,
     parameters::{Parameters, part},
     refusal::{Refusal, answer},
+    strict,
 };
 
 /// Most definitions of one request.
 const DEFINITIONS_MAX: usize = 1_000;
 /// Longest body.
 const BODY_BYTES_MAX: usize = 4 << 20;
+/// Longest definition (CloudWatch API reference, `PutMetricAlarm`: 120 KB); each is a record of its own.
+const DEFINITION_BYTES_MAX: usize = 120 << 10;
+/// What else CloudWatch lists beside `MetricAlarms`.
+const OTHER_KINDS: [&str; 2] = ["CompositeAlarms", "LogAlarms"];
+const SHAPE: &str = "send one alarm in CloudWatch's field names, a list of them, or {\"MetricAlarms\":[…]}";
 /// What definitions of alarms are called in events and rows.
 const KIND: &str = "alarm";
 
@@ -82,7 +88,10 @@ pub(crate) async fn define<O: Operator>(
     let names: Vec<String> = defined.iter().map(|defined| defined.name.clone()).collect();
     let revisions = api.operator.apply(tenant, defined).await;
     let revisions = revisions.map_err(|why| {
-        let message = format!("not all definitions are in force: {why}. Apply them again: what is in stays as it is");
+        let message = format!(
+            "not all definitions are in force: {}. Apply them again: what is in stays as it is",
+            caller.cause(why)
+        );
         Refusal::unavailable("not_applied", message)
     })?;
     let applied: Vec<Value> = names
@@ -93,18 +102,14 @@ pub(crate) async fn define<O: Operator>(
     Ok(answer(StatusCode::OK, &json!({"applied": applied})))
 }
 
+fn bad(message: impl Into<String>) -> Refusal {
+    Refusal::bad("bad_definition", message)
+}
+
 fn read(body: &[u8], by: &str) -> Result<Vec<Defined>, Refusal> {
-    let bad = |message: String| Refusal::bad("bad_definition", message);
-    let value: Value = serde_json::from_slice(body).map_err(|error| bad(format!("the body is not JSON: {error}")))?;
-    let list = match value {
-        Value::Array(list) => list,
-        Value::Object(mut object) => match object.remove("MetricAlarms") {
-            Some(Value::Array(list)) => list,
-            Some(_) => return Err(bad("MetricAlarms is no list".into())),
-            None => vec![Value::Object(object)],
-        },
-        _ => return Err(bad("the body is no alarm, no list of alarms, and has no MetricAlarms".into())),
-    };
+    let value =
+        strict::parse(body).map_err(|error| bad(format!("the body cannot be read as JSON: {error}; {SHAPE}")))?;
+    let list = listed(value)?;
     if list.is_empty() || list.len() > DEFINITIONS_MAX {
         return Err(bad(format!("{} definitions: send 1 to {DEFINITIONS_MAX}", list.len())));
     }
@@ -116,12 +121,81 @@ fn read(body: &[u8], by: &str) -> Result<Vec<Defined>, Refusal> {
             Some(name) => format!("alarm `{}`", name.chars().take(255).collect::<String>()),
             None => format!("alarm {} of {}", i + 1, list.len()),
         };
+        let refuse = |why: &dyn std::fmt::Display| bad(format!("{named}: {why}; nothing was applied"));
+        let Value::Object(fields) = definition else {
+            return Err(refuse(&"it is no object with CloudWatch's fields of an alarm"));
+        };
+        if let Some((field, why)) = fields.keys().find_map(|field| Some((field, not_yet(field)?))) {
+            return Err(refuse(&format!("{field} {why}: leave it out")));
+        }
         let body = definition.to_string();
-        let alarm = Alarm::parse(&body).map_err(|error| bad(format!("{named}: {error}; nothing was applied")))?;
+        if body.len() > DEFINITION_BYTES_MAX {
+            return Err(refuse(&format!("it has {} bytes; at most {DEFINITION_BYTES_MAX} are taken", body.len())));
+        }
+        let alarm = Alarm::parse(&body).map_err(|error| refuse(&error))?;
         if !names.insert(alarm.name.clone()) {
             return Err(bad(format!("{named} is defined twice here: leave one; nothing was applied")));
         }
         defined.push(Defined { kind: KIND.to_owned(), name: alarm.name, body, by: by.to_owned() });
     }
     Ok(defined)
+}
+
+/// The definitions of a body: one, a list, or what `aws cloudwatch describe-alarms` prints.
+fn listed(value: Value) -> Result<Vec<Value>, Refusal> {
+    let mut object = match value {
+        Value::Array(list) => return Ok(list),
+        Value::Object(object) => object,
+        _ => return Err(bad(format!("the body is no alarm: {SHAPE}"))),
+    };
+    let Some(list) = object.remove("MetricAlarms") else {
+        return match object.keys().find(|key| OTHER_KINDS.contains(&key.as_str())) {
+            Some(kind) => Err(bad(format!("{kind} are not supported yet, only metric alarms: {SHAPE}"))),
+            None => Ok(vec![Value::Object(object)]),
+        };
+    };
+    let Value::Array(list) = list else { return Err(bad(format!("MetricAlarms is no list: {SHAPE}"))) };
+    for (key, value) in &object {
+        let short: String = key.chars().take(60).collect();
+        match OTHER_KINDS.contains(&key.as_str()) {
+            true if value.as_array().is_some_and(Vec::is_empty) => {}
+            true => {
+                let message =
+                    format!("{short} are not supported yet, only MetricAlarms: leave them out; nothing was applied");
+                return Err(bad(message));
+            }
+            false => {
+                return Err(bad(format!("`{short}` stands beside MetricAlarms: leave it out; nothing was applied")));
+            }
+        }
+    }
+    Ok(list)
+}
+
+/// Why a field of CloudWatch's is not taken. To pass it over in silence would promise what nobody does; what CloudWatch does not know either is
+/// refused where the alarm is read.
+fn not_yet(field: &str) -> Option<&'static str> {
+    Some(match field {
+        "ActionsEnabled" | "AlarmActions" | "OKActions" | "InsufficientDataActions" => {
+            "is not supported yet, an alarm has its states and runs no actions"
+        }
+        "Metrics" | "ThresholdMetricId" => "is not supported yet, an alarm watches one metric and computes nothing",
+        "AlarmRule" | "ActionsSuppressor" | "ActionsSuppressorWaitPeriod" | "ActionsSuppressorExtensionPeriod" => {
+            "is of composite alarms, which are not supported yet"
+        }
+        "EvaluateLowSampleCountPercentile"
+        | "EvaluationWindow"
+        | "EvaluationCriteria"
+        | "EvaluationInterval"
+        | "Tags" => "is not supported yet",
+        "AlarmArn"
+        | "AlarmConfigurationUpdatedTimestamp"
+        | "EvaluationState"
+        | "StateReason"
+        | "StateReasonData"
+        | "StateTransitionedTimestamp"
+        | "StateUpdatedTimestamp"
+        | "StateValue" => "says how an alarm was, not what it is",
+        _ => return None,
+    })
 }

@@ -23,7 +23,7 @@ use futures_util::{StreamExt, stream::FuturesOrdered};
 use serde_json::{Value, json};
 
 use crate::{
-    Api,
+    Api, Limits,
     body::Incoming,
     guard::Caller,
     operator::{AppendFailed, Operator},
@@ -49,8 +49,10 @@ pub(crate) async fn ingest<O: Operator>(
     let tenant = caller.tenant()?;
     let run = parameters.run(tenant)?;
     let service = parameters.service()?;
-    let lease = api.producers.lease(share(&api, &caller).await?);
     let mut incoming = Incoming::new(body, &api.limits);
+    // Before any of it is asked for: who waits for `100 Continue` need not send it.
+    check_announced(&api, &incoming, None)?;
+    let lease = api.producers.lease(share(&api, &caller).await?);
     let first = incoming.at_least(FORM_BYTES).await?;
     let mut sender = Sender::new(&*api.operator, run);
     let done = match Form::of(&first) {
@@ -83,6 +85,23 @@ pub(crate) async fn share<O>(api: &Api<O>, caller: &Caller) -> Result<Share, Ref
     })
 }
 
+fn too_large(limits: &Limits, is_packed: bool) -> Refusal {
+    let (most, form) =
+        if is_packed { (limits.packed_bytes_max, "packed") } else { (limits.unpacked_bytes_max, "unpacked") };
+    Refusal::too_large(format!("the body has more than {most} bytes {form}: send it in several requests"))
+}
+
+/// Refuses a body whose announced length is too much for its form, or, where that is not known yet, for any.
+fn check_announced<O>(api: &Api<O>, incoming: &Incoming, is_packed: Option<bool>) -> Result<(), Refusal> {
+    let limits = &api.limits;
+    let is_packed = is_packed.unwrap_or(limits.packed_bytes_max > limits.unpacked_bytes_max);
+    let most = if is_packed { limits.packed_bytes_max } else { limits.unpacked_bytes_max };
+    match incoming.announced() {
+        Some(bytes) if bytes > most => Err(too_large(limits, is_packed)),
+        _ => Ok(()),
+    }
+}
+
 /// Unpacks, packs and appends lines as they come.
 async fn lines<O: Operator>(
     api: &Api<O>,
@@ -101,24 +120,16 @@ async fn lines<O: Operator>(
     let (mut packed_bytes, mut unpacked_bytes) = (0u64, 0u64);
     let mut count = |unpacked: usize| {
         unpacked_bytes += unpacked as u64;
-        let most = limits.unpacked_bytes_max;
-        let message = || format!("the body has more than {most} bytes unpacked: send it in several requests");
-        if unpacked_bytes > most { Err(Refusal::too_large(message())) } else { Ok(()) }
+        if unpacked_bytes > limits.unpacked_bytes_max { Err(too_large(limits, false)) } else { Ok(()) }
     };
-    let too_long = incoming.announced().filter(|bytes| !unpack.is_packed() && *bytes > limits.unpacked_bytes_max);
-    if let Some(bytes) = too_long {
-        // Before any of it is in.
-        count(usize::try_from(bytes).unwrap_or(usize::MAX))?;
-    }
+    // Before any of it is in.
+    check_announced(api, &incoming, Some(unpack.is_packed()))?;
     let mut out = Vec::new();
     let mut piece = Some(first).filter(|first| !first.is_empty());
     while let Some(bytes) = piece {
         packed_bytes += bytes.len() as u64;
         if unpack.is_packed() && packed_bytes > limits.packed_bytes_max {
-            let most = limits.packed_bytes_max;
-            return Err(Refusal::too_large(format!(
-                "the body has more than {most} packed bytes: send it in several requests"
-            )));
+            return Err(too_large(limits, true));
         }
         let mut input = &bytes[..];
         while !input.is_empty() {

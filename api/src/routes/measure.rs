@@ -32,6 +32,7 @@ use crate::{
     operator::Operator,
     parameters::Parameters,
     refusal::{Refusal, answer},
+    strict,
 };
 
 /// Most values of one request (CloudWatch API reference, `PutMetricData`).
@@ -82,9 +83,9 @@ pub(crate) async fn write<O: Operator>(
 }
 
 fn read(body: &[u8], now_ms: i64) -> Result<Vec<Datum>, Refusal> {
-    let value: Value = serde_json::from_slice(body)
-        .map_err(|error| Refusal::bad("bad_json", format!("the body is not JSON: {error}")))?;
     let shape = "send one object with service, metric and value, or {\"metrics\":[…]} with several";
+    let value = strict::parse(body)
+        .map_err(|error| Refusal::bad("bad_json", format!("the body cannot be read as JSON: {error}; {shape}")))?;
     let Value::Object(object) = value else {
         return Err(Refusal::bad("bad_json", format!("the body is no object: {shape}")));
     };
@@ -130,7 +131,8 @@ fn datum(at: &str, object: &Map<String, Value>, now_ms: i64) -> Result<Datum, Re
         Some(_) => return Err(refuse("value", &"it is no number")),
         None => return Err(refuse("value", &"it is missing")),
     };
-    let value = distribution::check(value).map_err(|error| refuse("value", &error))?;
+    let value = distribution::check(value)
+        .map_err(|_| refuse("value", &format!("{value:e} is not a finite number within ±2^360, about 2.3e108")))?;
     let time_ms = match object.get("timestamp") {
         None => None,
         Some(Value::String(text)) => Some(when::parse(text, now_ms).map_err(|error| refuse("timestamp", &error))?),

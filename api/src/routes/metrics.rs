@@ -11,6 +11,7 @@ use axum::{
 use projections::{
     fold::AHEAD_MAX_MS,
     query::{self, Cursor, PERIODS_SECS, Query, Statistics},
+    series::{LOGS_NAMESPACE, Series},
     when,
 };
 use serde::Serialize;
@@ -62,8 +63,8 @@ pub(crate) async fn read<O: Operator>(
         tenant: caller.tenant()?.to_owned(),
         generation: operator.generation(),
         service: parameters.service()?.map(str::to_owned),
-        namespace: parameters.text("namespace").map(str::to_owned),
-        metric: parameters.text("metric").map(str::to_owned),
+        namespace: name(&parameters, "namespace")?.map(str::to_owned),
+        metric: name(&parameters, "metric")?.map(str::to_owned),
         from_secs,
         to_secs,
         period_secs: period(&parameters)?,
@@ -90,10 +91,25 @@ pub(crate) async fn read<O: Operator>(
     Ok(json_response(StatusCode::OK, json))
 }
 
+fn not_one_of(name: &str, text: &str, known: &str) -> Refusal {
+    let short: String = text.chars().take(40).collect();
+    Refusal::field(name, format!("`{short}` is not one of {known}"))
+}
+
+/// A name that no metric can have finds nothing: whoever gives one means something else.
+fn name<'a>(parameters: &'a Parameters, name: &str) -> Result<Option<&'a str>, Refusal> {
+    let Some(text) = parameters.text(name) else { return Ok(None) };
+    let (namespace, metric) = if name == "namespace" { (text, "any") } else { (LOGS_NAMESPACE, text) };
+    match Series::new(namespace, metric, &[], "None") {
+        Ok(_) => Ok(Some(text)),
+        Err(error) => Err(Refusal::field(name, format!("{error}; leave it out to see every {name}"))),
+    }
+}
+
 fn period(parameters: &Parameters) -> Result<u32, Refusal> {
     let Some(text) = parameters.text("period") else { return Ok(PERIODS_SECS[0]) };
     let period = text.parse().ok().filter(|period| PERIODS_SECS.contains(period));
-    period.ok_or_else(|| Refusal::field("period", "it is one of 60, 300, 3600 seconds"))
+    period.ok_or_else(|| not_one_of("period", text, "60, 300, 3600 seconds"))
 }
 
 /// First second, and first that is not wanted. Without any parameter: all there is.
@@ -114,10 +130,14 @@ fn range(parameters: &Parameters, now_ms: i64) -> Result<(i64, i64), Refusal> {
             let secs = when::span_secs(text).map_err(|error| Refusal::field("timeRange", error))?;
             (now_ms.saturating_sub(secs * 1000), now_ms)
         }
-        Some(_) => return Err(Refusal::field("timeRange", "it is one of 1h, 6h, 24h, 7d, 30d")),
+        Some(text) => return Err(not_one_of("timeRange", text, &RANGES.join(", "))),
     };
     if start_ms >= end_ms {
-        return Err(Refusal::field("startTime", "it is not before endTime: no window can lie between"));
+        let why = match parameters.text("endTime") {
+            Some(_) => "it is not before endTime: no window can lie between",
+            None => "it is later than any line can be: give one that is not in the future",
+        };
+        return Err(Refusal::field("startTime", why));
     }
     Ok((start_ms.div_euclid(1000), end_ms.div_euclid(1000) + i64::from(end_ms.rem_euclid(1000) > 0)))
 }

@@ -15,7 +15,6 @@ use serde_json::json;
 
 use crate::{
     Api,
-    access::Access,
     guard::Caller,
     operator::{Operator, Unsettled},
     parameters::{Parameters, part, run_of},
@@ -53,7 +52,8 @@ pub(crate) async fn run<O: Operator>(
             return Err(Refusal::new(StatusCode::NOT_FOUND, "unknown_run", message));
         }
         Err(Unsettled::Stopped(why)) => {
-            return Err(Refusal::unavailable("stopped", format!("lines are in, but none is folded any more: {why}")));
+            let message = format!("lines are in, but none is folded any more: {}", caller.cause(why));
+            return Err(Refusal::unavailable("stopped", message));
         }
     };
     Ok(answer(StatusCode::OK, &Settled { tally: Tally::from(&balance), settled }))
@@ -70,13 +70,14 @@ pub(crate) async fn balance<O: Operator>(
     Ok(answer(StatusCode::OK, &Tally::from(&balance)))
 }
 
-/// `GET /health`: 200 if everything works, else 503; details, and whose credential it is, for those only who show one.
+/// `GET /health`: 200 if everything works, else 503; whose credential it is, for those only who show one, and details, which may name what is
+/// another tenant's, for those who run the server.
 pub(crate) async fn health<O: Operator>(
     State(api): State<Arc<Api<O>>>,
     Extension(caller): Extension<Caller>,
 ) -> Response {
     let mut health = api.operator.health().await;
-    if caller.tenant.is_none() {
+    if !caller.sees_all {
         health.checks.iter_mut().for_each(|check| check.detail.clear());
     }
     let ok = health.checks.iter().all(|check| check.ok);
@@ -95,7 +96,8 @@ pub(crate) async fn verify<O: Operator>(
     uri: Uri,
 ) -> Result<Response, Refusal> {
     Parameters::of(&uri, &[])?;
-    if matches!(api.access, Access::Tokens(_)) && caller.tenant()? != LOCAL_TENANT {
+    caller.tenant()?;
+    if !caller.sees_all {
         let message =
             format!("verify reads every tenant's rows: only a token of tenant `{LOCAL_TENANT}` may ask for it");
         return Err(Refusal::new(StatusCode::FORBIDDEN, "not_yours", message));

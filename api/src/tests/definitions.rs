@@ -16,7 +16,7 @@ async fn an_alarm_is_defined_alone_in_a_list_or_as_cloudwatch_lists_them() {
     for (body, names) in [
         (a.clone(), vec!["a"]),
         (format!("[{a},{b}]"), vec!["a", "b/ü"]),
-        (format!("{{\"MetricAlarms\":[{b},{c}]}}"), vec!["b/ü", "c"]),
+        (format!("{{\"MetricAlarms\":[{b},{c}],\"CompositeAlarms\":[]}}"), vec!["b/ü", "c"]),
     ] {
         let answer = server.post("/definitions", body).await;
         let applied = answer.ok()["applied"].as_array().unwrap();
@@ -45,14 +45,50 @@ async fn a_definition_that_cannot_be_decided_is_refused_by_alarm_and_field_and_n
         (alarm("bad").replace("Threshold\":1", "Threshhold\":1"), "alarm `bad`: unknown field `Threshhold`"),
         (alarm("bad").replace("\"AlarmName\":\"bad\",", ""), "alarm 2 of 2: missing field `AlarmName`"),
         (alarm("good"), "alarm `good` is defined twice here"),
-        ("7".into(), "alarm 2 of 2: "),
+        ("7".into(), "alarm 2 of 2: it is no object"),
+        (alarm("bad").replacen('{', r#"{"AlarmActions":[],"#, 1), "alarm `bad`: AlarmActions is not supported yet"),
+        (
+            alarm("bad").replacen('{', r#"{"ActionsEnabled":true,"#, 1),
+            "alarm `bad`: ActionsEnabled is not supported yet",
+        ),
+        (alarm("bad").replacen('{', r#"{"Metrics":[],"#, 1), "alarm `bad`: Metrics is not supported yet"),
+        (alarm("bad").replacen('{', r#"{"Tags":[],"#, 1), "alarm `bad`: Tags is not supported yet"),
+        (alarm("bad").replacen('{', r#"{"StateValue":"OK","#, 1), "alarm `bad`: StateValue says how an alarm was"),
+        (alarm("bad").replacen('{', r#"{"AlarmRule":"ALARM(a)","#, 1), "alarm `bad`: AlarmRule is of composite alarms"),
+        (
+            alarm("bad").replacen('{', r#"{"TreatMissingData":"breaching","#, 1),
+            "alarm `bad`: TreatMissingData `breaching` is not supported yet",
+        ),
+        (
+            alarm("bad").replacen('{', &format!(r#"{{"AlarmDescription":"{}","#, "x".repeat(120 << 10)), 1),
+            "alarm `bad`: it has 123",
+        ),
     ] {
         let answer = server.post("/definitions", format!("[{good},{bad}]")).await;
         assert!(answer.refused(400, "bad_definition").starts_with(named), "{bad}: {}", answer.text);
         assert!(answer.text.contains("nothing was applied"), "{}", answer.text);
     }
-    for body in ["", "7", "[]", "{\"MetricAlarms\":{}}", "{\"MetricAlarms\":[]}"] {
-        server.post("/definitions", body).await.refused(400, "bad_definition");
+    let twice = good.replacen("\"Threshold\":1", "\"Threshold\":1,\"Threshold\":2", 1);
+    for (body, why) in [
+        ("", "EOF while parsing"),
+        ("null", "the body is no alarm: send one"),
+        ("7", "the body is no alarm: send one"),
+        ("[]", "0 definitions: send 1 to 1000"),
+        ("[1]", "alarm 1 of 1: it is no object"),
+        ("{}", "alarm 1 of 1: missing field"),
+        (&"[".repeat(100_000), "recursion limit"),
+        (&format!("[{}]", vec!["1"; 1_001].join(",")), "1001 definitions: send 1 to 1000"),
+        (&twice, "`Threshold` stands twice"),
+        (r#"{"MetricAlarms":{}}"#, "MetricAlarms is no list"),
+        (r#"{"MetricAlarms":[]}"#, "0 definitions"),
+        (&format!(r#"{{"MetricAlarms":[{good}],"CompositeAlarms":[{{}}]}}"#), "CompositeAlarms are not supported yet"),
+        (&format!(r#"{{"MetricAlarms":[{good}],"NextToken":"t"}}"#), "`NextToken` stands beside MetricAlarms"),
+        (r#"{"CompositeAlarms":[]}"#, "CompositeAlarms are not supported yet"),
+    ] {
+        let answer = server.post("/definitions", body.to_owned()).await;
+        let message = answer.refused(400, "bad_definition");
+        assert!(message.contains(why), "{body:.60}: {message}");
     }
+    server.post("/definitions", vec![b' '; 10 << 20]).await.refused(413, "too_large");
     assert_eq!(server.fake.puts().len(), 0);
 }

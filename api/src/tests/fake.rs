@@ -38,6 +38,8 @@ pub(super) struct Fake {
     /// How the next appends end: each is taken from the back.
     pub(super) failures: Mutex<Vec<AppendFailed>>,
     pub(super) checks: Mutex<Vec<Check>>,
+    /// Why nothing is folded any more.
+    pub(super) stopped: Mutex<Option<String>>,
     /// Appends wait for this.
     pub(super) gate: tokio::sync::RwLock<()>,
     /// Appends that began.
@@ -66,6 +68,7 @@ impl Fake {
             inner: Mutex::new(inner),
             failures: Mutex::default(),
             checks: Mutex::new(vec![Check { name: "stream".into(), ok: true, detail: "on disk".into() }]),
+            stopped: Mutex::default(),
             gate: tokio::sync::RwLock::default(),
             begun: Default::default(),
         }
@@ -171,6 +174,9 @@ impl Operator for Fake {
     }
 
     async fn settled(&self, run: &str, wait: Duration) -> Result<Balance, Unsettled> {
+        if let Some(why) = self.stopped.lock().unwrap().clone() {
+            return Err(Unsettled::Stopped(why));
+        }
         let balance = self.inner().runs.get(run).cloned().ok_or(Unsettled::Unknown)?;
         if wait.is_zero() { Err(Unsettled::Late(Box::new(balance))) } else { Ok(balance) }
     }
@@ -189,6 +195,9 @@ impl Operator for Fake {
     }
 
     async fn apply(&self, tenant: &str, defined: Vec<Defined>) -> Result<Vec<SequenceNumber>, String> {
+        if let Some(why) = self.stopped.lock().unwrap().clone() {
+            return Err(why);
+        }
         let each = defined.into_iter().map(|defined| {
             let data = wire::encode_events(header(tenant, Content::Events, 0), &[Event::Defined(defined)]);
             let put = Put { partition_key: CONTROL_KEY.into(), hash_key: None, data };

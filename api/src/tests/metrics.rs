@@ -39,6 +39,14 @@ async fn pages_follow_each_other_by_their_tokens() {
     assert!(whole.len() >= 60, "{}", whole.len());
     let foreign = server.get(&format!("/metrics?limit=7&service=db{next}")).await;
     assert!(foreign.refused(400, "bad_parameter").starts_with("nextToken: the token continues another query"));
+    // Each letter of the token counts, but for the last, some of whose bits may be to spare.
+    let token = next.strip_prefix("&nextToken=").unwrap();
+    for place in 0..token.len() - 1 {
+        let letter = if &token[place..=place] == "A" { "B" } else { "A" };
+        let changed = format!("{}{letter}{}", &token[..place], &token[place + 1..]);
+        let answer = server.get(&format!("/metrics?limit=7&nextToken={changed}")).await;
+        assert!(answer.refused(400, "bad_parameter").starts_with("nextToken: "), "{place}: {}", answer.text);
+    }
 }
 
 #[tokio::test]
@@ -64,16 +72,35 @@ async fn a_range_is_given_in_any_form() {
 async fn what_cannot_be_asked_is_refused_by_name() {
     let server = Server::open();
     for (query, named) in [
-        ("timeRange=2h", "timeRange: it is one of 1h"),
+        ("timeRange=2h", "timeRange: `2h` is not one of 1h, 6h, 24h, 7d, 30d"),
+        ("timeRange=", "timeRange: `` is not one of"),
+        ("timeRange=24h&endTime=now", "timeRange: give either"),
         ("timeRange=1h&startTime=now", "timeRange: give either"),
         ("startTime=yesterday", "startTime: `yesterday` is no time"),
         ("startTime=now&endTime=-1h", "startTime: it is not before endTime"),
-        ("period=61", "period: it is one of"),
+        ("startTime=2030-01-01", "startTime: it is later than any line can be"),
+        ("startTime=", "startTime: `` is no time"),
+        ("startTime=-1", "startTime: `-1` is no time"),
+        ("startTime=9999999999999999999", "startTime: `9999999999999999999` is no time"),
+        ("startTime=2026-01-02T04:00:00+01:00", "startTime: `2026-01-02T04:00:00 01:00` is no time with a known zone"),
+        ("endTime=2026-13-01", "endTime: `2026-13-01` is no time"),
+        ("period=61", "period: `61` is not one of 60, 300, 3600 seconds"),
+        ("period=", "period: `` is not one of"),
+        ("period=60s", "period: `60s` is not one of"),
+        ("namespace=", "namespace: namespace `` is not 1 to 255"),
+        ("namespace=%00", "namespace: namespace `"),
+        (&format!("metric={}", "x".repeat(256)), "metric: metric `xx"),
+        ("limit=", "limit: `` is not a whole number"),
+        ("limit=-1", "limit: `-1` is not a whole number"),
+        ("limit=99999999999999999999", "limit: `9999"),
+        ("limit", "limit: `` is not a whole number"),
+        ("statistics=", "statistics: statistic `` is none of count, sum"),
         ("limit=0", "limit: `0` is not a whole number from 1 to 1000"),
         ("limit=1001", "limit: "),
         ("statistics=sum,p42", "statistics: statistic `p42` is none of count, sum"),
         ("service=", "service: service `` is not 1 to 255"),
         ("nextToken=abc", "nextToken: this is not a token"),
+        ("nextToken=", "nextToken: this is not a token"),
     ] {
         let answer = server.get(&format!("/metrics?{query}")).await;
         assert!(answer.refused(400, "bad_parameter").starts_with(named), "{query}: {}", answer.text);
@@ -120,12 +147,28 @@ async fn measured_values_are_read_back_by_their_dimensions() {
 async fn a_value_that_is_none_is_refused_by_its_field_and_nothing_is_appended() {
     let server = Server::open();
     let good = r#"{"service":"a","metric":"m","value":1}"#;
+    let long = "x".repeat(256);
     for (fields, named) in [
         (r#""metric":"m","value":1"#, "metrics[1].service: it is missing"),
         (r#""service":"a","value":1"#, "metrics[1].metric: it is missing"),
         (r#""service":"a","metric":"m""#, "metrics[1].value: it is missing"),
         (r#""service":"a","metric":"m","value":"1""#, "metrics[1].value: it is no number"),
-        (r#""service":"a","metric":"m","value":1e200"#, "metrics[1].value: "),
+        (r#""service":"a","metric":"m","value":-1e200"#, "metrics[1].value: -1e200 is not a finite number"),
+        (r#""service":"a","metric":"m","value":"NaN""#, "metrics[1].value: it is no number"),
+        (r#""service":"a","metric":"m","value":null"#, "metrics[1].value: it is no number"),
+        (
+            r#""service":"a","metric":"m","value":1,"timestamp":-1767322811"#,
+            "metrics[1].timestamp: `-1767322811` is no",
+        ),
+        (r#""service":"a","metric":"m","value":1,"timestamp":1e18"#, "metrics[1].timestamp: `1e+18` is no time"),
+        (r#""service":"a","metric":"m","value":1,"timestamp":null"#, "metrics[1].timestamp: it is neither"),
+        (r#""service":"a","metric":"m","value":1,"unit":"count""#, "metrics[1].unit `count`"),
+        (&format!(r#""service":"a","metric":"{long}","value":1"#), "metrics[1].metric `xx"),
+        (&format!(r#""service":"{long}","metric":"m","value":1"#), "metrics[1].service: service `xx"),
+        (
+            &format!(r#""service":"a","metric":"m","value":1,"dimensions":{{"{long}":"v"}}"#),
+            "metrics[1].dimension name",
+        ),
         (r#""service":"a","metric":"m","value":1,"unit":"Beards""#, "metrics[1].unit `Beards`"),
         (r#""service":"a","metric":"m","value":1,"timestamp":"soon""#, "metrics[1].timestamp: `soon` is no time"),
         (
@@ -143,9 +186,27 @@ async fn a_value_that_is_none_is_refused_by_its_field_and_nothing_is_appended() 
         let answer = server.post("/metrics", format!("{{\"metrics\":[{good},{{{fields}}}]}}")).await;
         assert!(answer.refused(400, "bad_parameter").starts_with(named), "{fields}: {}", answer.text);
     }
-    server.post("/metrics", "{").await.refused(400, "bad_json");
-    server.post("/metrics", "[]").await.refused(400, "bad_json");
-    server.post("/metrics", "{\"metrics\":[]}").await.refused(400, "bad_parameter");
+    for (body, why) in [
+        ("", "EOF while parsing"),
+        ("{", "EOF while parsing"),
+        ("[]", "is no object"),
+        ("null", "is no object"),
+        (r#"{"service":"a","metric":"m","value":NaN}"#, "expected value"),
+        (r#"{"service":"a","metric":"m","value":1e400}"#, "number out of range"),
+        (r#"{"service":"a","metric":"m","value":1,"value":2}"#, "`value` stands twice"),
+        (r#"{"service":"a","metric":"m","value":1,"dimensions":{"d":"1","d":"2"}}"#, "`d` stands twice"),
+        (&"[".repeat(100_000), "recursion limit"),
+    ] {
+        let answer = server.post("/metrics", body.to_owned()).await;
+        let message = answer.refused(400, "bad_json");
+        assert!(message.contains(why) && message.contains("send one object with service"), "{message}");
+    }
+    let many = format!("{{\"metrics\":[{}]}}", vec![good; 10_001].join(","));
+    for body in ["{\"metrics\":[]}", "{\"metrics\":null}", &many] {
+        let answer = server.post("/metrics", body.to_owned()).await;
+        let message = answer.refused(400, "bad_parameter");
+        assert!(message.starts_with("metrics: it is not a list of 1 to 1000"), "{message}");
+    }
     server.post("/metrics", vec![b' '; 2 << 20]).await.refused(413, "too_large");
     assert_eq!(server.fake.puts().len(), 0);
 }

@@ -10,10 +10,10 @@ use events::{
 };
 use projections::store::Store;
 
-use super::{ACME, OTHER, Server, fake::header, lines};
+use super::{ACME, LOCAL, OTHER, Server, fake::header, lines};
 use crate::{
     access::{Access, BadAccess},
-    operator::Operator,
+    operator::{Check, Operator},
 };
 
 const ALARM: &str = r#"{"AlarmName":"secret alarm","ServiceName":"secret","MetricName":"errors","Statistic":"Sum","Period":60,
@@ -96,10 +96,9 @@ async fn without_a_good_token_there_is_no_answer() {
     }
     assert_eq!(server.fake.puts().len(), puts);
     let health = server.get("/health").await;
-    assert_eq!(health.ok()["checks"][0]["detail"], "", "details are for those who show a token");
-    assert_eq!(server.get_as(ACME, "/health").await.ok()["checks"][0]["detail"], "on disk");
+    assert_eq!(health.ok()["checks"][0]["detail"], "", "details are for those who run the server");
     assert_eq!(server.get("/").await.status, StatusCode::OK);
-    server.post_as("local-0123456789abcdef", "/verify", "").await.ok();
+    server.post_as(LOCAL, "/verify", "").await.ok();
 }
 
 #[test]
@@ -114,7 +113,8 @@ fn tokens_that_could_be_guessed_or_confused_are_refused_by_the_number_of_their_l
         (format!("a {ACME}\n{third}"), BadAccess::Words(2)),
         (format!("a {ACME} {third}"), BadAccess::Words(1)),
         (format!("a {ACME}é"), BadAccess::Token(1)),
-        (format!("a {ACME}\n\na {OTHER}\nb {ACME}"), BadAccess::Shared(1, 4)),
+        (format!("a {ACME}\n\na {OTHER}\nb {ACME}"), BadAccess::Twice(1, 4)),
+        (format!("a {ACME}\na {OTHER}\na {ACME}"), BadAccess::Twice(1, 3)),
         (format!("a/b {ACME}"), BadAccess::Tenant(1)),
     ] {
         let refused = of(&text).unwrap_err();
@@ -122,7 +122,7 @@ fn tokens_that_could_be_guessed_or_confused_are_refused_by_the_number_of_their_l
         let said = format!("{refused} {refused:?}");
         assert!(!said.contains("0123") && !said.contains("short") && !said.contains("a/b"), "{said}");
     }
-    let access = of(&format!("\u{feff}a {ACME}\r\n  a\t{OTHER}\nb {third}\nb {third}")).unwrap();
+    let access = of(&format!("\u{feff}a {ACME}\r\n  a\t{OTHER}\nb {third}")).unwrap();
     assert!(!format!("{access:?}").contains("0123"), "a token is never printed");
     for (token, tenant) in [(ACME, "a"), (OTHER, "a"), (third, "b")] {
         assert_eq!(access.tenant(Some(format!("bearer {token}").as_bytes())).as_deref(), Some(tenant));
@@ -136,6 +136,32 @@ async fn a_client_learns_its_tenant_and_a_stranger_does_not() {
     assert_eq!(server.get_as(OTHER, "/health").await.ok()["tenant"], "other");
     assert!(server.get("/health").await.ok().get("tenant").is_none());
     assert_eq!(Server::open().get("/health").await.ok()["tenant"], "local");
+}
+
+#[tokio::test]
+async fn why_something_failed_is_told_to_those_who_run_the_server() {
+    let server = Server::with_tokens();
+    server.post_as(ACME, "/ingest?run=r", lines("web", 5)).await.ok();
+    server.post_as(LOCAL, "/ingest?run=r", lines("web", 5)).await.ok();
+    let why = "the row of service `payments` of tenant `other` is damaged";
+    *server.fake.stopped.lock().unwrap() = Some(why.to_owned());
+    let consumer = Check { name: "consumer".into(), ok: false, detail: why.into() };
+    server.fake.checks.lock().unwrap().push(consumer);
+    for (token, told) in [(ACME, false), (LOCAL, true)] {
+        let run = server.get_as(token, "/runs/r").await;
+        assert_eq!(run.refused(503, "stopped").contains(why), told, "{}", run.text);
+        assert_eq!(run.headers["retry-after"], "1");
+        let health = server.get_as(token, "/health").await;
+        assert_eq!((health.status.as_u16(), &health.json["checks"][1]["name"]), (503, &"consumer".into()));
+        assert_eq!(health.text.contains(why), told, "{}", health.text);
+        let applied = server.post_as(token, "/definitions", ALARM).await;
+        assert_eq!(applied.refused(503, "not_applied").contains(why), told, "{}", applied.text);
+        // What is folded is still there to be read.
+        server.get_as(token, "/metrics").await.ok();
+        server.get_as(token, "/balance").await.ok();
+        server.get_as(token, "/alarms").await.ok();
+    }
+    server.post_as(LOCAL, "/verify", "").await.ok();
 }
 
 #[tokio::test]

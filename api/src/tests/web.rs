@@ -2,7 +2,7 @@
 
 use axum::{body::Body, http::Request};
 
-use super::{ACME, Server};
+use super::{ACME, Server, lines};
 use crate::operator::Check;
 
 #[tokio::test]
@@ -12,16 +12,72 @@ async fn where_nothing_is_it_is_said_what_there_is() {
     let message = answer.refused(404, "not_found");
     assert!(message.starts_with("nothing is at GET /metric; there is GET /"), "{message}");
     for (method, path, allowed) in [
-        ("PUT", "/metrics", "GET, POST"),
-        ("GET", "/ingest", "POST"),
-        ("DELETE", "/alarms/a", "GET"),
-        ("POST", "/", "GET"),
-        ("POST", "/runs/r", "GET"),
+        ("PUT", "/metrics", "GET, HEAD, POST, OPTIONS"),
+        ("GET", "/ingest", "POST, OPTIONS"),
+        ("HEAD", "/ingest", "POST, OPTIONS"),
+        ("DELETE", "/alarms/a", "GET, HEAD, OPTIONS"),
+        ("POST", "/", "GET, HEAD, OPTIONS"),
+        ("POST", "/runs/r", "GET, HEAD, OPTIONS"),
+        ("TRACE", "/health", "GET, HEAD, OPTIONS"),
+        ("BREW", "/balance", "GET, HEAD, OPTIONS"),
+        ("OPTIONS", "/runs/r", "GET, HEAD, OPTIONS"),
+        ("OPTIONS", "/metrics", "GET, HEAD, POST, OPTIONS"),
+        ("OPTIONS", "*", "GET, HEAD, POST, OPTIONS"),
     ] {
         let answer = server.send(Request::builder().method(method).uri(path).body(Body::empty()).unwrap()).await;
-        let message = answer.refused(405, "method_not_allowed");
-        assert_eq!(message, format!("{method} is not allowed at {path}; allowed: {allowed}"));
-        assert_eq!(answer.headers["allow"], allowed);
+        assert_eq!(answer.headers["allow"], allowed, "{method} {path}");
+        match method {
+            "OPTIONS" => assert_eq!(answer.status.as_u16(), 204),
+            "HEAD" => assert_eq!(answer.status.as_u16(), 405),
+            _ => assert_eq!(
+                answer.refused(405, "method_not_allowed"),
+                format!("{method} is not allowed at {path}; allowed: {allowed}")
+            ),
+        }
+    }
+    for (method, path) in [
+        ("OPTIONS", "/metric"),
+        ("OPTIONS", "/runs/"),
+        ("OPTIONS", "/runs/a/b"),
+        ("PUT", "/runs/a/b"),
+        ("GET", "/runs/a/b"),
+    ] {
+        let answer = server.send(Request::builder().method(method).uri(path).body(Body::empty()).unwrap()).await;
+        answer.refused(404, "not_found");
+    }
+}
+
+#[tokio::test]
+async fn a_head_request_has_the_headers_of_the_answer_and_no_body() {
+    let server = Server::open();
+    for path in ["/metrics", "/health", "/"] {
+        let get = server.get(path).await;
+        let head = server.send(Request::head(path).body(Body::empty()).unwrap()).await;
+        assert_eq!((head.status, head.text.as_str()), (get.status, ""), "{path}");
+        assert_eq!(head.headers["content-type"], get.headers["content-type"], "{path}");
+    }
+}
+
+#[tokio::test]
+async fn every_answer_is_what_it_says_and_stays_with_who_asked() {
+    let server = Server::with_tokens();
+    for answer in [
+        server.get("/").await,
+        server.get("/health").await,
+        server.get("/metrics").await,
+        server.get_as(ACME, "/metrics").await,
+        server.get_as(ACME, "/nothing").await,
+        server.post_as(ACME, "/ingest", "a line\n").await,
+        server.send(Request::options("/metrics").body(Body::empty()).unwrap()).await,
+    ] {
+        for (name, value) in [
+            ("x-content-type-options", "nosniff"),
+            ("cache-control", "no-store"),
+            ("x-frame-options", "DENY"),
+            ("cross-origin-resource-policy", "same-origin"),
+        ] {
+            assert_eq!(answer.headers[name], value, "{}", answer.text);
+        }
     }
 }
 
@@ -51,6 +107,42 @@ async fn the_page_names_every_route_and_asks_nobody_else() {
     assert!(page.text.lines().count() < 200);
 }
 
+/// The digests of a page's one script and one style, as a policy names them.
+const DIGESTS: &str = r#"
+import base64, hashlib, re, sys
+page = sys.argv[1]
+for name in ["script", "style"]:
+    [inside] = re.findall(f"<{name}>(.*?)</{name}>", page, re.S)
+    print(f"{name}-src 'sha256-" + base64.b64encode(hashlib.sha256(inside.encode()).digest()).decode() + "';")
+"#;
+
+#[tokio::test]
+async fn only_the_pages_own_script_runs_and_it_makes_no_markup_of_what_it_is_told() {
+    let server = Server::open();
+    // A service may be named so.
+    let name = "<img src=x onerror=alert(1)>";
+    server.post("/ingest", lines(name, 3)).await.ok();
+    let items = server.get("/metrics?metric=lines").await.ok()["items"].clone();
+    assert_eq!(items[0]["service"], name, "it comes as it is, in JSON that no browser takes for markup");
+    let page = server.get("/").await;
+    let policy = page.headers["content-security-policy"].to_str().unwrap();
+    let python = std::process::Command::new("python3").args(["-c", DIGESTS, &page.text]).output().unwrap();
+    let digests = String::from_utf8(python.stdout).unwrap();
+    assert_eq!(digests.lines().count(), 2, "{}", String::from_utf8_lossy(&python.stderr));
+    for directive in
+        ["default-src 'none';", "base-uri 'none';", "form-action 'none';"].into_iter().chain(digests.lines())
+    {
+        assert!(policy.contains(directive), "{directive} is not in {policy}");
+    }
+    assert!(!policy.contains("unsafe"), "{policy}");
+    for way_in in
+        ["innerHTML", "outerHTML", "insertAdjacent", "document.write", "eval(", "Function(", "srcdoc", "javascript:"]
+    {
+        assert!(!page.text.contains(way_in), "{way_in}");
+    }
+    assert!(!page.text.contains(" style="), "a style that stands in the markup has no digest");
+}
+
 fn from(origin: &str, host: &str) -> Request<Body> {
     let request = Request::post("/ingest").header("host", host);
     let request = if origin.is_empty() { request } else { request.header("origin", origin) };
@@ -67,11 +159,26 @@ async fn a_page_of_another_site_gets_nothing_from_a_machine_s_own_server() {
         ("http://127.0.0.1.evil.example", "localhost:7777"),
         ("", "evil.example:7777"),
         ("", "localhost.evil.example"),
+        ("http://localhost:80@evil.example", "localhost:7777"),
+        ("", "localhost:7777@evil.example"),
+        ("", "127.0.0.1:evil.example"),
+        ("", "0x7f000001"),
+        ("", ""),
     ] {
         let answer = server.send(from(origin, host)).await;
         answer.refused(403, "foreign_site");
         assert!(!answer.headers.contains_key("access-control-allow-origin"), "{origin}");
     }
+    let twice = Request::post("/ingest").header("host", "localhost").header("host", "evil.example");
+    server.send(twice.body(Body::empty()).unwrap()).await.refused(403, "foreign_site");
+    let elsewhere = Request::post("http://evil.example/ingest").header("host", "localhost");
+    server.send(elsewhere.body(Body::empty()).unwrap()).await.refused(403, "foreign_site");
+    let browses = |mode: &str| {
+        let request = Request::get("/metrics").header("host", "127.0.0.1:7777").header("sec-fetch-site", "cross-site");
+        request.header("sec-fetch-mode", mode).body(Body::empty()).unwrap()
+    };
+    server.send(browses("no-cors")).await.refused(403, "foreign_site");
+    server.send(browses("navigate")).await.ok();
     assert_eq!(server.fake.puts().len(), 0);
     for (origin, host) in [
         ("http://localhost:3000", "localhost:7777"),
