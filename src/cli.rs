@@ -8,6 +8,7 @@ mod demo;
 mod ingest;
 mod metrics;
 mod output;
+mod progress;
 mod up;
 mod verify;
 

@@ -20,7 +20,7 @@ use hyper_util::{
 use serde_json::Value;
 use weir::{OpenError, Options, System};
 
-use super::{Failure, Token, Where, up};
+use super::{Failure, Token, Where, progress, up};
 
 /// Most bytes of an answer that is read: a page of 1,000 items is far below.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
@@ -78,9 +78,9 @@ impl Client {
         let options = Options { who: who(), ..Options::default() };
         let mut said = false;
         loop {
-            let error = match System::open(&folder, options.clone()).await {
+            let error = match progress::open(&folder, options.clone()).await {
                 Ok(system) => {
-                    system.recovered().await;
+                    progress::recovered(&system).await;
                     if of.data.is_none() {
                         eprintln!("data folder: {}", folder.display());
                     }

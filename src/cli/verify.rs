@@ -4,12 +4,13 @@ use bytes::Bytes;
 use hyper::Method;
 use serde_json::Value;
 
-use super::{Answer, Failure, Verify, client::Client, output::say};
+use super::{Answer, Failure, Verify, client::Client, output::say, progress};
 
 /// Runs the command.
 pub async fn run(options: Verify) -> Result<Answer, Failure> {
     let client = Client::connect(&options.of).await?;
-    let report = client.json(Method::POST, "/verify", Bytes::new()).await;
+    let asked = client.json(Method::POST, "/verify", Bytes::new());
+    let report = progress::verifying(&client, asked).await;
     client.close().await?;
     let report = report?;
     let same = report["differences"].as_u64() == Some(0);
