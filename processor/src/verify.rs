@@ -33,6 +33,8 @@ pub struct Difference {
     pub at: i64,
     /// Its shard.
     pub shard: String,
+    /// The row in words.
+    pub row: String,
     /// What differs.
     pub what: String,
 }
@@ -135,6 +137,7 @@ fn name(key: &RowKey, what: String) -> Difference {
         subject: key.subject.name.clone(),
         at: key.at,
         shard: key.shard.to_string(),
+        row: key.to_string(),
         what,
     }
 }

@@ -43,7 +43,7 @@ async fn open(folder: &Path, settings: Options) -> Result<System, Failure> {
         let error = match progress::open(folder, settings.clone()).await {
             Ok(system) => return Ok(system),
             Err(error @ OpenError::InUse(_)) => error,
-            Err(error) => return Err(Failure::of(&error)),
+            Err(error) => return Err(Failure::to_open(folder, &error)),
         };
         if let Some(url) = weir::serving(folder) {
             let next = "use that one, stop it, or give another --data DIR";

@@ -101,6 +101,41 @@ fn rows_that_were_moved_away_are_made_again_and_it_is_said_what_is_waited_for() 
     assert_eq!(folder.verifies()["digest"], before);
 }
 
+/// The bodies of the folder's windows of a service.
+#[tokio::main(flavor = "current_thread")]
+async fn windows_of(folder: &Folder, service: &str) -> Vec<Row> {
+    let store = LocalStore::open(&folder.data.join("rows.redb")).unwrap();
+    let span = Span::All { tenant: None, generation: Generation(0), kind: Kind::Window };
+    let page = store.scan(&span, None, 10_000.try_into().unwrap()).await.unwrap();
+    page.rows.into_iter().filter(|row| row.key.subject.name == service).collect()
+}
+
+#[test]
+fn a_damaged_row_is_named_in_words_and_what_it_says_to_do_mends_it() {
+    let folder = with_lines(300);
+    let before = folder.verifies()["digest"].clone();
+    let body = windows_of(&folder, "app").remove(2).body;
+    let path = folder.data.join("rows.redb");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let places: Vec<usize> =
+        bytes.windows(body.len()).enumerate().filter(|(_, part)| *part == body).map(|(at, _)| at).collect();
+    assert!(!places.is_empty());
+    places.into_iter().for_each(|place| bytes[place] ^= 0x20);
+    std::fs::write(&path, bytes).unwrap();
+    for command in ["metrics", "verify"] {
+        let said = folder.run(command, NONE).exits(2);
+        let said = said.complains(&[
+            "the metrics of service `app` in the minute 2026-01-01T00:02:00Z (tenant local",
+            "is damaged",
+        ]);
+        let said = said.complains(&[path.to_str().unwrap(), "move the file away to rebuild it by replay"]);
+        assert!(!said.err.contains("RowKey"), "{said:?}");
+    }
+    std::fs::rename(&path, folder.path("moved.redb")).unwrap();
+    assert_eq!(latencies(&folder, "app"), (300, sum(0..300)));
+    assert_eq!(folder.verifies()["digest"], before);
+}
+
 #[test]
 fn a_verify_shows_on_a_terminal_that_it_is_under_way_and_nowhere_else() {
     let folder = with_lines(1_000);
