@@ -7,13 +7,22 @@ mod client;
 mod demo;
 mod ingest;
 mod metrics;
+mod near;
 mod output;
+mod progress;
 mod up;
 mod verify;
 
-use std::{fmt, net::SocketAddr, num::NonZeroU16, path::PathBuf};
+use std::{
+    fmt,
+    net::SocketAddr,
+    num::NonZeroU16,
+    path::{Path, PathBuf},
+};
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
+use events::embedded::OpenError as StreamError;
+use weir::OpenError;
 
 /// Where `weir up` listens unless it is told otherwise.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:4717";
@@ -227,13 +236,36 @@ pub struct Failure(String);
 
 impl Failure {
     fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
+        let text = text.into();
+        // However deep it was met, and on whichever side of a socket: the process that met it has ended, or is about to.
+        let next = match NO_ROOM.iter().any(|words| text.contains(words)) && !text.contains(MAKE_ROOM) {
+            true => MAKE_ROOM,
+            false => "",
+        };
+        Self(format!("{text}{next}"))
     }
 
     fn of(error: &dyn std::error::Error) -> Self {
-        Self(weir::with_causes(error))
+        Self::new(weir::with_causes(error))
+    }
+
+    /// A folder that could not be opened.
+    fn to_open(folder: &Path, error: &OpenError) -> Self {
+        let text = weir::with_causes(error);
+        match error {
+            OpenError::Stream(StreamError::ClockBehind { .. }) => Self::new(format!(
+                "{text} with `weir up --confirm-clock --data {}`, once; what was stamped too late stays so",
+                folder.display()
+            )),
+            _ => Self::new(text),
+        }
     }
 }
+
+/// What the system says of a disk, a quota or a limit that leaves no room.
+const NO_ROOM: [&str; 3] = ["(os error 28)", "(os error 122)", "(os error 27)"];
+const MAKE_ROOM: &str =
+    ". There is no room: make some, then run the same again; what is durable is known, and nothing is counted twice";
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

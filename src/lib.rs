@@ -16,6 +16,7 @@ mod folder;
 mod made;
 mod operator;
 mod run;
+mod verifying;
 
 use std::{
     fs::File,
@@ -41,7 +42,7 @@ use processor::{
     consume::{ConsumeError, Live, Worker, append_all, system_event},
     ingest::list::compare,
     ledger::Ledger,
-    replay::ReplayError,
+    replay::{Progress, ReplayError, bytes_before},
     tick,
     verify::{self, Report},
 };
@@ -51,6 +52,9 @@ use tokio::sync::Semaphore;
 pub use causes::with_causes;
 pub use folder::{holder, serving};
 pub use made::Opening;
+pub use verifying::VERIFY;
+
+use verifying::Verifying;
 
 /// The stream of a data folder.
 pub type LocalStream = stream::Embedded<RealDisk>;
@@ -127,6 +131,7 @@ pub struct System {
     found: Vec<(ShardId, SequenceNumber)>,
     /// How many wait until all that is durable can be read.
     waiters: Arc<AtomicUsize>,
+    verifying: Verifying,
     _lock: File,
 }
 
@@ -191,6 +196,7 @@ impl System {
             revision: Mutex::default(),
             found,
             waiters: Arc::default(),
+            verifying: Verifying::default(),
             _lock: held,
         };
         system.start().await?;
@@ -282,6 +288,13 @@ impl System {
         while !self.readable(&self.found, LOOK_MAX).await && self.ledger.why_stopped().is_none() {}
     }
 
+    /// Bytes of the stream that `recovered` waits for.
+    pub fn recovering_bytes(&self) -> u64 {
+        let applied = self.ledger.applied_through();
+        let done = |shard: &ShardId| applied.iter().find(|(of, _)| of == shard).map_or(0, |(_, at)| bytes_before(*at));
+        self.found.iter().map(|(shard, tip)| bytes_before(*tip).saturating_sub(done(shard))).sum()
+    }
+
     /// Waits until all that is durable now can be read. False: not within `wait`, or the consumer has stopped.
     pub async fn caught_up(&self, wait: Duration) -> Result<bool, events::stream::ReadError> {
         Ok(self.readable(&tips(&self.stream, &self.places).map_err(|error| *error)?, wait).await)
@@ -313,7 +326,7 @@ impl System {
     }
 
     /// Folds the stream again beside the rows, in a scratch file of the folder, and compares.
-    pub async fn verify(&self, progress: impl Fn(u64)) -> Result<Report, ReplayError> {
+    pub async fn verify(&self, progress: impl Fn(Progress)) -> Result<Report, ReplayError> {
         let scratch = self.folder.join(format!("verify-{}.redb", now_ms()));
         let opened = LocalStore::open(&scratch).map_err(|error| {
             ReplayError::Read(projections::store::ReadError::Unavailable(format!(
@@ -326,6 +339,11 @@ impl System {
                 let stream = ReadOnly::new(self.stream.clone());
                 let all = u32::try_from(self.places.len()).unwrap_or(u32::MAX);
                 let pause = self.commits.acquire_many(all);
+                let shown = self.verifying.begin();
+                let progress = |done| {
+                    shown.at(done);
+                    progress(done);
+                };
                 verify::verify(stream, &*self.store, Arc::new(rows), self.places.clone(), pause, progress).await
             }
             Err(error) => Err(error),

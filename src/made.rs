@@ -9,7 +9,10 @@ use std::{
 };
 
 use events::stream::ReadOnly;
-use processor::{rebuild, replay::ReplayError};
+use processor::{
+    rebuild,
+    replay::{Progress, ReplayError},
+};
 use projections::{
     fold::{FOLD_REVISION, Place},
     store::Store,
@@ -28,6 +31,10 @@ pub enum Opening {
         to: u32,
         /// Records folded so far.
         records: u64,
+        /// Bytes of the stream that are done.
+        bytes: u64,
+        /// Bytes of the stream in all; 0 before the first record.
+        bytes_total: u64,
     },
 }
 
@@ -43,8 +50,10 @@ pub(crate) async fn rows(
     remove(&new_path).map_err(failed)?;
     let store = LocalStore::open(&path)?;
     let Some(from) = earlier_revision(&store, places).await? else { return Ok(Arc::new(store)) };
-    let say = |records| say(Opening::Rebuilding { from, to: FOLD_REVISION, records });
-    say(0);
+    let say = |Progress { records, bytes, bytes_total }| {
+        say(Opening::Rebuilding { from, to: FOLD_REVISION, records, bytes, bytes_total });
+    };
+    say(Progress::default());
     let new = Arc::new(LocalStore::open(&new_path)?);
     rebuild::rebuild(ReadOnly::new(stream.clone()), &store, new.clone(), places.to_vec(), say)
         .await

@@ -17,7 +17,7 @@ use projections::{
 };
 use serde_json::{Value, json};
 
-use crate::{LocalStore, System, now_ms, with_causes};
+use crate::{LocalStore, System, VERIFY, now_ms, with_causes};
 
 /// Longest that a definition waits until its row can be read.
 const APPLY_WAIT: Duration = Duration::from_secs(60);
@@ -94,10 +94,9 @@ impl Operator for System {
             None => Ok("every shard has a worker".to_owned()),
             Some(why) => Err(format!("stopped: {why}. Mend the cause and start weir again: it goes on where it was")),
         };
-        Health {
-            checks: vec![check("stream", shards), check("store", rows), check("consumer", consumer)],
-            behind_ms: self.behind_ms().into_iter().max().unwrap_or(0),
-        }
+        let mut checks = vec![check("stream", shards), check("store", rows), check("consumer", consumer)];
+        checks.extend(self.verifying.said().map(|far| check(VERIFY, Ok(far))));
+        Health { checks, behind_ms: self.behind_ms().into_iter().max().unwrap_or(0) }
     }
 
     async fn verify(&self) -> Result<Value, String> {

@@ -10,6 +10,8 @@ mod http;
 mod ingest;
 #[path = "cli/logs.rs"]
 mod logs;
+#[path = "cli/long.rs"]
+mod long;
 #[path = "cli/lost.rs"]
 mod lost;
 #[path = "cli/metrics.rs"]

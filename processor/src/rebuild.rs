@@ -14,17 +14,17 @@ use projections::{
 
 use crate::{
     consume::ConsumeError,
-    replay::{Replay, ReplayError, before, resume_points},
+    replay::{Progress, Replay, ReplayError, before, resume_points},
 };
 
 /// Folds every shard up to where the rows of `old` stand into `new`, an empty store; a worker goes on from there. Effects up to there were
-/// carried out when the old rows were made, and none is carried out again. `progress` hears how many records are done.
+/// carried out when the old rows were made, and none is carried out again. `progress` hears how much is done.
 pub async fn rebuild<S: Stream, T: Store, R: Store>(
     stream: ReadOnly<S>,
     old: &T,
     new: Arc<R>,
     places: Vec<Place>,
-    progress: impl Fn(u64),
+    progress: impl Fn(Progress),
 ) -> Result<(), ReplayError> {
     let generation = places.first().map_or(Generation::default(), |place| place.generation);
     let shards: Vec<_> = places.iter().map(|place| place.shard.clone()).collect();

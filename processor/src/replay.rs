@@ -93,6 +93,22 @@ impl Sink for Barrier {
 /// Where the rows of each shard stand.
 pub type ResumePoints = HashMap<ShardId, SequenceNumber>;
 
+/// How far a replay is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Records folded.
+    pub records: u64,
+    /// Bytes of the stream that are done, where its positions tell bytes.
+    pub bytes: u64,
+    /// Bytes of the stream in all; 0 where its positions do not tell bytes.
+    pub bytes_total: u64,
+}
+
+/// Bytes of a shard's log before a position; 0 where the stream's positions do not tell them.
+pub fn bytes_before(position: SequenceNumber) -> u64 {
+    position.parts().map_or(0, |(_, offset)| offset)
+}
+
 /// All shards of a stream, on their way from its oldest record. See the module.
 pub struct Replay<S, R> {
     workers: Vec<(ShardId, Worker<S, R, Barrier>)>,
@@ -180,8 +196,19 @@ impl<S: Stream, R: Store> Replay<S, R> {
         Ok(())
     }
 
-    /// Folds and commits every shard up to and including a position. `progress` hears how many records are done.
-    pub async fn through(&mut self, until: &ResumePoints, progress: &impl Fn(u64)) -> Result<(), ReplayError> {
+    fn progress(&self, until: &ResumePoints) -> Progress {
+        let mut progress = Progress { records: self.records, ..Progress::default() };
+        for (shard, worker) in &self.workers {
+            let first = bytes_before(self.oldest.get(shard).copied().unwrap_or_default());
+            let end = bytes_before(until.get(shard).copied().unwrap_or_default());
+            progress.bytes += bytes_before(worker.shard().position()).clamp(first.min(end), end) - first.min(end);
+            progress.bytes_total += end - first.min(end);
+        }
+        progress
+    }
+
+    /// Folds and commits every shard up to and including a position. `progress` hears how much is done.
+    pub async fn through(&mut self, until: &ResumePoints, progress: &impl Fn(Progress)) -> Result<(), ReplayError> {
         loop {
             let (mut moved, mut waiting) = (false, vec![]);
             for (shard, worker) in &mut self.workers {
@@ -193,7 +220,6 @@ impl<S: Stream, R: Store> Replay<S, R> {
                 let step = worker.step_until(Duration::ZERO, until).await?;
                 moved |= !step.folded.is_empty();
                 self.records += step.folded.len() as u64;
-                progress(self.records);
                 let committed = worker.commit().await?;
                 if *shard == self.control
                     && let Ok(mut defined) = self.defined.lock()
@@ -204,6 +230,7 @@ impl<S: Stream, R: Store> Replay<S, R> {
                     waiting.push(shard.clone());
                 }
             }
+            progress(self.progress(until));
             if waiting.is_empty() {
                 return Ok(());
             }

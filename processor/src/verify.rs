@@ -17,7 +17,7 @@ use serde::Serialize;
 
 use crate::{
     drive::SCAN_ROWS,
-    replay::{Replay, ReplayError, before, resume_points},
+    replay::{Progress, Replay, ReplayError, before, resume_points},
 };
 
 /// A row that is not what the stream says.
@@ -33,6 +33,8 @@ pub struct Difference {
     pub at: i64,
     /// Its shard.
     pub shard: String,
+    /// The row in words.
+    pub row: String,
     /// What differs.
     pub what: String,
 }
@@ -54,7 +56,7 @@ pub struct Report {
     pub from: BTreeMap<String, String>,
 }
 
-/// Folds every shard up to where its rows stand into `scratch`, an empty store, and compares. `progress` hears how many records are done.
+/// Folds every shard up to where its rows stand into `scratch`, an empty store, and compares. `progress` hears how much is done.
 ///
 /// Rows move on meanwhile. So the long replay runs beside them; then `pause` keeps every worker from committing for as long as its answer lives,
 /// the replay catches up with the last commits, and the rows are compared standing still.
@@ -64,7 +66,7 @@ pub async fn verify<S: Stream, T: Store, R: Store, G>(
     scratch: Arc<R>,
     places: Vec<Place>,
     pause: impl Future<Output = G>,
-    progress: impl Fn(u64),
+    progress: impl Fn(Progress),
 ) -> Result<Report, ReplayError> {
     let generation = places.first().map_or(Generation::default(), |place| place.generation);
     let shards: Vec<ShardId> = places.iter().map(|place| place.shard.clone()).collect();
@@ -135,6 +137,7 @@ fn name(key: &RowKey, what: String) -> Difference {
         subject: key.subject.name.clone(),
         at: key.at,
         shard: key.shard.to_string(),
+        row: key.to_string(),
         what,
     }
 }

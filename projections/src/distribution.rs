@@ -19,7 +19,7 @@ pub const ENCODED_BYTES_MAX: usize = 1 + 9 + 9 + sum::ENCODED_BYTES_MAX + sketch
 
 /// A value that no distribution takes.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
-#[error("{value} is not a finite number within ±2^360")]
+#[error("{value:?} is not a finite number within ±2^360")]
 pub struct OutOfRange {
     /// The value as it came.
     pub value: f64,

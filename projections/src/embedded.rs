@@ -239,7 +239,7 @@ fn offer(rows: Vec<Row>) -> Result<Vec<Offered>, WriteError> {
         if row.body.len() > ROW_BYTES_MAX {
             let bytes = row.body.len();
             return Err(WriteError::NotWritten(format!(
-                "{:?} has {bytes} bytes, {ROW_BYTES_MAX} are allowed",
+                "the row with {} has {bytes} bytes, {ROW_BYTES_MAX} are allowed",
                 row.key
             )));
         }
@@ -255,16 +255,16 @@ fn check_checkpoint(checkpoint: &Checkpoint, parts: &[(crate::store::PartName, B
     let shard = checkpoint.shard.as_str();
     if shard.len() > key::SHARD_BYTES_MAX || shard.contains('\0') {
         return not_written(format!(
-            "the shard's name {shard:?} holds a NUL byte or has more than {} bytes",
+            "the shard's name `{shard}` holds a NUL byte or has more than {} bytes",
             key::SHARD_BYTES_MAX
         ));
     }
     if let Some(name) = checkpoint.parts.iter().find(|name| name.0.len() > NAME_BYTES_MAX) {
-        return not_written(format!("the name of part {name:?} has more than {NAME_BYTES_MAX} bytes"));
+        return not_written(format!("the name of part `{}` has more than {NAME_BYTES_MAX} bytes", name.0));
     }
     match parts.iter().find(|(_, body)| body.len() > PART_BYTES_MAX) {
         Some((name, body)) => {
-            not_written(format!("part {name:?} has {} bytes, {PART_BYTES_MAX} are allowed", body.len()))
+            not_written(format!("part `{}` has {} bytes, {PART_BYTES_MAX} are allowed", name.0, body.len()))
         }
         None => Ok(()),
     }

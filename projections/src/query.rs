@@ -301,10 +301,8 @@ fn ceil(secs: i64, period: i64) -> i64 {
 }
 
 fn damaged<'a>(key: impl Into<KeyRef<'a>>, error: &dyn std::fmt::Display) -> ReadError {
-    let KeyRef { tenant, kind, name, at, shard, page, .. } = key.into();
-    ReadError::Damaged(format!(
-        "the {kind:?} row of `{name}` at {at} (tenant {tenant}, {shard}, page {page}) cannot be read: {error}"
-    ))
+    let key = key.into();
+    ReadError::Damaged(format!("{key} cannot be read: {error}; have the rows made anew from the stream"))
 }
 
 #[cfg(test)]

@@ -9,10 +9,12 @@ pub mod key;
 #[cfg(any(test, feature = "law"))]
 pub mod law;
 
-use std::{future::Future, num::NonZeroUsize};
+use std::{fmt, future::Future, num::NonZeroUsize};
 
 use bytes::Bytes;
 use events::position::{SequenceNumber, ShardId};
+
+use crate::when::Second;
 
 /// Most bytes of a row's body: a DynamoDB item holds 400 KB with its names (DynamoDB developer guide, "Service quotas").
 pub const ROW_BYTES_MAX: usize = 380_000;
@@ -114,6 +116,32 @@ impl<'a> From<&'a RowKey> for KeyRef<'a> {
         let Subject { tenant, generation, kind, name } = &key.subject;
         let (generation, kind, shard) = (*generation, *kind, key.shard.as_str());
         Self { tenant, generation, kind, name, at: key.at, shard, page: key.page }
+    }
+}
+
+/// In words for a person: what the row says, about what, when, and where it stands.
+impl fmt::Display for KeyRef<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { tenant, kind, name, shard, page, .. } = self;
+        let at = Second(self.at);
+        match kind {
+            Kind::Window => write!(f, "the metrics of service `{name}` in the minute {at}"),
+            Kind::Taken => write!(f, "the list of what was taken of {name}"),
+            Kind::Producer => write!(f, "the marks of producer `{name}`"),
+            Kind::Balance => write!(f, "the balance of the minute {at}"),
+            Kind::DeadLetter => write!(f, "a dead letter of {at}"),
+            Kind::Service => write!(f, "the entry of service `{name}`"),
+            Kind::Definition => write!(f, "the definition of {name}"),
+            Kind::Alarm => write!(f, "the state of alarm `{name}`"),
+            Kind::Transition => write!(f, "the change of alarm `{name}` at {at}"),
+        }?;
+        write!(f, " (tenant {tenant}, {shard}, page {page})")
+    }
+}
+
+impl fmt::Display for RowKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        KeyRef::from(self).fmt(f)
     }
 }
 

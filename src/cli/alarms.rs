@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{
     Alarms, Answer, Failure, Format,
-    client::{Client, escaped},
+    client::{Client, Made, escaped},
     output::{Column, Printer, say},
 };
 
@@ -21,7 +21,7 @@ static CHANGES: [Column; 4] =
 
 /// Runs the command.
 pub async fn run(options: Alarms) -> Result<Answer, Failure> {
-    let client = Client::connect(&options.of).await?;
+    let client = Client::connect(&options.of, Made::Before).await?;
     let path = options.name.as_ref().map_or("/alarms".to_owned(), |name| format!("/alarms/{}", escaped(name)));
     let found = client.json(Method::GET, &path, Bytes::new()).await;
     client.close().await?;

@@ -3,7 +3,11 @@
 use bytes::Bytes;
 use hyper::Method;
 
-use super::{Answer, Apply, Failure, client::Client, output::say};
+use super::{
+    Answer, Apply, Failure,
+    client::{Client, Made},
+    output::say,
+};
 
 /// Largest file of definitions: more than ten thousand alarms.
 const FILE_BYTES_MAX: u64 = 16 << 20;
@@ -23,7 +27,7 @@ pub async fn run(options: Apply) -> Result<Answer, Failure> {
         }
         files.push((path, Bytes::from(text)));
     }
-    let client = Client::connect(&options.to).await?;
+    let client = Client::connect(&options.to, Made::Now).await?;
     let mut answer = Ok(Answer::Yes);
     for (path, text) in files {
         match client.answer(Method::POST, "/definitions", text).await? {

@@ -20,7 +20,7 @@ use hyper_util::{
 use serde_json::Value;
 use weir::{OpenError, Options, System};
 
-use super::{Failure, Token, Where, up};
+use super::{Failure, Token, Where, progress, up};
 
 /// Most bytes of an answer that is read: a page of 1,000 items is far below.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
@@ -36,6 +36,21 @@ pub enum Client {
     Here { system: Arc<System>, router: Router },
     /// A running `weir up`.
     There { url: String, token: Option<Token>, pool: Pool<HttpConnector, Full<Bytes>> },
+}
+
+/// When a data folder is made that is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Made {
+    /// Now, if need be: the command puts something in.
+    Now,
+    /// Before: who only reads is told that nothing is there, most often for a name that was misspelt.
+    Before,
+}
+
+/// Neither stream nor rows are there, and nobody is about to make them. A folder that cannot be looked at is for its opening to tell of.
+fn is_empty(folder: &Path) -> bool {
+    let is_missing = |name: &str| matches!(folder.join(name).try_exists(), Ok(false));
+    is_missing("stream") && is_missing("rows.redb") && weir::holder(folder).is_none()
 }
 
 /// The data folder that is meant: as given, or in the user's data directory.
@@ -67,7 +82,7 @@ fn over_http(url: &str, token: Option<&Token>) -> Result<Client, Failure> {
 
 impl Client {
     /// The system that the options name: a URL, a `weir up` that has the folder open, or the folder itself.
-    pub async fn connect(of: &Where) -> Result<Self, Failure> {
+    pub async fn connect(of: &Where, made: Made) -> Result<Self, Failure> {
         if let Some(url) = &of.url {
             return over_http(url, of.token.as_ref());
         }
@@ -75,19 +90,26 @@ impl Client {
         if let Some(running) = running(&folder, of.token.as_ref()).await {
             return Ok(running);
         }
+        if made == Made::Before && is_empty(&folder) {
+            return Err(Failure::new(format!(
+                "there is nothing of weir in the data folder {}: `weir ingest PATH` makes one and reads logs into it, or name the right one with \
+                 --data DIR",
+                folder.display()
+            )));
+        }
         let options = Options { who: who(), ..Options::default() };
         let mut said = false;
         loop {
-            let error = match System::open(&folder, options.clone()).await {
+            let error = match progress::open(&folder, options.clone()).await {
                 Ok(system) => {
-                    system.recovered().await;
+                    progress::recovered(&system).await;
                     if of.data.is_none() {
                         eprintln!("data folder: {}", folder.display());
                     }
                     return Ok(Self::here(system));
                 }
                 Err(error @ OpenError::InUse(_)) => error,
-                Err(error) => return Err(Failure::of(&error)),
+                Err(error) => return Err(Failure::to_open(&folder, &error)),
             };
             // It may have begun to serve just now.
             if let Some(running) = running(&folder, of.token.as_ref()).await {

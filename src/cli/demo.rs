@@ -4,12 +4,13 @@ use std::{path::PathBuf, time::Duration};
 
 use bytes::Bytes;
 use hyper::Method;
-use weir::{Options, System};
+use weir::Options;
 
 use super::{
     Answer, Demo, Failure,
     client::Client,
     output::say,
+    progress,
     up::{Serving, listen},
 };
 
@@ -34,7 +35,7 @@ impl Drop for Folder {
 pub async fn run(options: Demo) -> Result<Answer, Failure> {
     let listener = listen(options.listen).await?;
     let folder = Folder(std::env::temp_dir().join(format!("weir-demo-{}", std::process::id())));
-    let system = System::open(&folder.0, Options::default()).await.map_err(|error| Failure::of(&error))?;
+    let system = progress::open(&folder.0, Options::default()).await.map_err(|error| Failure::of(&error))?;
     let serving = Serving::start(system, listener, api::Access::Open)?;
     let client = Client::Here {
         system: serving.system().clone(),

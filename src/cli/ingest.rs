@@ -23,7 +23,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
     Answer, Failure, Ingest,
-    client::{Client, data_folder},
+    client::{Client, Made, data_folder},
     output::say,
 };
 
@@ -122,7 +122,7 @@ pub async fn run(options: Ingest) -> Result<Answer, Failure> {
     if options.as_name.is_some() && options.paths.len() != 1 {
         return Err(Failure::new("--as names one input: give one PATH"));
     }
-    let client = Client::connect(&options.to).await?;
+    let client = Client::connect(&options.to, Made::Now).await?;
     let answer = read(&client, &options).await;
     client.close().await?;
     answer

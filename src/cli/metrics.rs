@@ -6,7 +6,8 @@ use projections::when;
 
 use super::{
     Answer, Failure, Format, Metrics,
-    client::{Client, escaped},
+    client::{Client, Made, escaped},
+    near,
     output::{Column, Printer},
 };
 
@@ -58,7 +59,7 @@ static CSV: [Column; 16] = [
 /// Runs the command.
 pub async fn run(options: Metrics) -> Result<Answer, Failure> {
     check_times(&options)?;
-    let client = Client::connect(&options.of).await?;
+    let client = Client::connect(&options.of, Made::Before).await?;
     let answer = print(&client, &options).await;
     client.close().await?;
     answer
@@ -118,8 +119,14 @@ async fn print(client: &Client, options: &Metrics) -> Result<Answer, Failure> {
             break;
         }
     }
-    printer
-        .end("no metrics match. `weir metrics` without options shows all there are; `weir ingest PATH` reads logs")?;
+    let empty = match (printed, format, &options.service, &options.metric) {
+        (0, Format::Table, None, None) => {
+            "no metrics match. `weir metrics` without options shows all there are; `weir ingest PATH` reads logs".into()
+        }
+        (0, Format::Table, service, metric) => near::hint(client, service.as_deref(), metric.as_deref()).await?,
+        _ => String::new(),
+    };
+    printer.end(&empty)?;
     if cut {
         eprintln!(
             "… these are the first {printed} rows. Fewer: --service, --metric, --since, --period 3600. All of them: -o json or -o csv"

@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix;
 use weir::{OpenError, Options, System};
 
-use super::{Answer, Failure, Up, client::data_folder, output::say};
+use super::{Answer, Failure, Up, client::data_folder, output::say, progress};
 
 /// How long requests that are under way may take once the program is told to end.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -30,6 +30,7 @@ pub async fn run(options: Up) -> Result<Answer, Failure> {
     let listener = listen(options.listen).await?;
     let settings = Options { shards: options.shards, confirm_clock: options.confirm_clock, who: UP.into() };
     let system = open(&folder, settings).await?;
+    progress::recovering(&system);
     let serving = Serving::start(system, listener, access)?;
     say(&format!("weir serves {}  (data folder {}; Ctrl-C drains and exits)", serving.url, folder.display()))?;
     serving.until_told().await
@@ -39,10 +40,10 @@ pub async fn run(options: Up) -> Result<Answer, Failure> {
 async fn open(folder: &Path, settings: Options) -> Result<System, Failure> {
     let mut said = false;
     loop {
-        let error = match System::open(folder, settings.clone()).await {
+        let error = match progress::open(folder, settings.clone()).await {
             Ok(system) => return Ok(system),
             Err(error @ OpenError::InUse(_)) => error,
-            Err(error) => return Err(Failure::of(&error)),
+            Err(error) => return Err(Failure::to_open(folder, &error)),
         };
         if let Some(url) = weir::serving(folder) {
             let next = "use that one, stop it, or give another --data DIR";

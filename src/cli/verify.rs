@@ -4,12 +4,18 @@ use bytes::Bytes;
 use hyper::Method;
 use serde_json::Value;
 
-use super::{Answer, Failure, Verify, client::Client, output::say};
+use super::{
+    Answer, Failure, Verify,
+    client::{Client, Made},
+    output::say,
+    progress,
+};
 
 /// Runs the command.
 pub async fn run(options: Verify) -> Result<Answer, Failure> {
-    let client = Client::connect(&options.of).await?;
-    let report = client.json(Method::POST, "/verify", Bytes::new()).await;
+    let client = Client::connect(&options.of, Made::Before).await?;
+    let asked = client.json(Method::POST, "/verify", Bytes::new());
+    let report = progress::verifying(&client, asked).await;
     client.close().await?;
     let report = report?;
     let same = report["differences"].as_u64() == Some(0);
@@ -23,29 +29,35 @@ pub async fn run(options: Verify) -> Result<Answer, Failure> {
 
 fn print(report: &Value, same: bool) -> Result<(), Failure> {
     let number = |field: &str| report[field].as_u64().unwrap_or(0);
-    say(&format!("folded {} records again and compared {} rows", number("records"), number("rows")))?;
-    if number("older_than_stream") > 0 {
-        let rows = number("older_than_stream");
-        say(&format!(
-            "{rows} rows hold records that the stream no longer has: they cannot be recomputed and were not compared"
-        ))?;
+    let (compared, older) = (number("rows"), number("older_than_stream"));
+    say(&format!("folded {} records again and compared {compared} rows", number("records")))?;
+    if older > 0 {
+        say(&format!("{older} rows hold records that the stream no longer has, and could not be recomputed:"))?;
         for (shard, first) in report["from"].as_object().into_iter().flatten() {
-            say(&format!("  {shard} can be recomputed from {} on", first.as_str().unwrap_or("?")))?;
+            say(&match first.as_str() {
+                None | Some("nothing") => format!("  {shard} has nothing left"),
+                Some(first) => format!("  {shard} can be recomputed from {first} on"),
+            })?;
         }
     }
-    if same {
-        return say(&format!("every row is what the stream says; digest {}", report["digest"].as_str().unwrap_or("?")));
+    let digest = report["digest"].as_str().unwrap_or("?");
+    match (same, older) {
+        (true, 0) => return say(&format!("every row is what the stream says; digest {digest}")),
+        (true, _) => {
+            return say(&format!(
+                "every one of the {compared} rows that could be recomputed is what the stream says, and {older} could not; digest {digest}"
+            ));
+        }
+        (false, _) => {}
     }
     let first = &report["first_difference"];
-    let text = |field: &str| first[field].as_str().unwrap_or("?").to_owned();
+    let text = |field: &str| first[field].as_str().unwrap_or("?");
     say(&format!("{} rows differ. The first, in key order:", number("differences")))?;
-    say(&format!(
-        "  {} of `{}` at {} on {} (tenant {}): {}",
-        text("kind"),
-        text("subject"),
-        first["at"],
-        text("shard"),
-        text("tenant"),
-        text("what")
-    ))
+    say(&format!("  {}: {}", text("row"), text("what")))?;
+    say(match older {
+        0 => "To have every row made anew from the stream, move rows.redb out of the data folder and run any command",
+        _ => {
+            "Keep rows.redb: what the stream no longer has is in it alone. Restore a backup, or report this as a defect"
+        }
+    })
 }

@@ -21,6 +21,7 @@ fn definition(name: &str, threshold: f64) -> String {
 #[test]
 fn a_definition_is_in_force_when_apply_returns_and_its_state_can_be_read() {
     let folder = Folder::new();
+    folder.up(NONE).stop().exits(0);
     let said = folder.run("alarms", NONE).exits(0).complains(&["no alarms", "weir apply FILE"]);
     assert_eq!(said.out, "");
     let one = folder.file("one.json", definition("shop-errors", 5.0));

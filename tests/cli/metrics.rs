@@ -100,6 +100,7 @@ fn times_are_said_in_every_form() {
 #[test]
 fn a_time_that_is_none_is_named_by_its_option_with_the_forms_there_are() {
     let folder = Folder::new();
+    folder.ingest([folder.file("app.log", lines("app", 0..1))]).exits(0);
     let ask = |arguments: &[&str]| folder.run("metrics", arguments).exits(2);
     ask(&["--start", "yesterday"]).complains(&["--start", "`yesterday`", "RFC 3339", "-15m"]);
     ask(&["--end", "2026-13-01"]).complains(&["--end", "`2026-13-01`"]);
@@ -114,7 +115,10 @@ fn a_time_that_is_none_is_named_by_its_option_with_the_forms_there_are() {
 fn nothing_found_is_an_empty_answer_and_a_hint_for_people() {
     let folder = Folder::new();
     folder.ingest([folder.file("app.log", lines("app", 0..1))]).exits(0);
-    let said = folder.run("metrics", ["--service", "nobody"]).exits(0).complains(&["no metrics match", "weir ingest"]);
+    let said = folder.run("metrics", ["--service", "nobody"]).exits(0).complains(&["no metrics match", "`nobody`"]);
+    assert_eq!(said.out, "");
+    let said =
+        folder.run("metrics", ["--namespace", "Nobody"]).exits(0).complains(&["no metrics match", "weir ingest"]);
     assert_eq!(said.out, "");
     let said = folder.run("metrics", ["--service", "nobody", "--json"]).exits(0);
     assert_eq!((said.out.as_str(), said.err.as_str()), ("", ""));
@@ -131,5 +135,57 @@ fn the_default_folder_is_in_the_users_data_directory_and_is_said() {
     assert!(default.is_dir());
     let rows = plain(&folder, &["metrics", "--json"]).exits(0).json_lines();
     assert!(rows.iter().any(|row: &Value| row["service"] == "app"));
-    assert_eq!(folder.run("metrics", NONE).exits(0).out, "", "the other folder is another one");
+    folder.run("metrics", NONE).exits(2).complains(&["nothing of weir", folder.data.to_str().unwrap()]);
+}
+
+#[test]
+fn a_service_or_metric_that_is_not_there_is_answered_with_those_that_are_near_ones_first() {
+    let folder = Folder::new();
+    let text: String = ["cart", "checkout", "search"].map(|name| lines(name, 0..2)).concat();
+    folder.ingest([folder.file("app.log", text)]).exits(0);
+    let ask = |arguments: &[&str]| folder.run("metrics", arguments).exits(0);
+    let said = ask(&["--service", "chekout"]).complains(&["no service `chekout`; there are checkout, "]);
+    assert!(said.err.contains("cart") && said.err.contains("search") && said.out.is_empty(), "{said:?}");
+    let said =
+        ask(&["--service", "cart", "--metric", "latenzy"]).complains(&["no metric `latenzy`; there are latency"]);
+    assert!(said.err.contains("requests"), "{said:?}");
+    ask(&["--metric", "error"]).complains(&["no metric `error`; there are errors"]);
+    // What every service has, and this one has had none of.
+    let said = ask(&["--service", "cart", "--metric", "errors"]).complains(&["no value of `errors`"]);
+    assert!(!said.err.contains("there is no"), "{said:?}");
+    let said = ask(&["--service", "cart", "--since", "1h"]).complains(&["in this time"]);
+    assert!(!said.err.contains("there is no"), "{said:?}");
+    // For programs an empty answer is empty.
+    let said = ask(&["--service", "chekout", "--json"]);
+    assert_eq!((said.out.as_str(), said.err.as_str()), ("", ""));
+}
+
+#[test]
+fn numbers_are_printed_in_their_shortest_form_that_reads_back_the_same() {
+    let folder = Folder::new();
+    let server = folder.up(NONE);
+    let values = [("huge", 1e100), ("large", 1e16), ("odd", 123_456_789_012_345_680.0), ("tiny", 2.5e-300)];
+    for (name, value) in values {
+        let body = format!(r#"{{"service":"shop","metric":"{name}","value":{value:e},"unit":"None"}}"#);
+        let answer = server.post("/metrics", body.as_bytes());
+        assert_eq!(answer.status, 201, "{answer:?}");
+    }
+    let refused = server.post("/metrics", br#"{"service":"shop","metric":"m","value":1e300,"unit":"None"}"#);
+    let message = refused.json()["error"]["message"].as_str().unwrap().to_owned();
+    assert!(refused.status == 400 && message.contains("1e300 is not"), "{message}");
+    server.stop().exits(0);
+    for (name, value) in values {
+        let of = |format: &str| folder.run("metrics", ["--metric", name, "-o", format]).exits(0).out;
+        for text in [of("table"), of("csv"), of("json")] {
+            assert!(text.lines().all(|line| line.len() < 400), "{name}: {text}");
+        }
+        let row: Value = serde_json::from_str(of("json").trim()).unwrap();
+        assert_eq!(row["max"].as_f64(), Some(value), "{row}");
+        let csv = of("csv");
+        let fields: Vec<&str> = csv.lines().nth(1).unwrap().split(',').collect();
+        assert_eq!(fields[9].parse(), Ok(value), "{csv}");
+        assert!(fields[9].contains('e'), "{csv}");
+        let table = of("table");
+        assert!(table.contains(&format!("{value:e}")), "{table}");
+    }
 }

@@ -100,3 +100,60 @@ fn who_listens_beyond_this_machine_needs_tokens() {
     let help = plain(&folder, &["up", "--help"]).exits(0);
     assert!(help.out.contains("at least 16 characters"), "{help:?}");
 }
+
+#[test]
+fn a_command_that_reads_makes_no_folder_and_says_that_nothing_is_there() {
+    let folder = Folder::new();
+    let said_nothing = |folder: &Folder| {
+        for command in ["metrics", "alarms", "verify"] {
+            let said = folder.run(command, NONE).exits(2);
+            said.complains(&["nothing of weir", folder.data.to_str().unwrap(), "weir ingest PATH", "--data"]);
+        }
+    };
+    said_nothing(&folder);
+    assert!(!folder.data.exists(), "a name that was misspelt leaves nothing behind");
+    // Nor does it turn a folder of other things into one of ours.
+    std::fs::create_dir(&folder.data).unwrap();
+    std::fs::write(folder.data.join("letter.txt"), "dear").unwrap();
+    said_nothing(&folder);
+    assert_eq!(std::fs::read_dir(&folder.data).unwrap().count(), 1);
+    folder.ingest([folder.file("app.log", lines("app", 0..1))]).exits(0);
+    folder.verifies();
+}
+
+#[test]
+fn every_command_that_meets_a_clock_behind_the_stream_says_how_to_confirm_it() {
+    use events::{
+        embedded::{Options, disk::RealDisk},
+        stream::{Put, Stream},
+    };
+    let folder = Folder::new();
+    let log = folder.file("app.log", lines("app", 0..10));
+    folder.ingest([&log]).exits(0);
+    // A host whose clock was two hours ahead has been here.
+    let disk = RealDisk::in_folder(folder.data.join("stream")).unwrap();
+    let ahead = || weir::now_ms() + 7_200_000;
+    let stream = weir::LocalStream::open(disk, ahead, Options::default()).unwrap();
+    let put = Put { partition_key: "k".into(), hash_key: None, data: "2026-01-01T00:00:00Z a line\n".into() };
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(stream.append(vec![put])).unwrap();
+    stream.close();
+    drop(stream);
+    let alarm = folder.file("alarm.json", "[]");
+    let data = folder.data.to_str().unwrap();
+    let confirm = format!("weir up --confirm-clock --data {data}");
+    for arguments in [
+        vec!["metrics"],
+        vec!["alarms"],
+        vec!["verify"],
+        vec!["ingest", log.to_str().unwrap()],
+        vec!["apply", alarm.to_str().unwrap()],
+        vec!["up", "--listen", "127.0.0.1:0"],
+    ] {
+        folder.run(arguments[0], &arguments[1..]).exits(2).complains(&["the host's clock says", &confirm]);
+    }
+    folder.up(["--confirm-clock"]).stop().exits(0);
+    folder.ingest([&log]).exits(0).complains(&["hold nothing new"]);
+    folder.up(NONE).stop().exits(0);
+    folder.verifies();
+}

@@ -68,7 +68,7 @@ pub(super) fn checkpoint(
         let key = transaction::part_key(&at, name);
         let value = table.get(key.as_slice())?;
         let body = value.and_then(|value| format::read_part(&key, value.value()));
-        bodies.push(body.ok_or_else(|| damaged(format!("part {:?} of the resume point", name.0)))?);
+        bodies.push(body.ok_or_else(|| damaged(format!("part `{}` of the resume point", name.0)))?);
     }
     let format::ResumePoint { position, fold_revision, parts } = point;
     Ok(Some((Checkpoint { generation, shard: shard.clone(), position, fold_revision, parts }, bodies)))
@@ -195,9 +195,9 @@ impl<F: FnMut(KeyRef<'_>, format::Header, &[u8]) -> Result<bool, Trouble>> Page<
 }
 
 fn bad_row(key: &RowKey) -> Trouble {
-    Trouble::Damaged(format!("the row {key:?} is damaged"))
+    Trouble::Damaged(format!("{key} is damaged"))
 }
 
 fn bad_key(bytes: &[u8]) -> Trouble {
-    Trouble::Damaged(format!("a row's key is damaged: {bytes:x?}"))
+    Trouble::Damaged(format!("a row's name is damaged (its bytes: {bytes:x?})"))
 }

@@ -71,7 +71,7 @@ fn insert_neighbours(table: &mut Rows<'_>, offered: &[Offered], value: &mut Vec<
 fn position(row: &Row, key: &[u8], value: &[u8]) -> Result<SequenceNumber, Trouble> {
     match format::read_row(key, value) {
         Some((header, _)) => Ok(header.applied_through),
-        None => Err(Trouble::Refused(format!("what stands in place of the row {:?} is damaged", row.key))),
+        None => Err(Trouble::Refused(format!("what stands in place of {} is damaged", row.key))),
     }
 }
 
@@ -86,8 +86,8 @@ pub(super) fn move_checkpoint(
     let standing = match checkpoints.get(at.as_slice())? {
         Some(value) => Some(format::read_checkpoint(&at, value.value()).ok_or_else(|| {
             Trouble::Refused(format!(
-                "the resume point of {} in {:?} is damaged",
-                checkpoint.shard, checkpoint.generation
+                "the resume point of {} in generation {} is damaged",
+                checkpoint.shard, checkpoint.generation.0
             ))
         })?),
         None => None,

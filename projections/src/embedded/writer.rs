@@ -173,7 +173,7 @@ pub(super) fn disk_said(name: &str, error: &redb::Error) -> String {
     use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
     match error {
         redb::Error::Io(cause) if matches!(cause.kind(), StorageFull | QuotaExceeded | FileTooLarge) => {
-            format!("no room for {name}: {cause}; make room, the next write is tried again")
+            format!("no room for {name}: {cause}")
         }
         error => format!("{name}: {error}"),
     }

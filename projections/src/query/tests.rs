@@ -215,12 +215,14 @@ fn a_row_that_cannot_be_read_is_named() {
     let query = Query { service: Some("a".into()), ..query() };
     let damaged = block_on(metrics(&store, &query, None, NonZeroUsize::MIN)).unwrap_err();
     assert!(
-        damaged.to_string().starts_with("the Window row of `a` at 1767322800 (tenant local, shardId-"),
+        damaged
+            .to_string()
+            .starts_with("the metrics of service `a` in the minute 2026-01-02T03:00:00Z (tenant local, shardId-"),
         "{damaged}"
     );
     assert_eq!(block_on(digest(&store, GENERATION)).unwrap_err(), damaged);
     let damaged = block_on(balance(&store, "local", GENERATION)).unwrap_err();
-    assert!(damaged.to_string().starts_with("the Balance row of ``"), "{damaged}");
+    assert!(damaged.to_string().starts_with("the balance of the minute 2026-01-02T03:00:00Z ("), "{damaged}");
 }
 
 #[test]
