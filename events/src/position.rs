@@ -24,6 +24,8 @@ impl SequenceNumber {
     pub const ZERO: Self = Self([0; LIMBS]);
     /// After every record.
     pub const MAX: Self = Self([u64::MAX; LIMBS]);
+    /// Most bytes that `to_bytes` gives.
+    pub const BYTES_MAX: usize = LIMBS * 8;
 
     /// The embedded stream's numbers: the epoch of the opening that wrote the record, then its place in the shard's log.
     pub const fn from_parts(epoch: u64, offset: u64) -> Self {

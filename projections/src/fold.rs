@@ -137,6 +137,7 @@ pub enum Stop {
 pub struct Shard {
     place: Place,
     position: SequenceNumber,
+    resume_point: SequenceNumber,
     time_ms: i64,
     /// Records folded by this process; orders touches, and is in no row.
     record: u64,
@@ -148,6 +149,8 @@ pub struct Shard {
     pages: HashMap<RowKey, Stored<Cell>>,
     taken: OpenRows<Subject, Taken>,
     producers: OpenRows<Subject, Marks>,
+    /// A mark has grown so large that it is time to commit.
+    crowded: bool,
     balances: OpenRows<(String, i64), Balance>,
     seen: OpenRows<Subject, services::Seen>,
     /// Rows that are facts of one record and are never added to: definitions, dead letters, alarms' states and changes.
@@ -161,6 +164,7 @@ impl Shard {
         Self {
             place,
             position: SequenceNumber::ZERO,
+            resume_point: SequenceNumber::ZERO,
             time_ms: 0,
             record: 0,
             parser: Parser::new(0),
@@ -170,6 +174,7 @@ impl Shard {
             pages: HashMap::new(),
             taken: OpenRows::default(),
             producers: OpenRows::default(),
+            crowded: false,
             balances: OpenRows::default(),
             seen: OpenRows::default(),
             facts: BTreeMap::new(),
@@ -275,6 +280,9 @@ impl Shard {
 
     /// Rows that wait to be written: at `CHANGED_ROWS_MAX` it is time.
     pub fn changed_rows(&self) -> usize {
+        if self.crowded {
+            return CHANGED_ROWS_MAX;
+        }
         let marks = self.taken.changed() + self.producers.changed();
         self.windows.changed() + marks + self.balances.changed() + self.seen.changed() + self.facts.len()
     }

@@ -1,6 +1,9 @@
 //! Limits hold across restarts: what a worker that was started again says no to is what a replay says no to. At the real limits.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+#[path = "limits/marks.rs"]
+mod marks;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     num::NonZeroU16,

@@ -65,6 +65,8 @@ impl Shard {
         self.windows.let_go(if many { self.record } else { since }, |_| {});
         self.balances.let_go(since, |_| {});
         self.seen.let_go(since, |_| {});
+        self.resume_point = position;
+        self.crowded = false;
         self.taken.let_go(since, |marks| marks.join(position));
         self.producers.let_go(since, |marks| marks.tidy(position));
         self.facts.clear();

@@ -11,7 +11,7 @@ use super::{
     AHEAD_MAX_MS, FOLD_REVISION, Folded, Input, Shard, Stop,
     input::{Body, Named},
     limits::limits,
-    lines_in::Fresh,
+    lines_in::{Fresh, NO_ROOM},
     sabotage::{self, Sabotage},
     services::{self, ServiceId, WindowKey},
     wanted,
@@ -41,9 +41,13 @@ impl Shard {
     ) -> Result<Folded, Stop> {
         let mut folded = Folded::default();
         let mut named = named.iter();
-        let is_fresh = !matches!(self.fresh(input, &batch.header)?, Fresh::Nothing);
+        let fresh = self.fresh(input, &batch.header)?;
+        let is_fresh = !matches!(fresh, Fresh::Nothing | Fresh::Refused(_));
         for event in events {
             match event {
+                Event::Measured(measured) if matches!(fresh, Fresh::Refused(_)) => {
+                    folded.balance.skip(NO_ROOM, measured.data.len() as u64, b"");
+                }
                 Event::Measured(measured) if !is_fresh => folded.balance.duplicate += measured.data.len() as u64,
                 Event::Measured(measured) => {
                     for (datum, named) in measured.data.iter().zip(&mut named) {

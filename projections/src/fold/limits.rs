@@ -14,12 +14,20 @@ pub struct Limits {
     pub services: usize,
     /// Most series of one page; values of a further one are skipped as `too_many_series`.
     pub series: usize,
+    /// Most pieces, with gaps between, in which the bytes of a slice are taken; lines that would begin a further one are skipped as
+    /// `too_many_gaps`, and count once gaps are filled and they are sent again.
+    pub pieces: usize,
 }
 
 impl Limits {
     /// Those of a build for users.
-    pub const REAL: Self =
-        Self { tenants: 1_000, tenant_services: 10_000, services: 100_000, series: crate::cell::SERIES_MAX };
+    pub const REAL: Self = Self {
+        tenants: 1_000,
+        tenant_services: 10_000,
+        services: 100_000,
+        series: crate::cell::SERIES_MAX,
+        pieces: super::taken::PIECES_MAX,
+    };
 }
 
 #[cfg(feature = "law")]

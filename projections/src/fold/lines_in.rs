@@ -16,7 +16,7 @@ use super::{
     rows::{OpenRows, Slot},
     sabotage::{self, Sabotage},
     services::{self, Seen, ServiceId, Services, TenantId, WindowKey},
-    taken::Overtaken,
+    taken::{Answer, Overtaken},
 };
 use crate::{
     cell::Cell,
@@ -34,7 +34,12 @@ pub(super) enum Fresh {
     Nothing,
     /// Ranges of the origin's bytes.
     Some(Vec<Range<u64>>),
+    /// These, and the mark has no room for them: nothing was taken.
+    Refused(Vec<Range<u64>>),
 }
+
+/// Why lines are skipped that are new and cannot be marked as taken.
+pub(super) const NO_ROOM: &str = "too_many_gaps";
 
 /// What became of the line that continuations follow.
 #[derive(Clone, Copy)]
@@ -71,10 +76,16 @@ impl Shard {
         let header = &batch.header;
         let fresh = self.fresh(input, header)?;
         let mut balance = Balance::default();
-        if let Fresh::Nothing = fresh {
-            balance.duplicate = count_lines(&batch.body);
-            return Ok(Folded { balance, effects: vec![] });
+        match &fresh {
+            Fresh::Nothing => balance.duplicate = count_lines(&batch.body),
+            Fresh::Refused(free) => refuse(free, header, &batch.body, &mut balance),
+            Fresh::All | Fresh::Some(_) => self.read_lines(input, batch, &fresh, &mut balance),
         }
+        Ok(Folded { balance, effects: vec![] })
+    }
+
+    fn read_lines(&mut self, input: &Input, batch: &Batch, fresh: &Fresh, balance: &mut Balance) {
+        let header = &batch.header;
         let lines = Lines {
             header,
             declared: header.service.as_deref().unwrap_or(UNNAMED_SERVICE),
@@ -92,8 +103,7 @@ impl Shard {
             alarms: &mut self.alarms,
             generation: self.place.generation,
         };
-        touched.fold(&mut self.parser, &lines, &fresh, &batch.body, &mut balance);
-        Ok(Folded { balance, effects: vec![] })
+        touched.fold(&mut self.parser, &lines, fresh, &batch.body, balance);
     }
 
     /// Takes what is new, and remembers that it was taken.
@@ -105,13 +115,17 @@ impl Shard {
             if mark.origin.is_empty() {
                 mark.origin = extent.origin.to_string();
             }
-            let fresh = mark
+            let answer = mark
                 .take(extent.from, extent.to, input.sequence, ahead)
                 .map_err(|Overtaken| Stop::Overtaken(self.place.shard.clone()))?;
-            return Ok(match fresh.as_slice() {
-                [] => Fresh::Nothing,
-                [range] if *range == (extent.from..extent.to) => Fresh::All,
-                _ => Fresh::Some(fresh),
+            self.crowded |= mark.is_crowded();
+            return Ok(match answer {
+                Answer::Refused(free) => Fresh::Refused(free),
+                Answer::Takes(fresh) => match fresh.as_slice() {
+                    [] => Fresh::Nothing,
+                    [range] if *range == (extent.from..extent.to) => Fresh::All,
+                    _ => Fresh::Some(fresh),
+                },
             });
         }
         let producer = header.producer.as_ref().expect("a batch with a mark has an extent or a producer");
@@ -120,6 +134,7 @@ impl Shard {
         let is_new = marks
             .take(producer, input.sequence, ahead)
             .map_err(|Overtaken| Stop::Overtaken(self.place.shard.clone()))?;
+        self.crowded |= marks.is_crowded();
         Ok(if is_new { Fresh::All } else { Fresh::Nothing })
     }
 }
@@ -250,6 +265,20 @@ fn count(balance: &mut Balance, head: Head, line: &[u8]) {
 pub(super) fn count_lines(body: &[u8]) -> u64 {
     let ended = body.last().is_none_or(|last| *last == b'\n');
     memchr_iter(b'\n', body).count() as u64 + u64::from(!ended)
+}
+
+/// Counts the lines of a batch that takes nothing although some of its bytes are free.
+fn refuse(free: &[Range<u64>], header: &Header, body: &[u8], balance: &mut Balance) {
+    let mut at = 0;
+    while at < body.len() {
+        let line = &body[at..memchr(b'\n', &body[at..]).map_or(body.len(), |length| at + length)];
+        if is_fresh(free, header, at) {
+            balance.skip(NO_ROOM, 1, line);
+        } else {
+            balance.duplicate += 1;
+        }
+        at += line.len() + 1;
+    }
 }
 
 /// True if ingest kept only the head of the line.

@@ -14,11 +14,19 @@ use super::{
     sabotage::{self, Sabotage},
     taken::Overtaken,
 };
-use crate::canonical::{self, DecodeError};
+use crate::{
+    canonical::{self, DecodeError},
+    store::ROW_BYTES_MAX,
+};
 
 const VERSION: u8 = 1;
 /// How far behind the highest counter a batch may come.
 const LISTED: u64 = 2 * IN_FLIGHT_MAX;
+/// A mark of more counters than this asks for a commit, after which those that are too old are forgotten: so it fits into one row.
+const CROWDED: usize = 4_096;
+/// Two varints, a sequence number with its length.
+const COUNTER_BYTES_MAX: usize = 10 + 10 + 1 + SequenceNumber::BYTES_MAX;
+const _: () = assert!(64 + (CROWDED + 1) * COUNTER_BYTES_MAX <= ROW_BYTES_MAX);
 
 /// See the module. In order of (epoch, counter).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -50,6 +58,11 @@ impl Marks {
                 !old
             }
         })
+    }
+
+    /// True if it is time to commit, so that old counters can be forgotten.
+    pub fn is_crowded(&self) -> bool {
+        self.taken.len() > CROWDED
     }
 
     /// Forgets what is too old to matter and lies behind the resume point.

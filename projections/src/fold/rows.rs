@@ -63,6 +63,14 @@ impl<B: Body> Stored<B> {
     }
 }
 
+impl<B> Stored<B> {
+    /// Without what its body need not hold any longer.
+    pub fn tidied(mut self, tidy: impl FnOnce(&mut B)) -> Self {
+        tidy(&mut self.body);
+        self
+    }
+}
+
 /// Where an open row lies, until the next `let_go`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Slot(u32);

@@ -18,6 +18,10 @@ pub enum Sabotage {
     MarkNotAhead,
     /// A joined range past the worker's own position is not recognised.
     OvertakenNotSeen,
+    /// A mark that is ahead forgets that it refused a record for want of room.
+    RefusalForgotten,
+    /// Whether a mark has room depends on which of its ranges were joined.
+    RangesCounted,
     /// Marks of producers forget what a worker that lags behind still has to hear.
     ForgottenNotSeen,
     /// A counter far behind the highest is taken as new.

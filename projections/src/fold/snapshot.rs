@@ -71,6 +71,7 @@ impl Shard {
         }
         let mut shard = Self::new(place);
         shard.position = position;
+        shard.resume_point = position;
         shard.time_ms = snapshot.time_ms;
         shard.alarms = snapshot.alarms;
         if !sabotage::breaks(Sabotage::ServicesNotRestored) {

@@ -6,18 +6,34 @@
 //!   folded still gives the same answer.
 //! - Ranges behind the resume point are joined and keep the highest position. Who meets a joined range at or past its own position works on a
 //!   state that another worker has overtaken.
+//! - A mark fits into one row. What was taken lies in at most so many pieces with gaps between (`Limits::pieces`): a batch that would make one more
+//!   is refused whole and takes nothing. This depends on the bytes that lower positions took and on nothing else: not on which ranges were joined.
 
 use std::ops::Range;
 
 use events::position::SequenceNumber;
 
 use super::{
+    limits::limits,
     rows::Body,
     sabotage::{self, Sabotage},
 };
-use crate::canonical::{self, DecodeError};
+use crate::{
+    canonical::{self, DecodeError},
+    store::ROW_BYTES_MAX,
+};
 
 const VERSION: u8 = 1;
+/// Most pieces, with gaps between, that a mark holds. Whoever sends a slice in order makes one; this many are left by thousands of lost batches.
+pub const PIECES_MAX: usize = 1_500;
+/// A mark of more ranges than this asks for a commit, after which those of one piece are joined.
+pub const RANGES_CROWDED: usize = 2 * PIECES_MAX;
+/// One batch may fill every gap, and so add one range more than there are pieces.
+const RANGES_MAX: usize = RANGES_CROWDED + PIECES_MAX + 1;
+/// Two varints, a sequence number with its length, a flag.
+const RANGE_BYTES_MAX: usize = 10 + 10 + 1 + SequenceNumber::BYTES_MAX + 1;
+const ORIGIN_BYTES_MAX: usize = 3 * events::identity::ORIGIN_NAME_BYTES_MAX;
+const _: () = assert!(ORIGIN_BYTES_MAX + 32 + RANGES_MAX * RANGE_BYTES_MAX <= ROW_BYTES_MAX);
 
 /// Some bytes that were taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,40 +61,70 @@ pub struct Taken {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Overtaken;
 
+/// What a record takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// These bytes; none if all were taken before.
+    Takes(Vec<Range<u64>>),
+    /// Nothing, as there is no room for another piece. These bytes are still free.
+    Refused(Vec<Range<u64>>),
+}
+
 impl Taken {
     /// What the record at `position` takes of `from..to`. `ahead`: the mark already holds this record's answer.
-    pub fn take(
-        &mut self,
-        from: u64,
-        to: u64,
-        position: SequenceNumber,
-        ahead: bool,
-    ) -> Result<Vec<Range<u64>>, Overtaken> {
-        let overlapping = self.ranges.iter().filter(|range| range.from < to && from < range.to);
-        let is_overtaken = overlapping.clone().any(|range| range.joined && range.position >= position);
+    pub fn take(&mut self, from: u64, to: u64, position: SequenceNumber, ahead: bool) -> Result<Answer, Overtaken> {
+        let overlapping = || self.ranges.iter().filter(|range| range.from < to && from < range.to);
+        let is_overtaken = overlapping().any(|range| range.joined && range.position >= position);
         if is_overtaken && !sabotage::breaks(Sabotage::OvertakenNotSeen) {
             return Err(Overtaken);
         }
         if ahead {
-            let ours = overlapping.filter(|range| range.position == position);
-            return Ok(ours.map(|range| range.from.max(from)..range.to.min(to)).collect());
-        }
-        let mut free = vec![];
-        let mut at = from;
-        for range in overlapping {
-            if at < range.from {
-                free.push(at..range.from);
+            // A record that was not refused left nothing free.
+            let left = gaps(from..to, overlapping().filter(|range| range.position <= position));
+            if !left.is_empty() && !sabotage::breaks(Sabotage::RefusalForgotten) {
+                return Ok(Answer::Refused(left));
             }
-            at = at.max(range.to);
+            let ours = overlapping().filter(|range| range.position == position);
+            return Ok(Answer::Takes(ours.map(|range| range.from.max(from)..range.to.min(to)).collect()));
         }
-        if at < to {
-            free.push(at..to);
+        let free = gaps(from..to, overlapping());
+        if !self.has_room(from, to) {
+            return Ok(if free.is_empty() { Answer::Takes(free) } else { Answer::Refused(free) });
         }
         for range in &free {
             let place = self.ranges.partition_point(|other| other.from < range.start);
             self.ranges.insert(place, TakenRange { from: range.start, to: range.end, position, joined: false });
         }
-        Ok(free)
+        Ok(Answer::Takes(free))
+    }
+
+    /// True if `from..to` can be taken whole: it makes no piece more than there are, or not too many.
+    fn has_room(&self, from: u64, to: u64) -> bool {
+        let pieces_max = limits().pieces;
+        if sabotage::breaks(Sabotage::RangesCounted) {
+            return self.ranges.len() < pieces_max;
+        }
+        if self.ranges.len() < pieces_max {
+            return true;
+        }
+        let (mut pieces, mut reached, mut end, mut reaches) = (0, 0, None, false);
+        for range in &self.ranges {
+            if end != Some(range.from) {
+                pieces += 1;
+                reached += usize::from(reaches);
+                reaches = false;
+            }
+            reaches |= range.from <= to && from <= range.to;
+            end = Some(range.to);
+        }
+        reached += usize::from(reaches);
+        // Whatever it reaches becomes one piece with it.
+        pieces + 1 - reached <= pieces.max(pieces_max)
+    }
+
+    /// True if it is time to commit, so that ranges can be joined.
+    pub fn is_crowded(&self) -> bool {
+        self.ranges.len() > RANGES_CROWDED
     }
 
     /// Joins neighbours that lie behind the resume point.
@@ -93,6 +139,21 @@ impl Taken {
             joins
         });
     }
+}
+
+/// What of `whole` none of these ranges, which come in order, covers.
+fn gaps<'a>(whole: Range<u64>, ranges: impl Iterator<Item = &'a TakenRange>) -> Vec<Range<u64>> {
+    let (mut free, mut at) = (vec![], whole.start);
+    for range in ranges {
+        if at < range.from {
+            free.push(at..range.from);
+        }
+        at = at.max(range.to);
+    }
+    if at < whole.end {
+        free.push(at..whole.end);
+    }
+    free
 }
 
 impl Body for Taken {
@@ -114,7 +175,7 @@ impl Body for Taken {
         if canonical::take_byte(input, "version")? != VERSION {
             return Err(DecodeError::OutOfRange { what: "version of a mark" });
         }
-        let origin = canonical::take_text(input, 3 * events::identity::ORIGIN_NAME_BYTES_MAX, "origin")?.to_owned();
+        let origin = canonical::take_text(input, ORIGIN_BYTES_MAX, "origin")?.to_owned();
         let count = canonical::take_varint(input, "number of ranges")?;
         let mut ranges: Vec<TakenRange> = vec![];
         for _ in 0..count {

@@ -12,9 +12,11 @@ use super::{
     AHEAD_MAX_MS, Input, Shard, Stop,
     input::{self, Body, Named},
     lines_in::UNNAMED_SERVICE,
+    producers::Marks,
     rows::Stored,
     sabotage::{self, Sabotage},
     services::WindowKey,
+    taken::Taken,
 };
 use crate::{
     cell::WINDOW_SECS,
@@ -91,8 +93,15 @@ impl Shard {
         self.pages.clear();
         for (key, row) in wanted.keys.into_iter().zip(read) {
             match key.subject.kind {
-                Kind::Taken => self.taken.admit(&key.subject, Stored::of(row.as_ref())?),
-                Kind::Producer => self.producers.admit(&key.subject, Stored::of(row.as_ref())?),
+                // It was written before what it holds could be joined or forgotten.
+                Kind::Taken => {
+                    let stored: Stored<Taken> = Stored::of(row.as_ref())?;
+                    self.taken.admit(&key.subject, stored.tidied(|marks| marks.join(self.resume_point)));
+                }
+                Kind::Producer => {
+                    let stored: Stored<Marks> = Stored::of(row.as_ref())?;
+                    self.producers.admit(&key.subject, stored.tidied(|marks| marks.tidy(self.resume_point)));
+                }
                 _ => {
                     self.pages.insert(key, Stored::of(row.as_ref())?);
                 }
