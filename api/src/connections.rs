@@ -74,6 +74,8 @@ const ACCEPT_REST: Duration = Duration::from_millis(200);
 const LINGER_LEAVING: Duration = Duration::from_millis(200);
 /// Largest head of a request, and what is read of a body at one time; a larger head is answered with 431.
 const BUFFER_BYTES: usize = 128 << 10;
+/// Connections that are heard out after their last answer, half of them at most of one client; more are cut.
+const LINGERING_MAX: usize = 128;
 /// Connections that are being turned away at once; more are cut without a word.
 const TURNED_AWAY_MAX: usize = 64;
 
@@ -84,8 +86,9 @@ pub(crate) async fn serve(
     limits: Connections,
     until: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    let open = Shares::new(limits.all_max, limits.each_max);
-    let turned_away = Shares::new(TURNED_AWAY_MAX, TURNED_AWAY_MAX);
+    let open = Shares::new(limits.all_max, limits.each_max, 0);
+    let turned_away = Shares::new(TURNED_AWAY_MAX, TURNED_AWAY_MAX, 0);
+    let lingering = Shares::new(LINGERING_MAX, LINGERING_MAX / 2, 0);
     let limits = Arc::new(limits);
     let (tell, told) = watch::channel(false);
     // Dropped with this future: then nobody is answered any more.
@@ -110,7 +113,16 @@ pub(crate) async fn serve(
         let _ = stream.set_nodelay(true);
         match open.try_take(Client::of(peer.ip())) {
             Ok(share) => {
-                tasks.spawn(converse(stream, peer, router.clone(), limits.clone(), told.clone(), share));
+                let (router, limits, told, lingering) =
+                    (router.clone(), limits.clone(), told.clone(), lingering.clone());
+                tasks.spawn(async move {
+                    let ended = converse(stream, peer, router, &limits, told.clone()).await;
+                    // Who only has to be heard out is in nobody's way.
+                    drop(share);
+                    if let Ok(_share) = lingering.try_take(Client::of(peer.ip())) {
+                        linger(ended, &limits, told).await;
+                    }
+                });
             }
             Err(full) => {
                 if let Ok(share) = turned_away.try_take(Client::Crowd) {
@@ -125,15 +137,14 @@ pub(crate) async fn serve(
     Ok(())
 }
 
-/// All requests of one connection.
+/// All requests of one connection; gives it back when no more are answered.
 async fn converse(
     stream: TcpStream,
     peer: SocketAddr,
     router: Router,
-    limits: Arc<Connections>,
+    limits: &Connections,
     mut told: watch::Receiver<bool>,
-    _share: Share,
-) {
+) -> Stalled {
     let (ends, drain) = (told.clone(), limits.drain);
     let service = service_fn(move |request: Request<hyper::body::Incoming>| {
         let (mut router, mut request, mut ends) = (router.clone(), request.map(Body::new), ends.clone());
@@ -172,7 +183,7 @@ async fn converse(
             format!("the request's head did not come in whole within {} s: send it again", limits.head.as_secs_f64());
         let _ = stream.write_all(&plain_answer("408 Request Timeout", "slow", &message)).await;
     }
-    linger(stream, &limits, told).await;
+    stream
 }
 
 fn given_up() -> Refusal {

@@ -41,6 +41,8 @@ pub struct Limits {
     pub bodies_max: usize,
     /// Bodies of one client (a tenant, or an address without a token) that come in at once; the same.
     pub client_bodies_max: usize,
+    /// Bodies of one client that wait for their turn; a further one is refused at once, so that they hold no connection that others want.
+    pub client_queue_max: usize,
     /// Longest wait for one's turn.
     pub queue: Duration,
     /// Longest silence of a client whose body is coming in.
@@ -65,6 +67,7 @@ impl Default for Limits {
             unpacked_bytes_max: 1 << 30,
             bodies_max: 32,
             client_bodies_max: 8,
+            client_queue_max: 56,
             queue: Duration::from_secs(10),
             silence: Duration::from_secs(10),
             body_bytes_per_second_min: 4 << 10,
@@ -98,7 +101,7 @@ pub fn router_within<O: Operator>(operator: Arc<O>, access: Access, limits: Limi
     let api = Arc::new(Api {
         throttle: Throttle::new(limits.requests_per_second, limits.burst),
         producers: Producers::new(operator.producer()),
-        bodies: Shares::new(limits.bodies_max.max(1), limits.client_bodies_max.max(1)),
+        bodies: Shares::new(limits.bodies_max.max(1), limits.client_bodies_max.max(1), limits.client_queue_max),
         verifying: Semaphore::new(1),
         operator,
         access,

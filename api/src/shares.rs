@@ -16,7 +16,15 @@ use crate::throttle::Client;
 pub(crate) struct Shares {
     all: Arc<Semaphore>,
     each_max: usize,
-    of: DashMap<Client, Arc<Semaphore>>,
+    waiting_max: usize,
+    of: DashMap<Client, Own>,
+}
+
+/// A client's own share, and how often it holds or awaits one.
+#[derive(Debug)]
+struct Own {
+    permits: Arc<Semaphore>,
+    asking: usize,
 }
 
 /// Which share is used up.
@@ -31,7 +39,7 @@ pub(crate) enum Full {
 /// One of so many, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Share {
-    // In this order: the permits go back before it is looked whether anybody else is there.
+    // In this order: the permits go back before the client is forgotten.
     _all: OwnedSemaphorePermit,
     _own: OwnedSemaphorePermit,
     _asking: Asking,
@@ -42,23 +50,28 @@ pub(crate) struct Share {
 struct Asking {
     shares: Arc<Shares>,
     client: Client,
-    own: Option<Arc<Semaphore>>,
 }
 
 impl Shares {
-    pub(crate) fn new(all_max: usize, each_max: usize) -> Arc<Self> {
-        Arc::new(Self { all: Arc::new(Semaphore::new(all_max)), each_max, of: DashMap::new() })
+    /// So many in all and of each; of each so many wait at most, and a further one is turned away at once.
+    pub(crate) fn new(all_max: usize, each_max: usize, waiting_max: usize) -> Arc<Self> {
+        Arc::new(Self { all: Arc::new(Semaphore::new(all_max)), each_max, waiting_max, of: DashMap::new() })
     }
 
-    fn asking(self: &Arc<Self>, client: Client) -> (Asking, Arc<Semaphore>) {
-        let own = self.of.entry(client.clone()).or_insert_with(|| Arc::new(Semaphore::new(self.each_max))).clone();
-        (Asking { shares: self.clone(), client, own: Some(own.clone()) }, own)
+    fn asking(self: &Arc<Self>, client: Client) -> Result<(Asking, Arc<Semaphore>), Full> {
+        let new = || Own { permits: Arc::new(Semaphore::new(self.each_max)), asking: 0 };
+        let mut own = self.of.entry(client.clone()).or_insert_with(new);
+        if own.asking >= self.each_max + self.waiting_max {
+            return Err(Full::Own);
+        }
+        own.asking += 1;
+        Ok((Asking { shares: self.clone(), client }, own.permits.clone()))
     }
 
     /// One of the client's and of all, waited for at most so long.
     pub(crate) async fn take(self: &Arc<Self>, client: Client, wait: Duration) -> Result<Share, Full> {
         let deadline = tokio::time::Instant::now() + wait;
-        let (asking, own) = self.asking(client);
+        let (asking, own) = self.asking(client)?;
         let own = tokio::time::timeout_at(deadline, own.acquire_owned()).await;
         let own = own.ok().and_then(Result::ok).ok_or(Full::Own)?;
         let all = tokio::time::timeout_at(deadline, self.all.clone().acquire_owned()).await;
@@ -68,7 +81,7 @@ impl Shares {
 
     /// The same without waiting.
     pub(crate) fn try_take(self: &Arc<Self>, client: Client) -> Result<Share, Full> {
-        let (asking, own) = self.asking(client);
+        let (asking, own) = self.asking(client)?;
         let own = own.try_acquire_owned().map_err(|_| Full::Own)?;
         let all = self.all.clone().try_acquire_owned().map_err(|_| Full::All)?;
         Ok(Share { _all: all, _own: own, _asking: asking })
@@ -77,9 +90,10 @@ impl Shares {
 
 impl Drop for Asking {
     fn drop(&mut self) {
-        self.own = None;
-        // Under the map's lock nobody takes another copy, so one copy is the map's own.
-        self.shares.of.remove_if(&self.client, |_, own| Arc::strong_count(own) == 1);
+        self.shares.of.remove_if_mut(&self.client, |_, own| {
+            own.asking -= 1;
+            own.asking == 0
+        });
     }
 }
 
@@ -94,7 +108,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_asks_for_much_waits_for_itself_and_others_do_not() {
-        let shares = Shares::new(5, 2);
+        let shares = Shares::new(5, 2, 1);
         let held: Vec<_> = (0..2).map(|_| shares.try_take(tenant("greedy")).unwrap()).collect();
         assert_eq!(shares.try_take(tenant("greedy")).unwrap_err(), Full::Own);
         assert_eq!(shares.take(tenant("greedy"), Duration::from_secs(1)).await.unwrap_err(), Full::Own);
@@ -106,13 +120,18 @@ mod tests {
             async move { shares.take(tenant("greedy"), Duration::from_secs(60)).await.map(drop) }
         });
         tokio::task::yield_now().await;
+        assert_eq!(
+            shares.take(tenant("greedy"), Duration::from_secs(3_600)).await.unwrap_err(),
+            Full::Own,
+            "one waits, no more"
+        );
         drop(held);
         assert_eq!(waiting.await.unwrap(), Ok(()));
     }
 
     #[tokio::test(start_paused = true)]
     async fn nobody_is_remembered_who_holds_and_awaits_nothing() {
-        let shares = Shares::new(2, 1);
+        let shares = Shares::new(2, 1, 1);
         for i in 0..100 {
             drop(shares.try_take(tenant(&format!("client-{i}"))).unwrap());
         }
