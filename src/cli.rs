@@ -94,6 +94,13 @@ pub enum Format {
     Csv,
 }
 
+/// Where to listen: numbers, or this machine's own name for itself.
+fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    let numbers = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
+    let next = format!("give an IP address and a port, such as {DEFAULT_LISTEN}, or 0.0.0.0:4717 for every address");
+    numbers.as_deref().unwrap_or(text).parse().map_err(|_| next)
+}
+
 /// Choice of format.
 #[derive(Debug, Clone, Copy, ClapArgs)]
 pub struct Output {
@@ -118,7 +125,7 @@ pub struct Up {
     #[arg(long, env = "WEIR_DATA", value_name = "DIR")]
     data: Option<PathBuf>,
     /// Address to serve on; port 0 takes any free one
-    #[arg(long, default_value = DEFAULT_LISTEN, value_name = "HOST:PORT")]
+    #[arg(long, default_value = DEFAULT_LISTEN, value_name = "IP:PORT", value_parser = listen_address)]
     listen: SocketAddr,
     /// File with a line `TENANT TOKEN` for each credential, tokens of at least 16 characters; needed to listen beyond this machine. Only tenant
     /// `local` may verify
@@ -217,7 +224,7 @@ pub struct Alarms {
 #[derive(Debug, Clone, ClapArgs)]
 pub struct Demo {
     /// Address to serve on; port 0 takes any free one
-    #[arg(long, default_value = DEFAULT_LISTEN, value_name = "HOST:PORT")]
+    #[arg(long, default_value = DEFAULT_LISTEN, value_name = "IP:PORT", value_parser = listen_address)]
     listen: SocketAddr,
 }
 

@@ -47,7 +47,7 @@ pub(crate) async fn rows(
 ) -> Result<Arc<LocalStore>, OpenError> {
     let (path, new_path) = (folder.join("rows.redb"), folder.join("rows-new.redb"));
     let failed = |source| OpenError::Folder { folder: folder.to_owned(), source };
-    remove(&new_path).map_err(failed)?;
+    remove(&new_path).and_then(|()| remove_scratch(folder)).map_err(failed)?;
     let store = LocalStore::open(&path)?;
     let Some(from) = earlier_revision(&store, places).await? else { return Ok(Arc::new(store)) };
     let say = |Progress { records, bytes, bytes_total }| {
@@ -69,6 +69,18 @@ fn remove(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
+}
+
+/// What a verify that was killed left: nobody else has the folder.
+fn remove_scratch(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name.to_str().is_some_and(|name| name.starts_with("verify-") && name.ends_with(".redb")) {
+            remove(&entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// The lowest revision of the fold before this program's that a resume point has. Where one is later, a worker refuses it.

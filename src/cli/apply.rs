@@ -9,8 +9,8 @@ use super::{
     output::say,
 };
 
-/// Largest file of definitions: more than ten thousand alarms.
-const FILE_BYTES_MAX: u64 = 16 << 20;
+/// Largest file of definitions: as much as the API takes, which is a thousand alarms.
+const FILE_BYTES_MAX: u64 = 4 << 20;
 
 /// Runs the command.
 pub async fn run(options: Apply) -> Result<Answer, Failure> {

@@ -139,7 +139,10 @@ fn a_damaged_row_is_named_in_words_and_what_it_says_to_do_mends_it() {
 #[test]
 fn a_verify_shows_on_a_terminal_that_it_is_under_way_and_nowhere_else() {
     let folder = with_lines(1_000);
+    // What a verify left that was ended by Ctrl-C goes away with the next command.
+    std::fs::write(folder.data.join("verify-1767225600000.redb"), b"a part").unwrap();
     let server = folder.up(NONE);
+    assert!(!folder.data.join("verify-1767225600000.redb").exists());
     for through in [true, false] {
         let said = on_a_terminal(&folder, "verify").exits(0);
         assert!(said.out.contains("folded again"), "{through}: {said:?}");

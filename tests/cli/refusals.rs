@@ -46,6 +46,13 @@ fn usage_that_is_wrong_ends_with_2() {
         let said = plain(&folder, arguments).exits(2);
         assert!(!said.err.is_empty(), "{arguments:?}");
     }
+    for address in ["localhost", "127.0.0.1", "example.com:80"] {
+        plain(&folder, &["up", "--listen", address])
+            .exits(2)
+            .complains(&["an IP address and a port", "127.0.0.1:4717"]);
+    }
+    folder.up(["--shards", "1"]).stop().exits(0);
+    crate::program::Server::start(folder.command("up").args(["--listen", "localhost:0"])).stop().exits(0);
     plain(&folder, &["--help"]).exits(0);
     plain(&folder, &["ingest", "--help"]).exits(0);
     plain(&folder, &["--version"]).exits(0);
