@@ -9,7 +9,7 @@ pub mod key;
 #[cfg(any(test, feature = "law"))]
 pub mod law;
 
-use std::{future::Future, num::NonZeroUsize};
+use std::{fmt, future::Future, num::NonZeroUsize};
 
 use bytes::Bytes;
 use events::position::{SequenceNumber, ShardId};
@@ -88,6 +88,14 @@ pub struct RowKey {
     pub shard: ShardId,
     /// Number of the page, where one subject's row is too large for one item.
     pub page: u32,
+}
+
+impl fmt::Display for RowKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Subject { tenant, generation, kind, name } = &self.subject;
+        let (at, shard, page) = (self.at, &self.shard, self.page);
+        write!(f, "{kind:?} `{name}` of tenant `{tenant}` at {at} ({shard}, page {page}, generation {})", generation.0)
+    }
 }
 
 /// A row's full name, where it lies.

@@ -195,7 +195,7 @@ impl<F: FnMut(KeyRef<'_>, format::Header, &[u8]) -> Result<bool, Trouble>> Page<
 }
 
 fn bad_row(key: &RowKey) -> Trouble {
-    Trouble::Damaged(format!("the row {key:?} is damaged"))
+    Trouble::Damaged(format!("the row {key} is damaged"))
 }
 
 fn bad_key(bytes: &[u8]) -> Trouble {

@@ -71,7 +71,7 @@ fn insert_neighbours(table: &mut Rows<'_>, offered: &[Offered], value: &mut Vec<
 fn position(row: &Row, key: &[u8], value: &[u8]) -> Result<SequenceNumber, Trouble> {
     match format::read_row(key, value) {
         Some((header, _)) => Ok(header.applied_through),
-        None => Err(Trouble::Refused(format!("what stands in place of the row {:?} is damaged", row.key))),
+        None => Err(Trouble::Refused(format!("what stands in place of the row {} is damaged", row.key))),
     }
 }
 
