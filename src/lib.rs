@@ -9,6 +9,7 @@
 //! | `stream/` | the embedded stream |
 //! | `rows.redb` | rows and resume points |
 //! | `rows-new.redb` | rows that are being made anew, beside the old ones |
+//! | `verify-*.redb` | what `verify` folds into, for as long as it runs |
 //! | `readers/` | which files were read, and how far; `readers.known` says that there is such a list |
 
 mod causes;
@@ -54,6 +55,7 @@ pub use folder::{holder, serving};
 pub use made::Opening;
 pub use verifying::VERIFY;
 
+use made::SCRATCH;
 use verifying::Verifying;
 
 /// The stream of a data folder.
@@ -91,11 +93,14 @@ pub enum OpenError {
     /// That time went back could not be written down.
     #[error("the confirmed clock could not be written to the stream: {0}; start again with --confirm-clock")]
     TimeReset(String),
-    /// Rows of an earlier revision of the fold could not be made anew.
-    #[error(
-        "the rows of an earlier program could not be made anew from the stream: {0}. The old ones are as they were: start again"
-    )]
+    /// Rows that are gone, or that an earlier revision of the fold made, could not be made anew.
+    #[error("the rows could not be made anew from the stream: {0}. Nothing was changed: start again")]
     Rebuild(#[from] Box<ReplayError>),
+    /// What shards have to say to each other could not be appended.
+    #[error(
+        "the rows could not be made anew: what a crash kept from the stream could not be appended: {0}; start again"
+    )]
+    Unheard(String),
     /// The shards could not be listed.
     #[error(transparent)]
     Shards(#[from] Box<events::stream::ReadError>),
@@ -327,7 +332,7 @@ impl System {
 
     /// Folds the stream again beside the rows, in a scratch file of the folder, and compares.
     pub async fn verify(&self, progress: impl Fn(Progress)) -> Result<Report, ReplayError> {
-        let scratch = self.folder.join(format!("verify-{}.redb", now_ms()));
+        let scratch = self.folder.join(format!("{SCRATCH}{}.redb", now_ms()));
         let opened = LocalStore::open(&scratch).map_err(|error| {
             ReplayError::Read(projections::store::ReadError::Unavailable(format!(
                 "no room to replay into: {}",
@@ -348,7 +353,7 @@ impl System {
             }
             Err(error) => Err(error),
         };
-        // A scratch file that stays behind costs room only, and the answer matters more.
+        // One that stays behind costs room until the folder is opened again, and the answer matters more.
         let _ = std::fs::remove_file(&scratch);
         answer
     }

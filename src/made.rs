@@ -1,5 +1,5 @@
-//! Rows that this program can go on with: those of the folder, or, where an earlier revision of the fold made them, new ones from the stream. The
-//! old rows stay as they are until the new ones are whole, and are replaced in one step.
+//! Rows that this program can go on with: those of the folder, or, where an earlier revision of the fold made them or they are gone, new ones from
+//! the stream. The old rows stay as they are until the new ones are whole, and are replaced in one step.
 
 use std::{
     fs::{self, File},
@@ -8,25 +8,29 @@ use std::{
     sync::Arc,
 };
 
-use events::stream::ReadOnly;
+use events::{position::SequenceNumber, stream::ReadOnly};
 use processor::{
+    consume::{append_all, system_event},
     rebuild,
-    replay::{Progress, ReplayError},
+    replay::{Progress, ReplayError, ResumePoints},
 };
 use projections::{
     fold::{FOLD_REVISION, Place},
     store::Store,
 };
 
-use crate::{LocalStore, LocalStream, OpenError};
+use crate::{LocalStore, LocalStream, OpenError, tips};
+
+/// How the names of files begin into which `verify` folds.
+pub(crate) const SCRATCH: &str = "verify-";
 
 /// What an opening does that takes long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Opening {
     /// The rows are made anew.
     Rebuilding {
-        /// The revision of the fold that made the old ones.
-        from: u32,
+        /// The revision of the fold that made the old ones; `None`: there are none, and the stream is not empty.
+        from: Option<u32>,
         /// This program's.
         to: u32,
         /// Records folded so far.
@@ -49,19 +53,44 @@ pub(crate) async fn rows(
     let failed = |source| OpenError::Folder { folder: folder.to_owned(), source };
     remove(&new_path).and_then(|()| remove_scratch(folder)).map_err(failed)?;
     let store = LocalStore::open(&path)?;
-    let Some(from) = earlier_revision(&store, places).await? else { return Ok(Arc::new(store)) };
+    let revisions = revisions(&store, places).await?;
+    let tips: ResumePoints = tips(stream, places)?.into_iter().collect();
+    let is_gone = revisions.is_empty() && tips.values().any(|tip| *tip > SequenceNumber::ZERO);
+    // Where one is later than this program's, a worker refuses it.
+    let later = revisions.iter().any(|revision| *revision > FOLD_REVISION);
+    let from = revisions.into_iter().filter(|revision| *revision < FOLD_REVISION && !later).min();
+    if from.is_none() && !is_gone {
+        return Ok(Arc::new(store));
+    }
     let say = |Progress { records, bytes, bytes_total }| {
         say(Opening::Rebuilding { from, to: FOLD_REVISION, records, bytes, bytes_total });
     };
     say(Progress::default());
     let new = Arc::new(LocalStore::open(&new_path)?);
-    rebuild::rebuild(ReadOnly::new(stream.clone()), &store, new.clone(), places.to_vec(), say)
-        .await
-        .map_err(Box::new)?;
+    let (from_stream, places) = (ReadOnly::new(stream.clone()), places.to_vec());
+    if is_gone {
+        let unheard = rebuild::restore(from_stream, new.clone(), places, &tips, say).await.map_err(Box::new)?;
+        let puts = unheard.into_iter().map(|(home, event)| system_event(home, event)).collect();
+        // Before the rows stand: a crash in between begins anew, and finds them on the stream.
+        append_all(&**stream, puts).await.map_err(OpenError::Unheard)?;
+    } else {
+        rebuild::rebuild(from_stream, &store, new.clone(), places, say).await.map_err(Box::new)?;
+    }
     // Both are closed before names change; the new one's last commit is durable.
     drop((store, new));
     fs::rename(&new_path, &path).and_then(|()| File::open(folder)?.sync_all()).map_err(failed)?;
     Ok(Arc::new(LocalStore::open(&path)?))
+}
+
+/// What a `verify` left that was killed: nobody else has the folder open.
+fn remove_scratch(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let name = entry?.file_name();
+        if name.to_str().is_some_and(|name| name.starts_with(SCRATCH) && name.ends_with(".redb")) {
+            remove(&folder.join(name))?;
+        }
+    }
+    Ok(())
 }
 
 fn remove(path: &Path) -> io::Result<()> {
@@ -71,26 +100,13 @@ fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// What a verify that was killed left: nobody else has the folder.
-fn remove_scratch(folder: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        if name.to_str().is_some_and(|name| name.starts_with("verify-") && name.ends_with(".redb")) {
-            remove(&entry.path())?;
-        }
-    }
-    Ok(())
-}
-
-/// The lowest revision of the fold before this program's that a resume point has. Where one is later, a worker refuses it.
-async fn earlier_revision(store: &LocalStore, places: &[Place]) -> Result<Option<u32>, OpenError> {
+/// The revisions of the fold that the resume points have; none: nothing was ever committed, or the rows are gone.
+async fn revisions(store: &LocalStore, places: &[Place]) -> Result<Vec<u32>, OpenError> {
     let mut revisions = vec![];
     for place in places {
         let stored =
             store.checkpoint(place.generation, &place.shard).await.map_err(ReplayError::from).map_err(Box::new)?;
         revisions.extend(stored.map(|(checkpoint, _)| checkpoint.fold_revision));
     }
-    let later = revisions.iter().any(|revision| *revision > FOLD_REVISION);
-    Ok(revisions.into_iter().filter(|revision| *revision < FOLD_REVISION && !later).min())
+    Ok(revisions)
 }

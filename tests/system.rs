@@ -1,21 +1,32 @@
 //! The whole system in one process, without the command line.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::{collections::BTreeSet, num::NonZeroU16, sync::Mutex, time::Duration};
+use std::{
+    collections::BTreeSet,
+    num::NonZeroU16,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use events::{
-    identity::{Origin, OriginKind},
+    embedded::{self as stream, disk::RealDisk},
+    event::{Defined, Event, Ticked},
+    identity::{CONTROL_KEY, Origin, OriginKind},
     pack::{Identity, Packer, Source},
-    position::ShardId,
-    stream::Put,
+    position::{HashKey, ShardId},
+    stream::{Put, ReadOnly, Stream},
     wire::Codec,
+};
+use processor::{
+    consume::{append_all, system_event},
+    rebuild,
 };
 use projections::{
     cell::Cell,
-    fold::FOLD_REVISION,
+    fold::{FOLD_REVISION, Place},
     store::{Checkpoint, Commit, Generation, Kind, Row, Span, Store},
 };
-use weir::{LocalStore, Opening, Options, System};
+use weir::{LocalStore, LocalStream, Opening, Options, System};
 
 async fn ingest(system: &System, run: &str, name: &str, text: &str) {
     let origin = Origin { kind: OriginKind::File, name: name.into(), version: "1".into() };
@@ -181,7 +192,7 @@ async fn rows_of_an_earlier_fold_are_made_anew_and_it_is_said() {
     let system =
         System::open_saying(folder.path(), options.clone(), |what| said.lock().unwrap().push(what)).await.unwrap();
     let Opening::Rebuilding { from, to, .. } = said.lock().unwrap()[0];
-    assert_eq!((from, to), (FOLD_REVISION - 1, FOLD_REVISION));
+    assert_eq!((from, to), (Some(FOLD_REVISION - 1), FOLD_REVISION));
     let Opening::Rebuilding { records, .. } = *said.lock().unwrap().last().unwrap();
     assert!(records > 0);
     assert_eq!(windows(rows_of(system.store()).await), expected);
@@ -199,6 +210,77 @@ async fn rows_of_an_earlier_fold_are_made_anew_and_it_is_said() {
     let system = System::open_saying(folder.path(), options, |what| said.lock().unwrap().push(what)).await.unwrap();
     assert_eq!(*said.lock().unwrap(), []);
     assert_eq!(system.close(), None);
+}
+
+fn alarm(number: u64) -> Defined {
+    let body = format!(
+        r#"{{"AlarmName":"a{number}","ServiceName":"svc-1","MetricName":"errors","Statistic":"Sum","Period":60,"EvaluationPeriods":1,
+        "Threshold":1,"ComparisonOperator":"GreaterThanOrEqualToThreshold"}}"#
+    );
+    Defined { kind: "alarm".into(), name: format!("a{number}"), body, by: "test".into() }
+}
+
+/// What alarms are and were, and what defines them.
+async fn decided(folder: &std::path::Path) -> Vec<Row> {
+    let rows = rows_of(&LocalStore::open(&folder.join("rows.redb")).unwrap()).await;
+    let kinds = [Kind::Alarm, Kind::Transition, Kind::Definition];
+    rows.into_iter().filter(|row| kinds.contains(&row.key.subject.kind)).collect()
+}
+
+#[tokio::test]
+async fn rows_that_are_gone_are_made_anew_with_their_definitions_and_alarms() {
+    use api::Operator;
+    let folder = tempfile::tempdir().unwrap();
+    let options = Options { shards: NonZeroU16::new(3), ..Options::default() };
+    let system = System::open(folder.path(), options.clone()).await.unwrap();
+    system.apply("local", (0..50).map(alarm).collect()).await.unwrap();
+    ingest(&system, "run", "/logs/a.jsonl", &lines(500)).await;
+    system.ledger().settled("run", Duration::from_secs(30)).await.unwrap();
+    assert_eq!(system.close(), None);
+    let before = decided(folder.path()).await;
+    assert_eq!(before.iter().filter(|row| row.key.subject.kind == Kind::Definition).count(), 50);
+    std::fs::remove_file(folder.path().join("rows.redb")).unwrap();
+    // As a verify that was killed leaves it.
+    std::fs::write(folder.path().join("verify-1.redb"), b"half of a file").unwrap();
+    let said = Mutex::new(vec![]);
+    let system = System::open_saying(folder.path(), options, |what| said.lock().unwrap().push(what)).await.unwrap();
+    assert!(matches!(said.lock().unwrap()[0], Opening::Rebuilding { from: None, .. }));
+    assert!(!folder.path().join("verify-1.redb").exists());
+    let report = system.verify(|_| {}).await.unwrap();
+    assert_eq!((report.differences, report.older_than_stream), (0, 0), "{:?}", report.first_difference);
+    assert_eq!(system.close(), None);
+    let after = decided(folder.path()).await;
+    let lost: Vec<_> = before.iter().filter(|row| !after.iter().any(|other| other.key == row.key)).collect();
+    assert!(lost.is_empty(), "{lost:?}");
+}
+
+#[tokio::test]
+async fn what_a_crash_kept_shards_from_saying_is_said_where_rows_are_made_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = RealDisk::in_folder(folder.path().join("stream")).unwrap();
+    let options = stream::Options { shards: NonZeroU16::new(2).unwrap(), ..stream::Options::default() };
+    let stream = Arc::new(LocalStream::open(disk, weir::now_ms, options).unwrap());
+    let shards = stream.shards().await.unwrap();
+    let ring: Vec<_> = shards.iter().map(|shard| (shard.id.clone(), shard.range)).collect();
+    let open_shards: Vec<ShardId> = ring.iter().map(|(shard, _)| shard.clone()).collect();
+    let put = vec![system_event(HashKey::of(CONTROL_KEY), Event::Defined(alarm(0)))];
+    let definitions = stream.append(put).await.unwrap().remove(0).unwrap().sequence;
+    let tick = Event::Ticked(Ticked { definitions, open_shards, fold_revision: FOLD_REVISION });
+    let puts = ring.iter().map(|(_, range)| system_event(range.from, tick.clone())).collect();
+    append_all(&*stream, puts).await.unwrap();
+    let place =
+        |(shard, _): &(ShardId, _)| Place { generation: Generation(0), shard: shard.clone(), ring: ring.clone() };
+    let places: Vec<Place> = ring.iter().map(place).collect();
+    for (round, expected) in [1, 0].into_iter().enumerate() {
+        let new = Arc::new(LocalStore::open(&folder.path().join(format!("rows-{round}.redb"))).unwrap());
+        let until = places.iter().map(|place| (place.shard.clone(), stream.tip(&place.shard).unwrap())).collect();
+        let read_only = ReadOnly::new(stream.clone());
+        let unheard = rebuild::restore(read_only, new, places.clone(), &until, |_| {}).await.unwrap();
+        assert_eq!(unheard.len(), expected, "who is no home says once that it has ticked");
+        append_all(&*stream, unheard.into_iter().map(|(home, event)| system_event(home, event)).collect())
+            .await
+            .unwrap();
+    }
 }
 
 #[tokio::test]

@@ -1,10 +1,11 @@
-//! Rows that another revision of the fold made, made anew from the stream, beside the old ones. Decides what of the old rows stays: what holds
-//! records that the stream no longer has.
+//! Rows made anew from the stream: those that another revision of the fold made, beside the old ones, and those that are gone. Decides what of old
+//! rows stays: what holds records that the stream no longer has.
 
 use std::sync::Arc;
 
 use events::{
-    position::SequenceNumber,
+    event::Event,
+    position::{HashKey, SequenceNumber},
     stream::{ReadOnly, Stream},
 };
 use projections::{
@@ -14,7 +15,7 @@ use projections::{
 
 use crate::{
     consume::ConsumeError,
-    replay::{Progress, Replay, ReplayError, before, resume_points},
+    replay::{Progress, Replay, ReplayError, ResumePoints, before, resume_points},
 };
 
 /// Folds every shard up to where the rows of `old` stand into `new`, an empty store; a worker goes on from there. Effects up to there were
@@ -44,6 +45,22 @@ pub async fn rebuild<S: Stream, T: Store, R: Store>(
         }
     }
     Ok(())
+}
+
+/// Folds every shard up to `until`, its end, into `new`, an empty store, where no rows are left. Returns what is still to be appended: what a shard
+/// said to another, and a crash kept from the stream.
+///
+/// A live worker could not do this: it would take an empty store for one without definitions, and say again all that was ever said.
+pub async fn restore<S: Stream, R: Store>(
+    stream: ReadOnly<S>,
+    new: Arc<R>,
+    places: Vec<Place>,
+    until: &ResumePoints,
+    progress: impl Fn(Progress),
+) -> Result<Vec<(HashKey, Event)>, ReplayError> {
+    let mut replay = Replay::open(stream, new, places, until).await?;
+    replay.through(until, &progress).await?;
+    Ok(replay.unheard())
 }
 
 /// What stays of a row: one that holds records from before `first` cannot be made anew, and what later records add to it comes on top.

@@ -47,8 +47,9 @@ pub enum ReplayError {
     Stuck(Vec<ShardId>),
 }
 
-/// What the replays of all shards have said so far, by who spoke, at which tick, and to whom: a shard tells each home something else.
-type Said = Arc<Mutex<HashMap<(ShardId, SequenceNumber, HashKey), RolledUp>>>;
+/// What the replays of all shards have said so far, by who spoke, at which tick, and to whom: a shard tells each home something else. True: it
+/// stands on the stream, and was heard.
+type Said = Arc<Mutex<HashMap<(ShardId, SequenceNumber, HashKey), (RolledUp, bool)>>>;
 
 /// The sink of a replay: it can tell and hear, and do nothing else.
 pub struct Barrier {
@@ -67,14 +68,14 @@ impl Sink for Barrier {
         let mut said = self.said.lock().map_err(|_| "another shard's replay panicked".to_owned())?;
         for Effect::Append { hash_key, event } in effects {
             if let Event::RolledUp(rolled_up) = event {
-                said.insert((rolled_up.source.clone(), rolled_up.source_position, hash_key), rolled_up);
+                said.insert((rolled_up.source.clone(), rolled_up.source_position, hash_key), (rolled_up, false));
             }
         }
         Ok(())
     }
 
     fn admit(&mut self, input: Input) -> Option<Input> {
-        let (Ok(said), Ok(defined)) = (self.said.lock(), self.defined.lock()) else { return None };
+        let (Ok(mut said), Ok(defined)) = (self.said.lock(), self.defined.lock()) else { return None };
         let oldest_definition = self.oldest.get(&self.control).copied().unwrap_or_default();
         if input.definitions().is_some_and(|revision| revision > *defined && revision >= oldest_definition) {
             return None;
@@ -85,7 +86,9 @@ impl Sink for Barrier {
             if recorded.source_position < oldest || believes {
                 return Some(recorded.clone());
             }
-            said.get(&(recorded.source.clone(), recorded.source_position, self.home)).cloned()
+            let (said, heard) = said.get_mut(&(recorded.source.clone(), recorded.source_position, self.home))?;
+            *heard = true;
+            Some(said.clone())
         })
     }
 }
@@ -117,6 +120,7 @@ pub struct Replay<S, R> {
     control: ShardId,
     defined: Arc<Mutex<SequenceNumber>>,
     oldest: HashMap<ShardId, SequenceNumber>,
+    said: Said,
     records: u64,
 }
 
@@ -149,7 +153,7 @@ impl<S: Stream, R: Store> Replay<S, R> {
             let sink = Barrier { said, home, defined, control, oldest: oldest.clone() };
             workers.push((place.shard.clone(), Worker::open(stream.clone(), scratch.clone(), sink, place).await?));
         }
-        Ok(Self { workers, scratch, generation, control, defined, oldest, records: 0 })
+        Ok(Self { workers, scratch, generation, control, defined, oldest, said, records: 0 })
     }
 
     /// The oldest record of each shard; `ZERO`: it never had any; `MAX`: all are gone.
@@ -160,6 +164,13 @@ impl<S: Stream, R: Store> Replay<S, R> {
     /// Records folded so far.
     pub fn records(&self) -> u64 {
         self.records
+    }
+
+    /// What was said and does not stand on the stream up to here, with the key that it is for: the effects that a crash prevented.
+    pub(crate) fn unheard(&self) -> Vec<(HashKey, Event)> {
+        let Ok(said) = self.said.lock() else { return vec![] };
+        let unheard = said.iter().filter(|(_, (_, heard))| !heard);
+        unheard.map(|((_, _, home), (rolled_up, _))| (*home, Event::RolledUp(rolled_up.clone()))).collect()
     }
 
     /// Gives the replay what `choose` keeps of rows of these kinds, for records that the stream no longer has.

@@ -67,7 +67,9 @@ pub enum OpenError {
         known: u64,
     },
     /// It is not ours.
-    #[error("{name} is not a store of this program; choose another data folder")]
+    #[error(
+        "{name} is not a store of this program; choose another data folder, or, if rows of this folder stood there, move it away to rebuild them by replay"
+    )]
     Foreign {
         /// The file.
         name: String,

@@ -29,11 +29,13 @@ pub async fn open(folder: &Path, options: Options) -> Result<System, OpenError> 
     let shown = OnceCell::new();
     let say = |Opening::Rebuilding { from, to, records, bytes, bytes_total }| {
         let bar = shown.get_or_init(|| {
-            eprintln!(
-                "the rows of {} were made by revision {from} of the fold, an earlier one, and this program has revision {to}: \
-                 they are made anew from the stream",
-                folder.display()
-            );
+            let why = match from {
+                Some(from) => format!(
+                    "were made by revision {from} of the fold, an earlier one, and this program has revision {to}"
+                ),
+                None => "are gone, or a crash came before the first of them".to_owned(),
+            };
+            eprintln!("the rows of {} {why}: they are made anew from the stream", folder.display());
             bar()
         });
         bar.set_length(bytes_total.max(1));

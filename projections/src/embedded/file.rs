@@ -176,6 +176,10 @@ fn because(name: &str, error: redb::Error) -> OpenError {
     match error {
         // What the database says of a file whose first bytes are not its own.
         redb::Error::Io(source) if source.kind() == io::ErrorKind::InvalidData => OpenError::Foreign { name },
+        // The file ends before what its first bytes promise.
+        redb::Error::Io(source) if source.kind() == io::ErrorKind::UnexpectedEof => {
+            OpenError::Damaged { name, detail: "it is cut short".to_owned() }
+        }
         redb::Error::Io(source) => OpenError::Refused { name, source },
         error => OpenError::Damaged { name, detail: error.to_string() },
     }

@@ -90,6 +90,12 @@ fn a_file_of_another_version_or_program_is_not_touched() {
     let refused = Embedded::open(&other).err().unwrap();
     assert!(matches!(refused, OpenError::Foreign { .. }), "{refused:?}");
 
+    let short = folder.path().join("short");
+    drop(Embedded::open(&short).unwrap());
+    fs::OpenOptions::new().write(true).open(&short).unwrap().set_len(100).unwrap();
+    let refused = Embedded::open(&short).err().unwrap();
+    assert!(matches!(refused, OpenError::Damaged { .. }), "{refused:?}");
+
     let refused = Embedded::open(&folder.path().join("no folder/rows")).err().unwrap();
     assert!(matches!(refused, OpenError::Refused { .. }), "{refused:?}");
 }
