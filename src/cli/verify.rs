@@ -22,42 +22,75 @@ pub async fn run(options: Verify) -> Result<Answer, Failure> {
     if options.json {
         say(&report.to_string())?;
     } else {
-        print(&report, same)?;
+        words(&report, same).iter().try_for_each(|line| say(line))?;
     }
     Ok(if same { Answer::Yes } else { Answer::No })
 }
 
-fn print(report: &Value, same: bool) -> Result<(), Failure> {
+fn words(report: &Value, same: bool) -> Vec<String> {
     let number = |field: &str| report[field].as_u64().unwrap_or(0);
     let (compared, older) = (number("rows"), number("older_than_stream"));
-    say(&format!("folded {} records again and compared {compared} rows", number("records")))?;
+    let mut lines = vec![format!("folded {} records again and compared {compared} rows", number("records"))];
     if older > 0 {
-        say(&format!("{older} rows hold records that the stream no longer has, and could not be recomputed:"))?;
-        for (shard, first) in report["from"].as_object().into_iter().flatten() {
-            say(&match first.as_str() {
-                None | Some("nothing") => format!("  {shard} has nothing left"),
-                Some(first) => format!("  {shard} can be recomputed from {first} on"),
-            })?;
-        }
+        lines.push(format!("{older} rows hold records that the stream no longer has, and could not be recomputed:"));
+        lines.extend(report["from"].as_object().into_iter().flatten().map(|(shard, first)| match first.as_str() {
+            None | Some("nothing") => format!("  {shard} has nothing left"),
+            Some(first) => format!("  {shard} can be recomputed from {first} on"),
+        }));
     }
     let digest = report["digest"].as_str().unwrap_or("?");
-    match (same, older) {
-        (true, 0) => return say(&format!("every row is what the stream says; digest {digest}")),
-        (true, _) => {
-            return say(&format!(
+    if same {
+        lines.push(match older {
+            0 => format!("every row is what the stream says; digest {digest}"),
+            _ => format!(
                 "every one of the {compared} rows that could be recomputed is what the stream says, and {older} could not; digest {digest}"
-            ));
-        }
-        (false, _) => {}
+            ),
+        });
+        return lines;
     }
-    let first = &report["first_difference"];
-    let text = |field: &str| first[field].as_str().unwrap_or("?");
-    say(&format!("{} rows differ. The first, in key order:", number("differences")))?;
-    say(&format!("  {}: {}", text("row"), text("what")))?;
-    say(match older {
-        0 => "To have every row made anew from the stream, move rows.redb out of the data folder and run any command",
+    let text = |field: &str| report["first_difference"][field].as_str().unwrap_or("?");
+    lines.push(format!("{} rows differ. The first, in key order:", number("differences")));
+    lines.push(format!("  {}: {}", text("row"), text("what")));
+    lines.push(match older {
+        0 => "To have every row made anew from the stream, move rows.redb out of the data folder and run any command"
+            .into(),
         _ => {
             "Keep rows.redb: what the stream no longer has is in it alone. Restore a backup, or report this as a defect"
+                .into()
         }
-    })
+    });
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn of_a_trimmed_stream_it_is_said_how_many_rows_were_not_compared_and_from_where_they_can_be() {
+        let from = json!({"shard-0": "77", "shard-1": "nothing"});
+        let mut report =
+            json!({"records": 9, "rows": 5, "older_than_stream": 3, "from": from, "differences": 0, "digest": "d"});
+        let said = words(&report, true).join("\n");
+        for part in [
+            "3 rows hold records",
+            "shard-0 can be recomputed from 77 on",
+            "shard-1 has nothing left",
+            "the 5 rows",
+            "3 could not",
+        ] {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+        assert!(!said.contains("every row is"), "{said}");
+        // Rows that are all that is left of their lines are not to be thrown away.
+        report["differences"] = json!(1);
+        report["first_difference"] = json!({"row": "the metrics of service `a`", "what": "it differs"});
+        let said = words(&report, false).join("\n");
+        assert!(said.contains("Keep rows.redb") && said.contains("the metrics of service `a`: it differs"), "{said}");
+        report["older_than_stream"] = json!(0);
+        assert!(words(&report, false).join("\n").contains("move rows.redb out"));
+        assert!(words(&report, true).join("\n").contains("every row is what the stream says"));
+    }
 }
