@@ -73,7 +73,9 @@ pub fn recovering(system: &System) {
 
 fn backlog(bytes: u64) -> String {
     let bytes = HumanBytes(bytes);
-    format!("{bytes} of the stream are not in the rows yet (weir was ended in between, or rows.redb was moved away)")
+    format!(
+        "{bytes} of the stream are not in the rows yet (weir was ended in between, or the rows are older than the stream)"
+    )
 }
 
 /// Waits for a verify, and shows meanwhile what the system that carries it out says of it.

@@ -84,20 +84,38 @@ fn rows_of_an_earlier_fold_are_made_anew_and_every_command_says_so_once() {
 }
 
 #[test]
-fn rows_that_were_moved_away_are_made_again_and_it_is_said_what_is_waited_for() {
+fn rows_that_were_moved_away_are_made_anew_and_it_is_said() {
     let folder = with_lines(20_000);
     let before = folder.verifies()["digest"].clone();
     let rows = folder.data.join("rows.redb");
     std::fs::rename(&rows, folder.path("moved")).unwrap();
     let said = folder.run("metrics", ["--service", "app", "--metric", "latency"]).exits(0);
-    let said = said.complains(&["of the stream are not in the rows yet", "rows.redb was moved away", "folded first"]);
+    let said = said.complains(&["are gone", "made anew from the stream"]);
     assert!(!said.err.contains('%'), "{said:?}");
     assert_eq!(latencies(&folder, "app"), (20_000, sum(0..20_000)));
     assert_eq!(folder.verifies()["digest"], before);
     std::fs::remove_file(&rows).unwrap();
     let server = folder.up(NONE);
-    server.stop().exits(0).complains(&["of the stream are not in the rows yet", "while it serves", "/health"]);
+    server.stop().exits(0).complains(&["made anew from the stream"]);
     assert_eq!(folder.run("metrics", ["--metric", "latency"]).exits(0).err, "");
+    assert_eq!(folder.verifies()["digest"], before);
+}
+
+#[test]
+fn rows_that_are_older_than_the_stream_are_waited_for_and_it_is_said() {
+    let folder = with_lines(300);
+    let (rows, older) = (folder.data.join("rows.redb"), folder.path("older"));
+    std::fs::copy(&rows, &older).unwrap();
+    folder.ingest([folder.file("more.log", lines("app", 300..20_000))]).exits(0);
+    let before = folder.verifies()["digest"].clone();
+    std::fs::copy(&older, &rows).unwrap();
+    let said = folder.run("metrics", ["--service", "app", "--metric", "latency"]).exits(0);
+    let said = said.complains(&["of the stream are not in the rows yet", "folded first"]);
+    assert!(!said.err.contains('%'), "{said:?}");
+    assert_eq!(latencies(&folder, "app"), (20_000, sum(0..20_000)));
+    std::fs::copy(&older, &rows).unwrap();
+    let server = folder.up(NONE);
+    server.stop().exits(0).complains(&["of the stream are not in the rows yet", "while it serves", "/health"]);
     assert_eq!(folder.verifies()["digest"], before);
 }
 
