@@ -206,7 +206,7 @@ fn a_damaged_row_is_named_and_its_neighbours_are_read() {
     });
     let store = disk.open().unwrap();
     let Err(ReadError::Damaged(text)) = read(&store, &rows[1]) else { panic!("damage was not seen") };
-    assert!(text.contains("\"b\"") && text.contains("disk"), "{text}");
+    assert!(text.contains("`b`") && text.contains("disk"), "{text}");
     assert_eq!(read(&store, &rows[0]).unwrap().as_ref(), Some(&rows[0]));
     // Also among writes that share a transaction: one is refused, the others are not.
     disk.hold_syncs(true);
