@@ -8,118 +8,30 @@
 //!
 //! Both end all handles: they answer with an error from then on, as do all calls of a disk whose power has failed and not yet returned.
 
+mod chance;
+mod file;
 mod image;
+mod state;
 #[cfg(test)]
 mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt,
-    io::{self, IoSlice},
+    fmt, io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use image::Image;
+pub use self::{
+    chance::{Faults, Seeded},
+    file::SimulatedFile,
+};
+use self::{
+    image::Image,
+    state::{FOLDER, Names, Renaming, State, split},
+};
 
 /// What a disk writes whole or not at all.
 pub const SECTOR_BYTES: usize = 512;
-
-/// A seeded stream of numbers (splitmix64).
-#[derive(Debug, Clone)]
-pub struct Seeded(u64);
-
-impl Seeded {
-    /// The same seed, the same numbers.
-    pub fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    /// Any number.
-    pub fn number(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// A number below `bound` (0 if that is 0).
-    pub fn below(&mut self, bound: u64) -> u64 {
-        ((u128::from(self.number()) * u128::from(bound)) >> 64) as u64
-    }
-
-    /// True once in `count` calls; never if that is 0.
-    pub fn one_in(&mut self, count: u64) -> bool {
-        count > 0 && self.below(count) == 0
-    }
-}
-
-/// How often calls fail by chance, each once in so many calls; 0: never.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Faults {
-    /// A write writes a part and fails.
-    pub write: u64,
-    /// A sync fails.
-    pub sync: u64,
-    /// Making, removing or renaming a file fails and does nothing.
-    pub name: u64,
-}
-
-#[derive(Debug)]
-enum Renaming {
-    Set(String, u64),
-    Remove(String),
-    Move(String, String),
-}
-
-#[derive(Debug, Default)]
-struct Names {
-    durable: BTreeMap<String, u64>,
-    now: BTreeMap<String, u64>,
-    pending: Vec<Renaming>,
-}
-
-impl Names {
-    fn apply(to: &mut BTreeMap<String, u64>, change: &Renaming) {
-        match change {
-            Renaming::Set(name, file) => {
-                to.insert(name.clone(), *file);
-            }
-            Renaming::Remove(name) => {
-                to.remove(name);
-            }
-            Renaming::Move(from, name) => {
-                if let Some(file) = to.remove(from) {
-                    to.insert(name.clone(), file);
-                }
-            }
-        }
-    }
-
-    fn change(&mut self, change: Renaming) {
-        Self::apply(&mut self.now, &change);
-        self.pending.push(change);
-    }
-}
-
-/// A folder is a file without content.
-const FOLDER: u64 = 0;
-
-#[derive(Debug)]
-struct State {
-    folders: BTreeMap<String, Names>,
-    files: BTreeMap<u64, Image>,
-    locks: BTreeSet<String>,
-    next_file: u64,
-    /// Handles of an earlier life are dead.
-    life: u64,
-    chance: Seeded,
-    faults: Faults,
-    capacity: Option<u64>,
-    fails_after: Option<u64>,
-    down: bool,
-    steps: u64,
-}
 
 /// The disk; clones are the same disk.
 #[derive(Debug, Clone)]
@@ -139,14 +51,6 @@ impl fmt::Debug for Meanwhile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Meanwhile").field(&self.0.is_some()).finish()
     }
-}
-
-/// An open file of it.
-#[derive(Debug)]
-pub struct SimulatedFile {
-    disk: SimulatedDisk,
-    id: u64,
-    life: u64,
 }
 
 /// The lock of a folder of it.
@@ -297,44 +201,6 @@ impl SimulatedDisk {
     }
 }
 
-impl State {
-    fn file(&self, path: &str) -> io::Result<u64> {
-        let (folder, name) = split(path);
-        let id = self.folders.get(folder).and_then(|names| names.now.get(name)).copied();
-        id.filter(|id| *id != FOLDER).ok_or_else(|| io::ErrorKind::NotFound.into())
-    }
-
-    fn used(&self) -> u64 {
-        let named = self.folders.values().flat_map(|names| names.now.values());
-        named.filter_map(|id| self.files.get(id)).map(Image::len).sum()
-    }
-
-    /// Refuses to let a file grow past what the disk holds.
-    fn grow(&self, id: u64, bytes: u64) -> io::Result<()> {
-        let more = bytes.saturating_sub(self.files.get(&id).map_or(0, Image::len));
-        match self.capacity {
-            Some(capacity) if more > 0 && self.used() + more > capacity => Err(io::ErrorKind::StorageFull.into()),
-            _ => Ok(()),
-        }
-    }
-
-    fn forget_unnamed(&mut self) {
-        let named: BTreeSet<u64> = self.folders.values().flat_map(|names| names.now.values().copied()).collect();
-        self.files.retain(|id, _| named.contains(id));
-    }
-
-    fn end_life(&mut self) {
-        self.life += 1;
-        self.locks.clear();
-        self.down = false;
-        self.fails_after = None;
-    }
-}
-
-fn split(path: &str) -> (&str, &str) {
-    path.rsplit_once('/').unwrap_or(("", path))
-}
-
 impl super::Disk for SimulatedDisk {
     type File = SimulatedFile;
     type Lock = SimulatedLock;
@@ -426,81 +292,5 @@ impl Drop for SimulatedLock {
         if state.life == self.life {
             state.locks.remove(&self.path);
         }
-    }
-}
-
-impl SimulatedFile {
-    fn of_this_life<'a>(&self, state: MutexGuard<'a, State>) -> io::Result<MutexGuard<'a, State>> {
-        if state.life == self.life { Ok(state) } else { Err(io::Error::other("the handle is of a process that died")) }
-    }
-
-    fn change(&self, change: impl FnOnce(&mut Image, &mut Seeded, bool) -> io::Result<()>) -> io::Result<()> {
-        let mut state = self.of_this_life(self.disk.step()?)?;
-        let State { files, chance, down, .. } = &mut *state;
-        change(files.get_mut(&self.id).ok_or(io::ErrorKind::NotFound)?, chance, *down)
-    }
-}
-
-impl super::File for SimulatedFile {
-    fn len(&self) -> io::Result<u64> {
-        let state = self.of_this_life(self.disk.alive()?)?;
-        Ok(state.files.get(&self.id).ok_or(io::ErrorKind::NotFound)?.len())
-    }
-
-    fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<usize> {
-        let state = self.of_this_life(self.disk.alive()?)?;
-        Ok(state.files.get(&self.id).ok_or(io::ErrorKind::NotFound)?.read(into, offset))
-    }
-
-    fn write_at(&self, parts: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
-        let bytes = parts.iter().map(|part| &**part).collect::<Vec<_>>().concat();
-        let faults = self.disk.state().faults.write;
-        let room = self.disk.state().grow(self.id, offset + bytes.len() as u64);
-        self.change(|image, chance, down| {
-            if down || room.is_err() || chance.one_in(faults) {
-                let written = chance.below(bytes.len() as u64 + 1) as usize;
-                // A full disk takes what lies within the file.
-                let fits = if room.is_err() { image.len().saturating_sub(offset) as usize } else { bytes.len() };
-                image.write(offset, &bytes[..written.min(fits)]);
-                return room.and(Err(io::Error::other("the write failed")));
-            }
-            image.write(offset, &bytes);
-            Ok(())
-        })
-    }
-
-    fn allocate(&self, bytes: u64) -> io::Result<()> {
-        self.disk.state().grow(self.id, bytes)?;
-        self.change(|image, _, down| {
-            if image.len() < bytes {
-                image.set_len(bytes);
-            }
-            if down { Err(io::Error::other("the power failed")) } else { Ok(()) }
-        })
-    }
-
-    fn set_len(&self, bytes: u64) -> io::Result<()> {
-        self.disk.state().grow(self.id, bytes)?;
-        self.change(|image, _, down| {
-            image.set_len(bytes);
-            if down { Err(io::Error::other("the power failed")) } else { Ok(()) }
-        })
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.disk.call_meanwhile();
-        let faults = self.disk.state().faults.sync;
-        self.change(|image, chance, down| {
-            if down {
-                // What was on its way stays as unsure as before.
-                return Err(io::Error::other("the power failed"));
-            }
-            if chance.one_in(faults) {
-                image.fail_sync(chance);
-                return Err(io::Error::other("the sync failed"));
-            }
-            image.sync();
-            Ok(())
-        })
     }
 }

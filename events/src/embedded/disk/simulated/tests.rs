@@ -1,5 +1,7 @@
 //! The simulated disk forgets what it may, and nothing else.
 #![allow(clippy::unwrap_used)]
+use std::io::IoSlice;
+
 use super::{
     super::{Disk, File},
     *,
