@@ -55,17 +55,11 @@ impl Choices {
 
 fn header(content: Content, codec: Codec, raw_len: usize) -> Header {
     Header {
-        tenant: "local".into(),
-        content,
         codec,
-        raw_len: raw_len as u32,
-        read_at_ms: 1_767_226_000_000,
         service: Some("shop".into()),
-        extent: None,
-        edits: vec![],
         producer: Some(Producer { id: "p".into(), epoch: 1, counter: 1 }),
-        data_key_id: None,
         definitions: Some(SequenceNumber::from_parts(1, 8)),
+        ..Header::plain("local", content, raw_len as u32, 1_767_226_000_000)
     }
 }
 

@@ -7,7 +7,7 @@ use events::{
     identity::{Origin, OriginKind, Producer},
     position::{SequenceNumber, ShardId},
     stream::Record,
-    wire::{self, Codec, Content, Extent, Header},
+    wire::{self, Content, Extent, Header},
 };
 use projections::{
     fold::{FOLD_REVISION, Input, Place, Shard},
@@ -17,19 +17,7 @@ use projections::{
 const READ_AT_MS: i64 = 1_767_226_000_000;
 
 fn header(raw_len: usize) -> Header {
-    Header {
-        tenant: "local".into(),
-        content: Content::Lines,
-        codec: Codec::None,
-        raw_len: raw_len as u32,
-        read_at_ms: READ_AT_MS,
-        service: Some("declared".into()),
-        extent: None,
-        edits: vec![],
-        producer: None,
-        data_key_id: None,
-        definitions: None,
-    }
+    Header { service: Some("declared".into()), ..Header::plain("local", Content::Lines, raw_len as u32, READ_AT_MS) }
 }
 
 /// Lines of every kind, in three batches that overlap, then values of an API, then noise.

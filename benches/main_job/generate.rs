@@ -8,6 +8,8 @@ use std::{
     io::{self, Write},
 };
 
+use events::calendar::date;
+
 /// 2026-01-01T00:00:00Z.
 const START_MS: u64 = 1_767_225_600_000;
 const DAY_MS: u64 = 86_400_000;
@@ -160,27 +162,14 @@ pub fn generate(out: &mut impl Write, format: Format, lines: u64, days: u64) -> 
     out.flush()
 }
 
-/// Year, month, day.
-fn date(time_ms: u64) -> (i64, u64, u64) {
-    // Days of a calendar that begins in March, so that the leap day comes last.
-    let days = ((START_MS + time_ms) / DAY_MS) as i64 + 719_468;
-    let era = days.div_euclid(146_097);
-    let day = days.rem_euclid(146_097);
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let of_year = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * of_year + 2) / 153;
-    let of_month = of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    (year + era * 400 + i64::from(month <= 2), month as u64, of_month as u64)
-}
-
 fn clock(time_ms: u64) -> (u64, u64, u64, u64) {
     let ms = time_ms % DAY_MS;
     (ms / 3_600_000, ms / 60_000 % 60, ms / 1000 % 60, ms % 1000)
 }
 
 fn json(out: &mut impl Write, world: &World, event: &Event) -> io::Result<()> {
-    let ((year, month, day), (hour, minute, second, ms)) = (date(event.time_ms), clock(event.time_ms));
+    let ((year, month, day), (hour, minute, second, ms)) =
+        (date(((START_MS + event.time_ms) / DAY_MS) as i64), clock(event.time_ms));
     let message = &world.messages[event.random as usize % MESSAGES];
     let path = path(world, event);
     let latency = decimal(event.latency_us, 3);
@@ -201,7 +190,8 @@ fn json(out: &mut impl Write, world: &World, event: &Event) -> io::Result<()> {
 
 fn combined(out: &mut impl Write, world: &World, event: &Event) -> io::Result<()> {
     const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    let ((year, month, day), (hour, minute, second, _)) = (date(event.time_ms), clock(event.time_ms));
+    let ((year, month, day), (hour, minute, second, _)) =
+        (date(((START_MS + event.time_ms) / DAY_MS) as i64), clock(event.time_ms));
     let [a, b, c, d, e, f, g, _] = event.random.to_le_bytes();
     let (service, status) = (&world.services[event.service], event.status);
     writeln!(

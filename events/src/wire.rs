@@ -121,6 +121,25 @@ pub struct Header {
     pub definitions: Option<SequenceNumber>,
 }
 
+impl Header {
+    /// Of a body that is not packed, and of which no more is known: no service, origin or producer.
+    pub fn plain(tenant: impl Into<String>, content: Content, raw_len: u32, read_at_ms: i64) -> Self {
+        Self {
+            tenant: tenant.into(),
+            content,
+            codec: Codec::None,
+            raw_len,
+            read_at_ms,
+            service: None,
+            extent: None,
+            edits: vec![],
+            producer: None,
+            data_key_id: None,
+            definitions: None,
+        }
+    }
+}
+
 /// A batch with its body unpacked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {

@@ -23,7 +23,7 @@ use events::{
     identity::LOCAL_TENANT,
     position::{HashKey, SequenceNumber, ShardId},
     stream::{AppendError, Limits, Put, ReadError, ReadOnly, Refused, Start, Stream},
-    wire::{self, Codec, Content, Header},
+    wire::{self, Content, Header},
 };
 use projections::{
     fold::{
@@ -167,19 +167,7 @@ pub fn system_event(hash_key: HashKey, event: Event) -> Put {
 
 /// As `system_event`, on behalf of a tenant.
 pub fn system_event_of(tenant: &str, hash_key: HashKey, event: Event) -> Put {
-    let header = Header {
-        tenant: tenant.into(),
-        content: Content::Events,
-        codec: Codec::None,
-        raw_len: 0,
-        read_at_ms: 0,
-        service: None,
-        extent: None,
-        edits: vec![],
-        producer: None,
-        data_key_id: None,
-        definitions: None,
-    };
+    let header = Header::plain(tenant, Content::Events, 0, 0);
     Put { partition_key: "weir/system".into(), hash_key: Some(hash_key), data: wire::encode_events(header, &[event]) }
 }
 

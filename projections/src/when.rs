@@ -10,6 +10,7 @@
 //! Written by hand and held against jiff in the tests: an answer prints a time for every item, so that printing must cost nothing, and the pure
 //! crates stay without one more dependency.
 
+use events::calendar;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 const DAY_SECS: i64 = 86_400;
@@ -106,8 +107,8 @@ fn written(text: &str) -> Result<i64, BadTime> {
 fn date(bytes: &[u8]) -> Option<i64> {
     let shape = bytes.get(4) == Some(&b'-') && bytes.get(7) == Some(&b'-');
     let (year, month, day) = (number(bytes, 0, 4)?, number(bytes, 5, 2)?, number(bytes, 8, 2)?);
-    let days = days(year, month, day);
-    (shape && civil(days) == (year, month, day)).then_some(days)
+    let days = calendar::days(year, month, day);
+    (shape && calendar::date(days) == (year, month, day)).then_some(days)
 }
 
 fn number(bytes: &[u8], at: usize, digits: usize) -> Option<i64> {
@@ -140,26 +141,6 @@ fn zone(bytes: &[u8]) -> Option<i64> {
     (hours < 24 && minutes < 60).then_some(sign * (hours * 3600 + minutes * 60))
 }
 
-/// Days from 1970-01-01 to a date of the Gregorian calendar; a date that is not in it gives the day of another.
-fn days(year: i64, month: i64, day: i64) -> i64 {
-    // The year begins in March, so that a leap day ends it.
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let day_of_year = (153 * month + 2) / 5 + day - 1;
-    year * 365 + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400) + day_of_year - 719_468
-}
-
-/// The date of a day: the inverse of `days`.
-pub(crate) fn civil(days: i64) -> (i64, i64, i64) {
-    let shifted = days + 719_468;
-    let (era, day) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day_of_year = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day_of_year + 2) / 153;
-    let day_of_month = day_of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    (year + era * 400 + i64::from(month <= 2), month, day_of_month)
-}
-
 /// A second, Unix; its text is RFC 3339 in UTC with `Z`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Second(pub i64);
@@ -187,7 +168,7 @@ impl Spelt {
         };
         let of = second.0.div_euclid(DAY_SECS);
         if self.0.is_none_or(|(day, _)| day != of) {
-            let (year, month, day) = civil(of);
+            let (year, month, day) = calendar::date(of);
             let mut text = *b"0000-00-00T00:00:00Z";
             for (at, number) in [(0, year / 100), (2, year % 100), (5, month), (8, day)] {
                 put(&mut text, at, number);

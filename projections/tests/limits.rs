@@ -14,7 +14,7 @@ use events::{
     event::{Datum, Event, Measured, Ticked},
     position::{HashRange, SequenceNumber, ShardId},
     stream::Record,
-    wire::{self, Codec, Content, Header},
+    wire::{self, Content, Header},
 };
 use projections::{
     alarm::State,
@@ -89,19 +89,7 @@ impl Driver {
 }
 
 fn header(tenant: &str, content: Content, raw_len: usize, read_at_ms: i64) -> Header {
-    Header {
-        tenant: tenant.into(),
-        content,
-        codec: Codec::None,
-        raw_len: raw_len as u32,
-        read_at_ms,
-        service: None,
-        extent: None,
-        edits: vec![],
-        producer: None,
-        data_key_id: None,
-        definitions: None,
-    }
+    Header::plain(tenant, content, raw_len as u32, read_at_ms)
 }
 
 fn record(number: u64, arrived_at_ms: i64, data: Bytes) -> Record {

@@ -14,7 +14,7 @@ use events::{
     event::{Datum, Event, Measured},
     identity::{Producer, check_service},
     stream::RECORD_BYTES_MAX,
-    wire::{self, Codec, Content, Header},
+    wire::{self, Content, Header},
 };
 use projections::{
     distribution,
@@ -60,17 +60,9 @@ pub(crate) async fn write<O: Operator>(
     let producer = Producer { counter: lease.producer.counter + 1, ..lease.producer.clone() };
     let (accepted, partition_key) = (data.len(), producer.partition_key(tenant));
     let header = Header {
-        tenant: tenant.to_owned(),
-        content: Content::Events,
-        codec: Codec::None,
-        raw_len: 0,
-        read_at_ms: now_ms,
-        service: None,
-        extent: None,
-        edits: vec![],
         producer: Some(producer),
-        data_key_id: None,
         definitions: operator.definitions_revision(),
+        ..Header::plain(tenant, Content::Events, 0, now_ms)
     };
     let record = wire::encode_events(header, &[Event::Measured(Measured { data })]);
     if record.len() + partition_key.len() > RECORD_BYTES_MAX {

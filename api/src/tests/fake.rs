@@ -12,7 +12,7 @@ use events::{
     identity::{CONTROL_KEY, Producer},
     position::{HashKey, HashRange, SequenceNumber, ShardId},
     stream::{Appended, Put, Record},
-    wire::{self, Codec, Content, Header},
+    wire::{self, Content, Header},
 };
 use projections::{
     definitions::Definition,
@@ -122,19 +122,7 @@ impl Fake {
 }
 
 pub(super) fn header(tenant: &str, content: Content, raw_len: usize) -> Header {
-    Header {
-        tenant: tenant.into(),
-        content,
-        codec: Codec::None,
-        raw_len: raw_len as u32,
-        read_at_ms: NOW_MS,
-        service: None,
-        extent: None,
-        edits: vec![],
-        producer: None,
-        data_key_id: None,
-        definitions: None,
-    }
+    Header::plain(tenant, content, raw_len as u32, NOW_MS)
 }
 
 impl Operator for Fake {

@@ -3,6 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use super::{CLOCK_BEHIND_MS_MAX, Clock};
+use crate::calendar::date;
 
 /// One for all shards of a stream, so that its stamps agree.
 pub(super) struct Time {
@@ -52,16 +53,7 @@ impl std::fmt::Debug for Time {
 /// A time as a person reads it, with both sides of a difference of a minute visible.
 pub(super) fn rfc3339(unix_ms: i64) -> String {
     let (days, of_day) = (unix_ms.div_euclid(86_400_000), unix_ms.rem_euclid(86_400_000));
-    // Civil date from days (proleptic Gregorian), with March as the first month so that the leap day is the last of its year.
-    let since_march_0000 = i128::from(days) + 719_468;
-    let era = since_march_0000.div_euclid(146_097);
-    let day_of_era = since_march_0000.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    let year = era * 400 + year_of_era + i128::from(month <= 2);
+    let (year, month, day) = date(days);
     let (hour, minute, second, ms) = (of_day / 3_600_000, of_day / 60_000 % 60, of_day / 1000 % 60, of_day % 1000);
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
 }

@@ -332,17 +332,10 @@ fn measured(around: &mut Surroundings<'_>, tenant: &'static str, producer: Optio
         .collect();
     let service = around.some_service();
     let header = Header {
-        tenant: tenant.into(),
-        content: Content::Events,
-        codec: Codec::None,
-        raw_len: 0,
-        read_at_ms: around.now_ms,
         service: service.map(str::to_owned),
-        extent: None,
-        edits: vec![],
         producer: producer.clone(),
-        data_key_id: None,
         definitions: around.definitions,
+        ..Header::plain(tenant, Content::Events, 0, around.now_ms)
     };
     let values = data.iter().map(|datum| event::Datum {
         namespace: "app".into(),

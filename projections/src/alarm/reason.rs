@@ -1,7 +1,8 @@
 //! Why an alarm changed, in the forms that CloudWatch was seen to write. Decides words only.
 
+use events::calendar::date;
+
 use super::{Alarm, Comparison, Point, State};
-use crate::when::civil;
 
 fn compared(comparison: Comparison) -> &'static str {
     match comparison {
@@ -28,13 +29,13 @@ fn clock(secs: i64) -> (i64, i64, i64) {
 
 /// `dd/MM/yy HH:mm:ss`.
 fn short_time(secs: i64) -> String {
-    let ((year, month, day), (hour, minute, second)) = (civil(secs.div_euclid(86_400)), clock(secs));
+    let ((year, month, day), (hour, minute, second)) = (date(secs.div_euclid(86_400)), clock(secs));
     format!("{day:02}/{month:02}/{:02} {hour:02}:{minute:02}:{second:02}", year.rem_euclid(100))
 }
 
 /// `yyyy-MM-ddTHH:mm:ss.SSS+0000`.
 fn long_time(secs: i64) -> String {
-    let ((year, month, day), (hour, minute, second)) = (civil(secs.div_euclid(86_400)), clock(secs));
+    let ((year, month, day), (hour, minute, second)) = (date(secs.div_euclid(86_400)), clock(secs));
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.000+0000")
 }
 

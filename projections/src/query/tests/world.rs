@@ -10,7 +10,7 @@ use events::{
     event::{Datum, Event, Measured},
     position::{HashKey, HashRange, SequenceNumber, ShardId},
     stream::Record,
-    wire::{self, Codec, Content, Header},
+    wire::{self, Content, Header},
 };
 use proptest::prelude::*;
 
@@ -47,19 +47,7 @@ impl World {
     }
 
     pub(super) fn header(tenant: &str, content: Content, raw_len: usize) -> Header {
-        Header {
-            tenant: tenant.into(),
-            content,
-            codec: Codec::None,
-            raw_len: raw_len as u32,
-            read_at_ms: NOW_MS,
-            service: None,
-            extent: None,
-            edits: vec![],
-            producer: None,
-            data_key_id: None,
-            definitions: None,
-        }
+        Header::plain(tenant, content, raw_len as u32, NOW_MS)
     }
 
     /// The five steps of `fold`.
