@@ -14,6 +14,7 @@ mod up;
 mod verify;
 
 use std::{
+    ffi::OsString,
     fmt,
     net::SocketAddr,
     num::NonZeroU16,
@@ -56,15 +57,31 @@ enum Command {
 /// Which system a command speaks to.
 #[derive(Debug, Clone, ClapArgs)]
 pub struct Where {
-    /// Data folder; default: weir in the user's data directory. A running `weir up` on it is found by itself
-    #[arg(long, env = "WEIR_DATA", value_name = "DIR")]
+    /// Data folder [env: WEIR_DATA] [default: weir in the user's data directory]. A running `weir up` on it is found by itself
+    #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// A running weir, such as http://127.0.0.1:4717
-    #[arg(long, env = "WEIR_URL", value_name = "URL")]
+    /// A running weir, such as http://127.0.0.1:4717 [env: WEIR_URL, unless --data is given]
+    #[arg(long, value_name = "URL", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     url: Option<String>,
     /// Token, where the running weir asks for one. Other users see arguments: WEIR_TOKEN is the better place
     #[arg(long, env = "WEIR_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     token: Option<Token>,
+}
+
+impl Where {
+    /// The running weir that is meant. What was typed for this command comes before what stands in the environment for all.
+    fn url(&self) -> Option<String> {
+        let of_environment = || match self.data {
+            Some(_) => None,
+            None => set("WEIR_URL").map(|url| url.to_string_lossy().into_owned()),
+        };
+        self.url.clone().or_else(of_environment)
+    }
+}
+
+/// A variable of the environment; one that is empty is not set.
+fn set(variable: &str) -> Option<OsString> {
+    std::env::var_os(variable).filter(|value| !value.is_empty())
 }
 
 /// A secret: it is sent, and never shown.
@@ -121,8 +138,8 @@ impl Output {
 /// Options of `weir up`.
 #[derive(Debug, Clone, ClapArgs)]
 pub struct Up {
-    /// Data folder; default: weir in the user's data directory
-    #[arg(long, env = "WEIR_DATA", value_name = "DIR")]
+    /// Data folder [env: WEIR_DATA] [default: weir in the user's data directory]
+    #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Address to serve on; port 0 takes any free one
     #[arg(long, default_value = DEFAULT_LISTEN, value_name = "IP:PORT", value_parser = listen_address)]

@@ -4,6 +4,8 @@
 
 #[path = "cli/alarms.rs"]
 mod alarms;
+#[path = "cli/environment.rs"]
+mod environment;
 #[path = "cli/http.rs"]
 mod http;
 #[path = "cli/ingest.rs"]

@@ -20,7 +20,7 @@ use hyper_util::{
 use serde_json::Value;
 use weir::{OpenError, Options, System};
 
-use super::{Failure, Token, Where, progress, up};
+use super::{Failure, Token, Where, progress, set, up};
 
 /// Most bytes of an answer that is read: a page of 1,000 items is far below.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
@@ -53,11 +53,12 @@ fn is_empty(folder: &Path) -> bool {
     is_missing("stream") && is_missing("rows.redb") && weir::holder(folder).is_none()
 }
 
-/// The data folder that is meant: as given, or in the user's data directory.
+/// The data folder that is meant: as given, as in the environment, or in the user's data directory.
 pub fn data_folder(given: Option<&Path>) -> Result<PathBuf, Failure> {
-    let of = |variable: &str| std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let of = |variable: &str| set(variable).map(PathBuf::from);
     given
         .map(Path::to_owned)
+        .or_else(|| of("WEIR_DATA"))
         .or_else(|| of("XDG_DATA_HOME").map(|folder| folder.join("weir")))
         .or_else(|| of("HOME").map(|home| home.join(".local/share/weir")))
         .ok_or_else(|| Failure::new("no data folder: neither --data, WEIR_DATA nor HOME is set; give --data DIR"))
@@ -83,8 +84,8 @@ fn over_http(url: &str, token: Option<&Token>) -> Result<Client, Failure> {
 impl Client {
     /// The system that the options name: a URL, a `weir up` that has the folder open, or the folder itself.
     pub async fn connect(of: &Where, made: Made) -> Result<Self, Failure> {
-        if let Some(url) = &of.url {
-            return over_http(url, of.token.as_ref());
+        if let Some(url) = of.url() {
+            return over_http(&url, of.token.as_ref());
         }
         let folder = data_folder(of.data.as_deref())?;
         if let Some(running) = running(&folder, of.token.as_ref()).await {
@@ -103,7 +104,7 @@ impl Client {
             let error = match progress::open(&folder, options.clone()).await {
                 Ok(system) => {
                     progress::recovered(&system).await;
-                    if of.data.is_none() {
+                    if of.data.is_none() && set("WEIR_DATA").is_none() {
                         eprintln!("data folder: {}", folder.display());
                     }
                     return Ok(Self::here(system));
