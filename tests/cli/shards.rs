@@ -59,3 +59,26 @@ fn a_producer_in_another_language_sends_every_batch_twice_and_counts_once() {
     server.stop().exits(0);
     folder.verifies();
 }
+
+#[test]
+fn codecs_marks_values_and_edits_are_sent_as_the_page_says_and_count_once() {
+    let folder = Folder::new();
+    let server = folder.up(NONE);
+    let output = Command::new("python3").arg("tests/foreign_producer.py").arg(&server.url).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+
+    let balance = server.get("/runs/page").json();
+    let of = |field: &str| balance[field].as_u64().unwrap();
+    assert_eq!((of("folded"), of("duplicate"), of("dead")), (6_004, 6_005, 0), "{balance}");
+    assert_eq!(balance["skipped"], serde_json::json!({"too_long": 1}), "{balance}");
+    assert_eq!(server.get("/runs/bare").json()["folded"], 2);
+
+    // 0 to 2,999 twice, four times a 1.
+    assert_eq!(crate::logs::latencies(&folder, "page"), (6_004, 2.0 * 2_999.0 * 1_500.0 + 4.0));
+    let baskets = folder.run("metrics", ["--namespace", "shop", "--json"]).exits(0).json_lines();
+    let [basket] = baskets.as_slice() else { panic!("{baskets:?}") };
+    assert_eq!((basket["count"].as_u64(), basket["sum"].as_f64()), (Some(2), Some(2.0)), "{basket}");
+    assert_eq!((&basket["dimensions"]["region"], &basket["timestamp"]), (&"eu".into(), &"2026-01-01T00:00:00Z".into()));
+    server.stop().exits(0);
+    folder.verifies();
+}
