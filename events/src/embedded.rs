@@ -7,9 +7,6 @@
 //! - Arrival stamps never go back, unless a person confirmed that the clock did.
 //! - After a failed sync nothing is known about the disk: every later call fails, and the process is to end.
 
-// `ReadError` is as large as two sequence numbers; it is rare, and nothing copies it around.
-#![allow(clippy::result_large_err)]
-
 mod committer;
 pub mod disk;
 mod error;

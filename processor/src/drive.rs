@@ -1,9 +1,6 @@
 //! One record through the fold: reads what it names, folds, reads what it opened. Decides nothing; the only place where fold and store meet.
 
-use events::{
-    position::{SequenceNumber, ShardId},
-    stream::Record,
-};
+use events::position::{SequenceNumber, ShardId};
 use projections::{
     definitions::Definition,
     fold::{
@@ -91,9 +88,4 @@ pub async fn fold<T: Store>(
     let stored = read(store, shard.unmet()).await?;
     shard.meet(stored)?;
     Ok(folded)
-}
-
-/// Decodes a record for the fold.
-pub fn decode(record: &Record) -> Input {
-    Input::of(record)
 }
