@@ -37,7 +37,7 @@ pub const LISTED_MAX: usize = 128;
 /// Capacities of the list: most windows pass one or two of them.
 const LISTED_STEPS: [usize; 3] = [16, 64, LISTED_MAX];
 
-/// Most keys of a sketch; at level 0, sixteen octaves without a gap, a microsecond to a minute. A row must fit into one item whatever its lines say.
+/// Most keys of a sketch; at level 0, sixteen octaves without a gap, a millisecond to a minute. A row must fit into one item whatever its lines say.
 pub const BINS_MAX: usize = 1024;
 
 /// Most bytes of an encoded sketch: a key takes up to 3 and its count up to 10.
@@ -157,11 +157,10 @@ impl Sketch {
     /// The level, and its least and its greatest key, of a sketch that was decoded.
     pub(crate) fn ends(&self) -> Option<stored::Ends> {
         let of = |level, keys: &mut dyn Iterator<Item = i32>| {
-            let first = joined(keys.next()?, level);
-            let (least, greatest) = keys
-                .map(|key| joined(key, level))
-                .fold((first, first), |(least, greatest), key| (least.min(key), greatest.max(key)));
-            Some(stored::Ends { level, least, greatest })
+            let first = keys.next()?;
+            let (least, greatest) =
+                keys.fold((first, first), |(least, greatest), key| (least.min(key), greatest.max(key)));
+            Some(stored::Ends { level, least: joined(least, level), greatest: joined(greatest, level) })
         };
         match &self.table {
             Some(table) => of(table.level, &mut table.counts().map(|(key, _)| key)),

@@ -17,7 +17,7 @@ pub(super) const KEY_MAX: i32 = 1434 * BUCKETS_PER_OCTAVE + 1;
 /// The coarsest level: four octaves a bucket.
 pub const LEVEL_MAX: u32 = 8;
 
-const _: () = assert!(2 * joined(KEY_MAX, LEVEL_MAX) + 1 <= super::BINS_MAX as i32);
+const _: () = assert!(2 * joined(KEY_MAX, LEVEL_MAX) < super::BINS_MAX as i32);
 const _: () = assert!(VALUE_ABS_MAX.to_bits() >> 52 == 1023 + 360);
 
 /// Bits of an f64 below the exponent and the six that choose a bucket.
@@ -109,7 +109,7 @@ pub fn relative_error(level: u32) -> f64 {
 #[inline]
 pub(super) fn is_key(key: i32, level: u32) -> bool {
     let key_max = joined(KEY_MAX, level);
-    (-key_max..=key_max).contains(&key) && (key.abs() > 6 * BUCKETS_PER_OCTAVE >> level || has_value(key, level))
+    (-key_max..=key_max).contains(&key) && (key.abs() > (6 * BUCKETS_PER_OCTAVE) >> level || has_value(key, level))
 }
 
 #[cold]
