@@ -1,5 +1,5 @@
 //! Every row of `weir metrics` against exact answers of another program, DuckDB: counts, errors, sums, least and greatest, and quantiles within
-//! the stated 1 %; for logs as they are, for distributions that are hard on a sketch, and for a real access log.
+//! the stated error; for logs as they are, for distributions that are hard on a sketch, and for a real access log.
 //!
 //! DuckDB comes from PyPI into a folder under `target/`: the first run needs Python 3 with `venv`, and the network.
 #![allow(clippy::unwrap_used, missing_docs)]

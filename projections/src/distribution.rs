@@ -11,7 +11,7 @@
 pub(crate) mod stored;
 
 use crate::canonical::{DecodeError, put_varint, take_byte, take_bytes, take_varint};
-use crate::sketch::{self, Sketch};
+use crate::sketch::{self, Sketch, stored::Ends};
 use crate::sum::{self, Sum, VALUE_ABS_MAX};
 
 /// Most bytes of an encoded distribution.
@@ -170,8 +170,8 @@ impl Distribution {
         (self.count > 0).then(average)
     }
 
-    /// The nearest-rank quantile within [`sketch::RELATIVE_ERROR`], exact at the first and the last rank; `None` if there
-    /// is no value or `q` is not in 0..=1.
+    /// The nearest-rank quantile within [`sketch::RELATIVE_ERROR`], or within [`sketch::relative_error`] where values spread so far that their sketch
+    /// has a level; exact at the first and the last rank; `None` if there is no value or `q` is not in 0..=1.
     pub fn quantile(&self, q: f64) -> Option<f64> {
         self.quantiles([q]).map(|[value]| value)
     }
@@ -225,7 +225,7 @@ impl Distribution {
                 let (min, max) = (take_value(input)?, take_value(input)?);
                 let varied = Varied { sum: Sum::decode(input)?, sketch: Sketch::decode(input)? };
                 let count = varied.sketch.count();
-                check_range((min, max), varied.sketch.ends(), varied.sketch.is_full(), count)?;
+                check_range((min, max), varied.sketch.ends(), count)?;
                 Ok(Distribution { count, min: Bound(min), max: Bound(max), varied: Some(Box::new(varied)) })
             }
             _ => Err(DecodeError::OutOfRange { what: Self::FORM }),
@@ -274,13 +274,9 @@ impl std::fmt::Debug for Distribution {
     }
 }
 
-/// Refuses bounds that are not those of the sketch beside them. `ends`: its least and its greatest key. `is_full`: it may have joined low keys.
-fn check_range((min, max): (f64, f64), ends: Option<(i32, i32)>, is_full: bool, count: u64) -> Result<(), DecodeError> {
-    let fits = ends.is_some_and(|(least, greatest)| {
-        let joined = is_full && sketch::key_of(min) < least;
-        greatest == sketch::key_of(max) && (joined || least == sketch::key_of(min))
-    });
-    if min < max && fits && count >= 2 {
+/// Refuses bounds that are not those of the sketch beside them.
+fn check_range((min, max): (f64, f64), ends: Option<Ends>, count: u64) -> Result<(), DecodeError> {
+    if min < max && ends.is_some_and(|ends| ends.are_of(min, max)) && count >= 2 {
         Ok(())
     } else {
         Err(DecodeError::OutOfRange { what: "range of a distribution" })

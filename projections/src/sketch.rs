@@ -5,21 +5,30 @@
 //!   its own buckets, and subnormals have octaves like all others.
 //! - Keys number the buckets in the order of their values. What is kept is (key, count) and nothing else, so a merge is an
 //!   addition, and any order, batching or sharding of the same values gives the same bytes.
-//! - At most [`BINS_MAX`] keys are kept: the highest ones, and what lies below the lowest of them counts there. Which keys are kept is decided by
-//!   the set of all values alone, so this too is the same in any order; only low quantiles of a window that spans more lose their error bound.
+//! - At most [`BINS_MAX`] buckets are kept. Where values fall into more, all buckets are joined in pairs, again and again until they fit: the level
+//!   is how many times. It is the least that fits and so decided by the set of all values alone; a union's is not below those of its parts, and joining
+//!   adds up, so this too is the same in any order. What it costs says [`relative_error`]. The idea, to coarsen the whole sketch rather than to
+//!   give up one end of it, is that of UDDSketch (Epicoco et al., "UDDSketch: Accurate Tracking of Quantiles in Data Streams", arXiv:2004.08604).
 //! - In memory keys stand in a list as they come, since most windows have few, and from [`LISTED_MAX`] on in a table.
-//! - The bytes: varint(number of keys), then for each, ascending, varint(2 × (key − the key before − 1) + (count > 1)) and,
-//!   where count > 1, varint(count − 2). The key before the first is −`KEY_MAX` − 1. So a value that is alone in its
+//! - The bytes: varint(number of keys + 1025 × level), then for each, ascending, varint(2 × (key − the key before − 1) + (count > 1)) and,
+//!   where count > 1, varint(count − 2). The key before the first is −k − 1, where k is the greatest of the level. So a value that is alone in its
 //!   bucket takes a byte, or two when the next is an octave off.
 
+mod bucket;
 pub(crate) mod stored;
 mod table;
 
-use self::table::Table;
+pub use self::bucket::{LEVEL_MAX, relative_error};
+pub(crate) use self::bucket::{joined, key_of};
+use self::{
+    bucket::{first, middle},
+    stored::{Counted, Counts, Ranks},
+    table::Table,
+};
 use crate::canonical::{DecodeError, put_varint, take_varint};
 use crate::sum::VALUE_ABS_MAX;
 
-/// A quantile is within this share of the exact nearest-rank one.
+/// A quantile is within this share of the exact nearest-rank one, unless values fall into more than [`BINS_MAX`] buckets: then see [`relative_error`].
 pub const RELATIVE_ERROR: f64 = 0.01;
 
 /// Values of a window that are listed one by one, 4 bytes each; more go to a table.
@@ -28,22 +37,14 @@ pub const LISTED_MAX: usize = 128;
 /// Capacities of the list: most windows pass one or two of them.
 const LISTED_STEPS: [usize; 3] = [16, 64, LISTED_MAX];
 
-/// Most keys of a sketch: sixteen octaves without a gap, a microsecond to a minute. A row must fit into one item whatever its lines say.
+/// Most keys of a sketch; at level 0, sixteen octaves without a gap, a millisecond to a minute. A row must fit into one item whatever its lines say.
 pub const BINS_MAX: usize = 1024;
 
 /// Most bytes of an encoded sketch: a key takes up to 3 and its count up to 10.
 pub const ENCODED_BYTES_MAX: usize = 3 + 13 * BINS_MAX;
 
-/// The key of 2^360: 1434 octaves above 2^-1074, whose key is 1.
-const KEY_MAX: i32 = 1434 * BUCKETS_PER_OCTAVE + 1;
-
-const BUCKETS_PER_OCTAVE: i32 = 64;
-
-/// Keys beside the arrays at which the table is made anew from its highest keys.
+/// Keys beside the arrays at which the table is made anew from joined ones.
 const STRAYS_MAX: usize = 4 * BINS_MAX;
-
-/// Bits of an f64 below the exponent and the six that choose a bucket.
-const BITS_BELOW_BUCKET: u32 = 46;
 
 /// Counts of values by bucket. Counts, and their total, stop at 2^64 − 1.
 #[derive(Clone, Default)]
@@ -77,7 +78,13 @@ impl Sketch {
     /// Counts all that `other` has counted.
     pub fn merge(&mut self, other: &Sketch) {
         match &other.table {
-            Some(table) => table.counts().for_each(|(key, n)| self.add_key(key, n)),
+            Some(table) => {
+                if table.level > 0 {
+                    let mine = self.tabulated();
+                    mine.level = mine.level.max(table.level);
+                }
+                table.counts().for_each(|(key, n)| self.add_key(key, n));
+            }
             None => other.listed.iter().for_each(|&key| self.add_key(key, 1)),
         }
     }
@@ -95,7 +102,12 @@ impl Sketch {
         self.table.is_none() && self.listed.is_empty()
     }
 
-    /// The value at [`rank`] in ascending order, within [`RELATIVE_ERROR`]; `None` if there is no value or `q` is not in 0..=1.
+    /// How often all buckets were joined in pairs: 0 unless values fall into more than [`BINS_MAX`] buckets of 1/64 octave.
+    pub fn level(&self) -> u32 {
+        self.ascending().counts().level
+    }
+
+    /// The value at [`rank`] in ascending order, within [`relative_error`] of the level; `None` if there is no value or `q` is not in 0..=1.
     pub fn quantile(&self, q: f64) -> Option<f64> {
         Some(self.ascending().at(rank(q, self.count())?))
     }
@@ -105,9 +117,9 @@ impl Sketch {
         match self.ascending() {
             Ascending::Listed(keys) => {
                 let runs = || keys.chunk_by(|a, b| a == b);
-                put_counts(out, runs().count(), runs().map(|run| (run[0], run.len() as u64)));
+                put_counts(out, 0, runs().count(), runs().map(|run| (run[0], run.len() as u64)));
             }
-            Ascending::Counted(counts) => put_counts(out, counts.len(), counts.into_iter()),
+            Ascending::Counted(Counts { level, counts }) => put_counts(out, level, counts.len(), counts.into_iter()),
         }
     }
 
@@ -115,9 +127,14 @@ impl Sketch {
     /// in proportion to the bytes.
     pub fn decode(input: &mut &[u8]) -> Result<Sketch, DecodeError> {
         let mut sketch = Sketch::default();
-        let len = stored::len(input)?;
-        sketch.listed.reserve_exact(LISTED_MAX.min(input.len()).min(len));
-        stored::each(input, len, |key, n| {
+        let head = stored::head(input)?;
+        if head.level > 0 {
+            let counts = stored::rest(input, head)?;
+            sketch.table = Some(Box::new(Table::counted(&counts)));
+            return Ok(sketch);
+        }
+        sketch.listed.reserve_exact(LISTED_MAX.min(input.len()).min(head.len));
+        stored::each(input, head, |key, n| {
             if n == 1 && sketch.table.is_none() && sketch.listed.len() < sketch.listed.capacity() {
                 sketch.listed.push(key);
             } else {
@@ -129,7 +146,7 @@ impl Sketch {
 
     /// Passes over what [`Sketch::encode`] wrote, by its lengths alone.
     pub fn pass(input: &mut &[u8]) -> Result<(), DecodeError> {
-        for _ in 0..take_varint(input, "sketch")? {
+        for _ in 0..take_varint(input, "sketch")? % stored::HEADS_PER_LEVEL {
             if take_varint(input, "sketch")? & 1 == 1 {
                 take_varint(input, "sketch")?;
             }
@@ -137,20 +154,17 @@ impl Sketch {
         Ok(())
     }
 
-    /// True if it may have joined low keys.
-    pub(crate) fn is_full(&self) -> bool {
-        matches!(self.ascending(), Ascending::Counted(counts) if counts.len() == BINS_MAX)
-    }
-
-    /// The least and the greatest key.
-    pub(crate) fn ends(&self) -> Option<(i32, i32)> {
-        let ends = |keys: &mut dyn Iterator<Item = i32>| {
+    /// The level, and its least and its greatest key, of a sketch that was decoded.
+    pub(crate) fn ends(&self) -> Option<stored::Ends> {
+        let of = |level, keys: &mut dyn Iterator<Item = i32>| {
             let first = keys.next()?;
-            Some(keys.fold((first, first), |(min, max), key| (min.min(key), max.max(key))))
+            let (least, greatest) =
+                keys.fold((first, first), |(least, greatest), key| (least.min(key), greatest.max(key)));
+            Some(stored::Ends { level, least: joined(least, level), greatest: joined(greatest, level) })
         };
         match &self.table {
-            Some(table) => ends(&mut table.counts().map(|(key, _)| key)),
-            None => ends(&mut self.listed.iter().copied()),
+            Some(table) => of(table.level, &mut table.counts().map(|(key, _)| key)),
+            None => of(0, &mut self.listed.iter().copied()),
         }
     }
 
@@ -163,9 +177,9 @@ impl Sketch {
                 Ascending::Listed(keys)
             }
             Some(table) => {
-                let mut counts: Vec<(i32, u64)> = table.counts().collect();
+                let mut counts: Vec<Counted> = table.counts().collect();
                 counts.sort_unstable_by_key(|&(key, _)| key);
-                Ascending::Counted(highest(joined(counts)))
+                Ascending::Counted(Counts::of(table.level, counts))
             }
         }
     }
@@ -183,10 +197,10 @@ impl Sketch {
                     self.listed.extend(std::iter::repeat_n(key, n));
                     return;
                 }
-                _ => self.tabulate(),
+                _ => {}
             }
         }
-        let table = self.table.get_or_insert_default();
+        let table = self.tabulated();
         table.add(key, n);
         if table.strays() > STRAYS_MAX {
             let Ascending::Counted(counts) = self.ascending() else { return };
@@ -194,8 +208,8 @@ impl Sketch {
         }
     }
 
-    fn tabulate(&mut self) {
-        self.table = Some(Box::new(Table::of(std::mem::take(&mut self.listed))));
+    fn tabulated(&mut self) -> &mut Table {
+        self.table.get_or_insert_with(|| Box::new(Table::of(std::mem::take(&mut self.listed))))
     }
 }
 
@@ -209,16 +223,9 @@ impl Eq for Sketch {}
 
 impl std::fmt::Debug for Sketch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_map().entries(self.ascending().counts().into_iter().map(|(key, n)| (middle(key), n))).finish()
+        let Counts { level, counts } = self.ascending().counts();
+        f.debug_map().entries(counts.into_iter().map(|(key, n)| (middle(key, level), n))).finish()
     }
-}
-
-/// The `BINS_MAX` highest keys; the counts below them go to the lowest of these.
-fn highest(mut counts: Vec<(i32, u64)>) -> Vec<(i32, u64)> {
-    let Some(cut) = counts.len().checked_sub(BINS_MAX).filter(|cut| *cut > 0) else { return counts };
-    let below = counts.drain(..cut).fold(0u64, |sum, (_, n)| sum.saturating_add(n));
-    counts[0].1 = counts[0].1.saturating_add(below);
-    counts
 }
 
 /// The nearest rank of `q` among `n` values: max(1, ceil(q × n)), where `q` is the decimal that was meant and not the
@@ -236,32 +243,31 @@ pub fn rank(q: f64, n: u64) -> Option<u64> {
 
 /// A sketch in the order of its values.
 pub(crate) enum Ascending {
+    /// Keys of level 0.
     Listed(Vec<i32>),
-    /// Each key once.
-    Counted(Vec<(i32, u64)>),
+    Counted(Counts),
 }
 
 impl Ascending {
     /// The estimate for the value at `rank`, from 1 to the count.
     pub(crate) fn at(&self, rank: u64) -> f64 {
         match self {
-            Ascending::Listed(keys) => middle(keys[rank as usize - 1]),
-            Ascending::Counted(counts) => stored::Ranks::of(counts).at(rank),
+            Ascending::Listed(keys) => middle(keys[rank as usize - 1], 0),
+            Ascending::Counted(Counts { level, counts }) => Ranks::of(*level, counts).at(rank),
         }
     }
 
-    /// Each key once, with its count.
-    fn counts(self) -> Vec<(i32, u64)> {
+    fn counts(self) -> Counts {
         match self {
-            Ascending::Listed(keys) => joined(keys.into_iter().map(|key| (key, 1)).collect()),
+            Ascending::Listed(keys) => Counts::of(0, keys.into_iter().map(|key| (key, 1)).collect()),
             Ascending::Counted(counts) => counts,
         }
     }
 }
 
-fn put_counts(out: &mut Vec<u8>, len: usize, counts: impl Iterator<Item = (i32, u64)>) {
-    put_varint(out, len as u64);
-    let mut before = -KEY_MAX - 1;
+fn put_counts(out: &mut Vec<u8>, level: u32, len: usize, counts: impl Iterator<Item = Counted>) {
+    put_varint(out, len as u64 + stored::HEADS_PER_LEVEL * u64::from(level));
+    let mut before = stored::before_first(level);
     for (key, n) in counts {
         put_varint(out, (key - before - 1) as u64 * 2 + u64::from(n > 1));
         if n > 1 {
@@ -271,62 +277,5 @@ fn put_counts(out: &mut Vec<u8>, len: usize, counts: impl Iterator<Item = (i32, 
     }
 }
 
-/// One count for each of the keys, which ascend.
-fn joined(mut counts: Vec<(i32, u64)>) -> Vec<(i32, u64)> {
-    counts.dedup_by(|(key, n), (kept_key, kept)| {
-        let same = key == kept_key;
-        if same {
-            *kept = kept.saturating_add(*n);
-        }
-        same
-    });
-    counts
-}
-
-/// The bucket of a value within ±2^360: ascending with the value, 0 for zero, negated for negatives.
-#[inline]
-pub(crate) fn key_of(v: f64) -> i32 {
-    let bits = v.to_bits();
-    let size = bits & !(1 << 63);
-    let coarse = (size >> BITS_BELOW_BUCKET) as i32;
-    let key = match coarse < BUCKETS_PER_OCTAVE {
-        true => subnormal_key(size),
-        // From the octave of biased exponent 1, 2^-1022, to the count from 2^-1074; and key 1 is the first.
-        false => coarse + 51 * BUCKETS_PER_OCTAVE + 1,
-    };
-    if bits >> 63 == 1 { -key } else { key }
-}
-
-/// The key of `units` × 2^-1074.
-#[cold]
-fn subnormal_key(units: u64) -> i32 {
-    match units.checked_ilog2() {
-        None => 0,
-        Some(octave) => octave as i32 * BUCKETS_PER_OCTAVE + ((units << 6 >> octave) as i32 - BUCKETS_PER_OCTAVE) + 1,
-    }
-}
-
-/// The middle of a bucket; its lower edge where no f64 lies between.
-fn middle(key: i32) -> f64 {
-    if key == 0 {
-        return 0.0;
-    }
-    let (octave, bucket) = ((key.abs() - 1) / BUCKETS_PER_OCTAVE, (key.abs() - 1) % BUCKETS_PER_OCTAVE);
-    let bits = match octave {
-        // Subnormal: bits count units. Below 2^-1067 a bucket holds one f64 or none.
-        0..6 => (64 + bucket as u64) >> (6 - octave),
-        6 => 64 + bucket as u64,
-        7..52 => (129 + 2 * bucket as u64) << (octave - 7),
-        _ => (octave as u64 - 51) << 52 | (2 * bucket as u64 + 1) << (BITS_BELOW_BUCKET - 1),
-    };
-    let size = f64::from_bits(bits);
-    if key < 0 { -size } else { size }
-}
-
-/// Whether some value has this key; near 2^-1074 there are more keys than values.
-fn is_key(key: i32) -> bool {
-    (-KEY_MAX..=KEY_MAX).contains(&key) && (key.abs() > 6 * BUCKETS_PER_OCTAVE || key_of(middle(key)) == key)
-}
-
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -80,6 +80,12 @@ def nasty(rng):
         line = at("edges", ms, 7.0)
         line["timestamp"] = time(ms, 0)[:-1] + rng.choice((".999999Z", ".000001Z", "+00:00", ".5-00:00"))
         lines.append(line)
+    for _ in range(4_000):
+        # More buckets than a sketch keeps apart: in the first minute, in no other minute, in the hour.
+        ms = START_MS + rng.randrange(60_000) if rng.random() < 0.6 else any_ms()
+        lines.append(at("wide", ms, rng.lognormvariate(0, 8)))
+        lines.append(at("wide-signs", ms, rng.choice((-1, 1)) * 10.0 ** rng.uniform(-6, 6)))
+        lines.append(at("widest", ms, rng.choice((-1, 1)) * 2.0 ** rng.uniform(-1074, 360)))
     lines.append(at("largest", START_MS, 2.0**360))
     lines.append(at("largest", START_MS, -(2.0**360)))
     lines.append(at("largest", START_MS, 2.0**-1074))

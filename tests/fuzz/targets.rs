@@ -150,6 +150,7 @@ pub fn rows(bytes: &[u8]) {
                 sketch.quantile(0.5);
                 let mut twice = sketch.clone();
                 twice.merge(sketch);
+                assert_eq!(twice.level(), sketch.level(), "the same values need the same buckets");
                 written(|out| sketch.encode(out))
             },
         ),

@@ -8,7 +8,7 @@ use crate::{
     canonical::{DecodeError, take_byte, take_varint},
     sketch::{
         self,
-        stored::{Counted, Ranks, Sums},
+        stored::{Counted, Ends, Ranks, Sums},
     },
     sum::Sum,
 };
@@ -23,15 +23,18 @@ pub(crate) struct Part {
     /// `None` where all values are equal, and then there are no `counts`.
     sum: Option<Sum>,
     counts: Range<usize>,
+    /// Of the keys of `counts`.
+    level: u32,
 }
 
 impl Part {
     /// So many equal values.
     pub(crate) fn equal(value: f64, count: u64) -> Self {
-        Self { count, min: value, max: value, sum: None, counts: 0..0 }
+        Self { count, min: value, max: value, sum: None, counts: 0..0, level: 0 }
     }
 
-    const EMPTY: Self = Self { count: 0, min: f64::INFINITY, max: f64::NEG_INFINITY, sum: None, counts: 0..0 };
+    const EMPTY: Self =
+        Self { count: 0, min: f64::INFINITY, max: f64::NEG_INFINITY, sum: None, counts: 0..0, level: 0 };
 
     /// The sum, rounded once.
     pub(crate) fn sum(&self) -> f64 {
@@ -81,11 +84,9 @@ impl Pool {
                 let (min, max) = (take_value(input)?, take_value(input)?);
                 let sum = Sum::decode(input)?;
                 let from = self.counts.len();
-                let count = sketch::stored::read(input, &mut self.counts)?;
-                let counts = &self.counts[from..];
-                let ends = counts.first().zip(counts.last()).map(|(least, greatest)| (least.0, greatest.0));
-                check_range((min, max), ends, sketch::stored::is_full(counts.len()), count)?;
-                Ok(Part { count, min, max, sum: Some(sum), counts: from..self.counts.len() })
+                let (level, count) = sketch::stored::read(input, &mut self.counts)?;
+                check_range((min, max), Ends::of(level, &self.counts[from..]), count)?;
+                Ok(Part { count, min, max, sum: Some(sum), counts: from..self.counts.len(), level })
             }
             _ => Err(DecodeError::OutOfRange { what: Distribution::FORM }),
         }
@@ -105,12 +106,13 @@ impl Pool {
             let equals: Vec<Counted> =
                 parts.iter().map(|part| (sketch::key_of(part.min.min(part.max)), part.count)).collect();
             let all = parts.iter().zip(&equals).filter(|(part, _)| part.count > 0);
-            let counts = self.sums.of(all.map(|(part, equal)| match part.counts.is_empty() {
-                true => std::slice::from_ref(equal),
-                false => &self.counts[part.counts.clone()],
+            let all = self.sums.of(all.map(|(part, equal)| match part.counts.is_empty() {
+                true => (0, std::slice::from_ref(equal)),
+                false => (part.level, &self.counts[part.counts.clone()]),
             }));
             let from = self.counts.len();
-            self.counts.extend(counts);
+            self.counts.extend(all.counts);
+            merged.level = all.level;
             merged.counts = from..self.counts.len();
             merged.sum = Some(sum);
         }
@@ -124,7 +126,7 @@ impl Pool {
             let is_answered = part.count > 0 && qs.iter().all(|q| (0.0..=1.0).contains(q));
             return is_answered.then_some(values);
         }
-        let mut ranks = Ranks::of(&self.counts[part.counts.clone()]);
+        let mut ranks = Ranks::of(part.level, &self.counts[part.counts.clone()]);
         for (value, q) in values.iter_mut().zip(qs) {
             match sketch::rank(q, part.count)? {
                 1 => {}
@@ -158,7 +160,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::sum::tests::value;
+    use crate::{sketch::tests::wide, sum::tests::value};
 
     const QS: [f64; 6] = [0.0, 0.07, 0.5, 0.9, 0.99, 1.0];
 
@@ -166,6 +168,7 @@ mod tests {
         let values = prop_oneof![
             prop::collection::vec((value(), 1u64..3), 0..20),
             prop::collection::vec((1.0f64..1e4, 1u64..300), 0..300),
+            (wide(), 1u64..3).prop_map(|(values, n)| values.into_iter().map(|v| (v, n)).collect()),
             (prop::sample::select(vec![0.0, 1.0, -3.5]), 0u64..9).prop_map(|equal| vec![equal]),
         ];
         values.prop_map(|values| {

@@ -1,19 +1,24 @@
 //! Decides how the counts of a busy window lie in memory: an array around most keys, a tree for strays; must never lose one.
 //!
-//! Where a count lies depends on the order of arrival and means nothing: a key's count is what both places say together.
+//! Where a count lies depends on the order of arrival and means nothing: a key's count is what both places say together. Keys are of level 0, so that
+//! to add one asks for no level; a joined bucket lies at its [`first`] key, and whoever reads joins all keys to `level` at least.
 
 use std::collections::BTreeMap;
+
+use super::{first, stored::Counts};
 
 /// Keys that one array may span (32 octaves: a microsecond to an hour); four bytes each. A key further off goes to the
 /// tree, which costs more time and is bounded by `STRAYS_MAX`.
 const ARRAY_KEYS_MAX: u32 = 32 * OCTAVE;
 
 /// Arrays begin and end at whole octaves, so that they seldom grow.
-const OCTAVE: u32 = super::BUCKETS_PER_OCTAVE as u32;
+const OCTAVE: u32 = super::bucket::BUCKETS_PER_OCTAVE as u32;
 
 /// Counts by key: zero, and both signs by size.
 #[derive(Clone, Default)]
 pub(super) struct Table {
+    /// Some counts are known no finer.
+    pub(super) level: u32,
     zero: u64,
     positive: Side,
     negative: Side,
@@ -34,10 +39,10 @@ impl Table {
     }
 
     /// A table with these counts.
-    pub(super) fn counted(counts: &[(i32, u64)]) -> Table {
-        let mut table = Table::default();
-        // From the highest down: the array settles around what every reader asks for, and is bounded downwards.
-        counts.iter().rev().for_each(|&(key, n)| table.add(key, n));
+    pub(super) fn counted(Counts { level, counts }: &Counts) -> Table {
+        let mut table = Table { level: *level, ..Table::default() };
+        // From the highest down: the array settles around what most readers ask for, and is bounded downwards.
+        counts.iter().rev().for_each(|&(key, n)| table.add(first(key, *level), n));
         table
     }
 
