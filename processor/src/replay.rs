@@ -3,10 +3,12 @@
 //! A recorded `RolledUp` is only a barrier here: its value is the one that this replay computed, and a shard waits until the replay of the source
 //! has come that far. What the stream no longer has is taken as it was recorded, or as it stands in rows.
 
+pub(crate) mod kept;
 mod said;
 
 use std::{
     collections::HashMap,
+    num::NonZeroUsize,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -15,14 +17,12 @@ use events::{
     event::Event,
     identity::CONTROL_KEY,
     position::{HashKey, SequenceNumber, ShardId},
-    stream::{ReadOnly, Stream},
+    stream::{Limits, ReadOnly, Start, Stream},
 };
 use projections::{
     fold::{
         Effect, Input, Place,
-        rows::Body,
         sabotage::{self, Sabotage},
-        taken::Taken,
     },
     store::{Generation, Kind, ReadError, Row, RowKey, Span, Store},
 };
@@ -30,7 +30,7 @@ use projections::{
 use self::said::Said;
 use crate::{
     consume::{ConsumeError, Sink, Worker},
-    drive::SCAN_ROWS,
+    drive::{DriveError, SCAN_ROWS},
 };
 
 /// The replay could not be finished.
@@ -42,6 +42,9 @@ pub enum ReplayError {
     /// Rows could not be read.
     #[error("rows could not be read: {0}")]
     Read(#[from] ReadError),
+    /// Definitions could not be read.
+    #[error("definitions could not be read: {0}")]
+    Definitions(#[source] DriveError),
     /// The stream could not be read.
     #[error("the stream could not be read: {0}")]
     Stream(#[from] events::stream::ReadError),
@@ -124,6 +127,7 @@ pub struct Replay<S, R> {
     control: ShardId,
     defined: Arc<Mutex<SequenceNumber>>,
     oldest: HashMap<ShardId, SequenceNumber>,
+    begins_ms: HashMap<ShardId, i64>,
     said: Arc<Mutex<Said>>,
     records: u64,
 }
@@ -136,10 +140,15 @@ impl<S: Stream, R: Store> Replay<S, R> {
         places: Vec<Place>,
         stand: &ResumePoints,
     ) -> Result<Self, ReplayError> {
-        let mut oldest = HashMap::new();
+        let (mut oldest, mut begins_ms) = (HashMap::new(), HashMap::new());
         for place in &places {
-            let first = match stream.oldest(&place.shard).await? {
-                Some(first) => first,
+            let limits = Limits { records: NonZeroUsize::MIN, bytes: 1, wait: Duration::ZERO };
+            let first = stream.read(&place.shard, Start::TrimHorizon, limits).await?.records.into_iter().next();
+            let first = match first {
+                Some(first) => {
+                    begins_ms.insert(place.shard.clone(), first.arrived_at_ms);
+                    first.sequence
+                }
                 None if stand.get(&place.shard).is_some_and(|at| *at > SequenceNumber::ZERO) => SequenceNumber::MAX,
                 None => SequenceNumber::ZERO,
             };
@@ -160,12 +169,17 @@ impl<S: Stream, R: Store> Replay<S, R> {
             let sink = Barrier { said, home, defined, control, oldest: oldest.clone() };
             workers.push((place.shard.clone(), Worker::open(stream.clone(), scratch.clone(), sink, place).await?));
         }
-        Ok(Self { workers, scratch, generation, control, defined, oldest, said, records: 0 })
+        Ok(Self { workers, scratch, generation, control, defined, oldest, begins_ms, said, records: 0 })
     }
 
     /// The oldest record of each shard; `ZERO`: it never had any; `MAX`: all are gone.
     pub fn oldest(&self) -> &HashMap<ShardId, SequenceNumber> {
         &self.oldest
+    }
+
+    /// When the oldest record of each shard arrived.
+    pub(crate) fn begins_ms(&self) -> &HashMap<ShardId, i64> {
+        &self.begins_ms
     }
 
     /// Records folded so far.
@@ -288,19 +302,4 @@ pub(crate) async fn resume_points<T: Store>(
         points.insert(shard.clone(), checkpoint.map_or(SequenceNumber::ZERO, |(checkpoint, _)| checkpoint.position));
     }
     Ok(points)
-}
-
-/// The part of a row that records before `first` made, where its kind can tell; `None`: there is none.
-pub(crate) fn before(mut row: Row, first: SequenceNumber) -> Option<Row> {
-    if row.applied_from >= first {
-        return None;
-    }
-    if row.key.subject.kind == Kind::Taken {
-        let mut taken = Taken::decode(&row.body).ok()?;
-        taken.ranges.retain(|range| range.position < first);
-        row.applied_through = taken.ranges.iter().map(|range| range.position).max()?;
-        row.body = taken.encode().into();
-        return Some(row);
-    }
-    (row.applied_through < first).then_some(row)
 }
