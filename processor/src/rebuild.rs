@@ -15,7 +15,7 @@ use projections::{
 
 use crate::{
     consume::ConsumeError,
-    replay::{Progress, Replay, ReplayError, ResumePoints, before, resume_points},
+    replay::{Progress, Replay, ReplayError, ResumePoints, kept::Brought, resume_points},
 };
 
 /// Folds every shard up to where the rows of `old` stand into `new`, an empty store; a worker goes on from there. Effects up to there were
@@ -30,8 +30,9 @@ pub async fn rebuild<S: Stream, T: Store, R: Store>(
     let generation = places.first().map_or(Generation::default(), |place| place.generation);
     let shards: Vec<_> = places.iter().map(|place| place.shard.clone()).collect();
     let until = resume_points(old, generation, &shards).await?;
-    let mut replay = Replay::open(stream, new.clone(), places, &until).await?;
-    replay.give(old, &Kind::ALL, kept).await?;
+    let mut replay = Replay::open(stream.clone(), new.clone(), places, &until).await?;
+    let brought = Brought::read(&stream, old, generation, replay.oldest()).await?;
+    replay.give(old, &Kind::ALL, |row, first| kept(&brought, row, first)).await?;
     replay.through(&until, &progress).await?;
     for (shard, oldest) in replay.oldest() {
         if *oldest == SequenceNumber::MAX
@@ -64,9 +65,9 @@ pub async fn restore<S: Stream, R: Store>(
 }
 
 /// What stays of a row: one that holds records from before `first` cannot be made anew, and what later records add to it comes on top.
-fn kept(row: Row, first: SequenceNumber) -> Option<Row> {
+fn kept(brought: &Brought, row: Row, first: SequenceNumber) -> Option<Row> {
     match row.key.subject.kind {
-        Kind::Taken | Kind::Producer | Kind::Definition => before(row, first),
+        Kind::Taken | Kind::Producer | Kind::Definition => brought.before(row, first),
         _ => (row.applied_from < first).then_some(row),
     }
 }

@@ -3,31 +3,34 @@
 //! A recorded `RolledUp` is only a barrier here: its value is the one that this replay computed, and a shard waits until the replay of the source
 //! has come that far. What the stream no longer has is taken as it was recorded, or as it stands in rows.
 
+pub(crate) mod kept;
+mod said;
+
 use std::{
     collections::HashMap,
+    num::NonZeroUsize,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
 use events::{
-    event::{Event, RolledUp},
+    event::Event,
     identity::CONTROL_KEY,
     position::{HashKey, SequenceNumber, ShardId},
-    stream::{ReadOnly, Stream},
+    stream::{Limits, ReadOnly, Start, Stream},
 };
 use projections::{
     fold::{
         Effect, Input, Place,
-        rows::Body,
         sabotage::{self, Sabotage},
-        taken::Taken,
     },
     store::{Generation, Kind, ReadError, Row, RowKey, Span, Store},
 };
 
+use self::said::Said;
 use crate::{
     consume::{ConsumeError, Sink, Worker},
-    drive::SCAN_ROWS,
+    drive::{DriveError, SCAN_ROWS},
 };
 
 /// The replay could not be finished.
@@ -39,6 +42,9 @@ pub enum ReplayError {
     /// Rows could not be read.
     #[error("rows could not be read: {0}")]
     Read(#[from] ReadError),
+    /// Definitions could not be read.
+    #[error("definitions could not be read: {0}")]
+    Definitions(#[source] DriveError),
     /// The stream could not be read.
     #[error("the stream could not be read: {0}")]
     Stream(#[from] events::stream::ReadError),
@@ -47,13 +53,9 @@ pub enum ReplayError {
     Stuck(Vec<ShardId>),
 }
 
-/// What the replays of all shards have said so far, by who spoke, at which tick, and to whom: a shard tells each home something else. True: it
-/// stands on the stream, and was heard.
-type Said = Arc<Mutex<HashMap<(ShardId, SequenceNumber, HashKey), (RolledUp, bool)>>>;
-
 /// The sink of a replay: it can tell and hear, and do nothing else.
 pub struct Barrier {
-    said: Said,
+    said: Arc<Mutex<Said>>,
     /// The key under which the others address this shard.
     home: HashKey,
     /// How far the replay of the control shard has come: a record that names a later definition waits.
@@ -68,7 +70,7 @@ impl Sink for Barrier {
         let mut said = self.said.lock().map_err(|_| "another shard's replay panicked".to_owned())?;
         for Effect::Append { hash_key, event } in effects {
             if let Event::RolledUp(rolled_up) = event {
-                said.insert((rolled_up.source.clone(), rolled_up.source_position, hash_key), (rolled_up, false));
+                said.say(hash_key, rolled_up);
             }
         }
         Ok(())
@@ -80,16 +82,21 @@ impl Sink for Barrier {
         if input.definitions().is_some_and(|revision| revision > *defined && revision >= oldest_definition) {
             return None;
         }
-        input.map_rolled_up(|recorded| {
+        let admitted = input.map_rolled_up(|recorded| {
             let oldest = self.oldest.get(&recorded.source).copied().unwrap_or_default();
             let believes = sabotage::breaks(Sabotage::ReplayBelievesRecorded);
             if recorded.source_position < oldest || believes {
                 return Some(recorded.clone());
             }
-            let (said, heard) = said.get_mut(&(recorded.source.clone(), recorded.source_position, self.home))?;
-            *heard = true;
-            Some(said.clone())
-        })
+            said.of(self.home, recorded)
+        })?;
+        // Only now: of a record that has to wait nothing was heard.
+        for event in admitted.events() {
+            if let Event::RolledUp(word) = event {
+                said.heard(self.home, word);
+            }
+        }
+        Some(admitted)
     }
 }
 
@@ -120,7 +127,8 @@ pub struct Replay<S, R> {
     control: ShardId,
     defined: Arc<Mutex<SequenceNumber>>,
     oldest: HashMap<ShardId, SequenceNumber>,
-    said: Said,
+    begins_ms: HashMap<ShardId, i64>,
+    said: Arc<Mutex<Said>>,
     records: u64,
 }
 
@@ -132,17 +140,25 @@ impl<S: Stream, R: Store> Replay<S, R> {
         places: Vec<Place>,
         stand: &ResumePoints,
     ) -> Result<Self, ReplayError> {
-        let mut oldest = HashMap::new();
+        let (mut oldest, mut begins_ms) = (HashMap::new(), HashMap::new());
         for place in &places {
-            let first = match stream.oldest(&place.shard).await? {
-                Some(first) => first,
+            let limits = Limits { records: NonZeroUsize::MIN, bytes: 1, wait: Duration::ZERO };
+            let first = stream.read(&place.shard, Start::TrimHorizon, limits).await?.records.into_iter().next();
+            let first = match first {
+                Some(first) => {
+                    begins_ms.insert(place.shard.clone(), first.arrived_at_ms);
+                    first.sequence
+                }
                 None if stand.get(&place.shard).is_some_and(|at| *at > SequenceNumber::ZERO) => SequenceNumber::MAX,
                 None => SequenceNumber::ZERO,
             };
             oldest.insert(place.shard.clone(), first);
         }
         let generation = places.first().map_or(Generation::default(), |place| place.generation);
-        let (said, defined) = (Said::default(), Arc::default());
+        let is_gone = |shard: &ShardId| oldest.get(shard) == Some(&SequenceNumber::MAX);
+        let ring = places.first().map_or(&[][..], |place| &place.ring[..]);
+        let gone = ring.iter().filter(|(shard, _)| is_gone(shard)).map(|(_, range)| range.from).collect();
+        let (said, defined) = (Arc::new(Mutex::new(Said::new(gone))), Arc::default());
         let control =
             places.first().map_or(ShardId::numbered(0), |place| place.owner(HashKey::of(CONTROL_KEY)).clone());
         let mut workers = vec![];
@@ -153,7 +169,7 @@ impl<S: Stream, R: Store> Replay<S, R> {
             let sink = Barrier { said, home, defined, control, oldest: oldest.clone() };
             workers.push((place.shard.clone(), Worker::open(stream.clone(), scratch.clone(), sink, place).await?));
         }
-        Ok(Self { workers, scratch, generation, control, defined, oldest, said, records: 0 })
+        Ok(Self { workers, scratch, generation, control, defined, oldest, begins_ms, said, records: 0 })
     }
 
     /// The oldest record of each shard; `ZERO`: it never had any; `MAX`: all are gone.
@@ -161,16 +177,28 @@ impl<S: Stream, R: Store> Replay<S, R> {
         &self.oldest
     }
 
+    /// When the oldest record of each shard arrived.
+    pub(crate) fn begins_ms(&self) -> &HashMap<ShardId, i64> {
+        &self.begins_ms
+    }
+
     /// Records folded so far.
     pub fn records(&self) -> u64 {
         self.records
     }
 
+    /// Most that was remembered at once of what shards told each other: does not grow with the stream's age.
+    pub fn said_most(&self) -> usize {
+        self.said.lock().map_or(0, |said| said.most())
+    }
+
     /// What was said and does not stand on the stream up to here, with the key that it is for: the effects that a crash prevented.
     pub(crate) fn unheard(&self) -> Vec<(HashKey, Event)> {
-        let Ok(said) = self.said.lock() else { return vec![] };
-        let unheard = said.iter().filter(|(_, (_, heard))| !heard);
-        unheard.map(|((_, _, home), (rolled_up, _))| (*home, Event::RolledUp(rolled_up.clone()))).collect()
+        self.said.lock().map_or(vec![], |said| said.unheard())
+    }
+
+    fn is_ahead(&self, shard: &ShardId) -> bool {
+        self.said.lock().is_ok_and(|said| said.is_ahead(shard))
     }
 
     /// Gives the replay what `choose` keeps of rows of these kinds, for records that the stream no longer has.
@@ -220,14 +248,23 @@ impl<S: Stream, R: Store> Replay<S, R> {
 
     /// Folds and commits every shard up to and including a position. `progress` hears how much is done.
     pub async fn through(&mut self, until: &ResumePoints, progress: &impl Fn(Progress)) -> Result<(), ReplayError> {
+        // Who is ahead of its listeners waits for them, unless nobody else can go on: they may wait for just what it says next.
+        let mut none_waits = false;
         loop {
-            let (mut moved, mut waiting) = (false, vec![]);
-            for (shard, worker) in &mut self.workers {
+            let (mut moved, mut waiting, mut is_one_ahead) = (false, vec![], false);
+            for number in 0..self.workers.len() {
+                let (shard, worker) = &self.workers[number];
                 let until = until.get(shard).copied().unwrap_or_default();
                 let all_gone = self.oldest.get(shard) == Some(&SequenceNumber::MAX);
                 if worker.shard().position() >= until || all_gone {
                     continue;
                 }
+                if !none_waits && self.is_ahead(shard) {
+                    waiting.push(shard.clone());
+                    is_one_ahead = true;
+                    continue;
+                }
+                let (shard, worker) = &mut self.workers[number];
                 let step = worker.step_until(Duration::ZERO, until).await?;
                 moved |= !step.folded.is_empty();
                 self.records += step.folded.len() as u64;
@@ -245,9 +282,10 @@ impl<S: Stream, R: Store> Replay<S, R> {
             if waiting.is_empty() {
                 return Ok(());
             }
-            if !moved {
+            if !moved && !is_one_ahead {
                 return Err(ReplayError::Stuck(waiting));
             }
+            none_waits = !moved;
         }
     }
 }
@@ -264,19 +302,4 @@ pub(crate) async fn resume_points<T: Store>(
         points.insert(shard.clone(), checkpoint.map_or(SequenceNumber::ZERO, |(checkpoint, _)| checkpoint.position));
     }
     Ok(points)
-}
-
-/// The part of a row that records before `first` made, where its kind can tell; `None`: there is none.
-pub(crate) fn before(mut row: Row, first: SequenceNumber) -> Option<Row> {
-    if row.applied_from >= first {
-        return None;
-    }
-    if row.key.subject.kind == Kind::Taken {
-        let mut taken = Taken::decode(&row.body).ok()?;
-        taken.ranges.retain(|range| range.position < first);
-        row.applied_through = taken.ranges.iter().map(|range| range.position).max()?;
-        row.body = taken.encode().into();
-        return Some(row);
-    }
-    (row.applied_through < first).then_some(row)
 }

@@ -1,5 +1,7 @@
 //! Exactly once, shown: folds the stream again beside the rows and compares both, shard by shard.
 
+mod doubt;
+
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
@@ -10,15 +12,19 @@ use events::{
     stream::{ReadOnly, Stream},
 };
 use projections::{
-    fold::{Place, rows::Body, taken::Taken},
+    fold::{LINES_PAGE, Place, rows::Body, taken::Taken},
     store::{Generation, Kind, ReadError, Row, RowKey, Span, Store},
 };
 use serde::Serialize;
 
+use self::doubt::{Differing, Doubts};
 use crate::{
-    drive::SCAN_ROWS,
-    replay::{Progress, Replay, ReplayError, before, resume_points},
+    drive::{self, SCAN_ROWS},
+    replay::{Progress, Replay, ReplayError, kept::Brought, resume_points},
 };
+
+/// Most rows that differ of which it is asked whether what the stream has lost explains it: those that come after count as they are.
+const ASKED_MAX: usize = 10_000;
 
 /// A row that is not what the stream says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -50,7 +56,7 @@ pub struct Report {
     pub differences: u64,
     /// The first of them in key order.
     pub first_difference: Option<Difference>,
-    /// Rows that hold records older than the stream's oldest: they cannot be recomputed, and were not compared.
+    /// Rows that hold records older than the stream's oldest, or differ and may depend on such: they cannot be recomputed, and were not compared.
     pub older_than_stream: u64,
     /// The first record of each shard that the stream still has.
     pub from: BTreeMap<String, String>,
@@ -71,8 +77,11 @@ pub async fn verify<S: Stream, T: Store, R: Store, G>(
     let generation = places.first().map_or(Generation::default(), |place| place.generation);
     let shards: Vec<ShardId> = places.iter().map(|place| place.shard.clone()).collect();
     let until = resume_points(store, generation, &shards).await?;
-    let mut replay = Replay::open(stream, scratch.clone(), places, &until).await?;
-    replay.give(store, &[Kind::Taken, Kind::Producer, Kind::Definition], before).await?;
+    let mut replay = Replay::open(stream.clone(), scratch.clone(), places, &until).await?;
+    let brought = Brought::read(&stream, store, generation, replay.oldest()).await?;
+    let marks = [Kind::Taken, Kind::Producer, Kind::Definition];
+    replay.give(store, &marks, |row, first| brought.before(row, first)).await?;
+    give_full_pages(&replay, store, generation).await?;
     replay.through(&until, &progress).await?;
     let _paused = pause.await;
     let until = resume_points(store, generation, &shards).await?;
@@ -89,8 +98,29 @@ pub async fn verify<S: Stream, T: Store, R: Store, G>(
     };
     let mut report =
         Report { records: replay.records(), from: replay.oldest().iter().map(from).collect(), ..Report::default() };
-    compare(store, &*scratch, generation, replay.oldest(), &mut report).await?;
+    let definitions = drive::definitions(store, generation).await.map_err(ReplayError::Definitions)?;
+    let doubts = Doubts::new(replay.begins_ms().clone(), &definitions);
+    compare(store, &*scratch, generation, replay.oldest(), doubts, &mut report).await?;
     Ok(report)
+}
+
+/// Whether a page of values had room is known from what it holds now, as no page loses a series. So those that are older are given as they stand.
+async fn give_full_pages<S: Stream, T: Store, R: Store>(
+    replay: &Replay<S, R>,
+    store: &T,
+    generation: Generation,
+) -> Result<(), ReplayError> {
+    let span = Span::All { tenant: None, generation, kind: Kind::Balance };
+    let mut balances = Walk::new(store, &span);
+    while let Some(row) = balances.next().await? {
+        // Every value is in a balance: where none is older, no page is.
+        if row.applied_from < replay.oldest().get(&row.key.shard).copied().unwrap_or_default() {
+            let is_across = |row: &Row, first| row.applied_from < first && first <= row.applied_through;
+            let page = |row: Row, first| (row.key.page != LINES_PAGE && is_across(&row, first)).then_some(row);
+            return replay.give(store, &[Kind::Window], page).await;
+        }
+    }
+    Ok(())
 }
 
 /// Walks both stores in key order, side by side.
@@ -99,8 +129,10 @@ async fn compare<T: Store, R: Store>(
     scratch: &R,
     generation: Generation,
     oldest: &HashMap<ShardId, SequenceNumber>,
+    mut doubts: Doubts,
     report: &mut Report,
 ) -> Result<(), ReplayError> {
+    let mut differing = vec![];
     for kind in Kind::ALL {
         let span = Span::All { tenant: None, generation, kind };
         let (mut ours, mut theirs) = (Walk::new(store, &span), Walk::new(scratch, &span));
@@ -110,13 +142,16 @@ async fn compare<T: Store, R: Store>(
             let left = if stored.as_ref().is_some_and(|row| row.key == key) { stored.take() } else { None };
             let right = if replayed.as_ref().is_some_and(|row| row.key == key) { replayed.take() } else { None };
             let first = oldest.get(&key.shard).copied().unwrap_or_default();
-            if left.as_ref().is_some_and(|row| row.applied_from < first) {
+            if let Some(older) = left.as_ref().filter(|row| row.applied_from < first) {
                 report.older_than_stream += 1;
+                doubts.older(older, first);
             } else {
                 report.rows += 1;
                 if let Some(what) = difference(left.as_ref(), right.as_ref()) {
                     report.differences += 1;
-                    report.first_difference.get_or_insert_with(|| name(&key, what));
+                    if differing.len() < ASKED_MAX {
+                        differing.push(Differing::of(key, what, left.as_ref(), right.as_ref()));
+                    }
                 }
             }
             if left.is_some() {
@@ -127,6 +162,11 @@ async fn compare<T: Store, R: Store>(
             }
         }
     }
+    let (earnest, doubted) = doubts.judge(differing);
+    report.differences -= doubted as u64;
+    report.rows -= doubted as u64;
+    report.older_than_stream += doubted as u64;
+    report.first_difference = earnest.into_iter().next().map(|found| name(&found.key, found.what));
     Ok(())
 }
 

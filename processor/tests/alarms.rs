@@ -13,20 +13,21 @@ use std::{
 
 use events::{
     embedded::{Commit, Embedded, Options, disk::simulated::SimulatedDisk},
-    event::{Defined, Event},
+    event::{Defined, Event, RolledUp, Ticked},
     identity::{CONTROL_KEY, Origin, OriginKind},
     pack::{Identity, Packer, Source},
     position::{HashKey, SequenceNumber},
-    stream::{Put, ReadOnly, Stream},
-    wire::Codec,
+    stream::{Limits, Put, ReadOnly, Start, Stream},
+    wire::{self, Codec},
 };
 use processor::{
     consume::{Live, Worker, append_all, system_event},
+    replay::{Replay, ResumePoints},
     tick, verify,
 };
 use projections::{
     alarm::State,
-    fold::{Place, alarms::Decision},
+    fold::{FOLD_REVISION, Place, alarms::Decision},
     store::{
         Generation, Kind, Span, Store,
         law::{
@@ -42,6 +43,22 @@ const GENERATION: Generation = Generation(0);
 
 type LocalStream = Embedded<SimulatedDisk>;
 type LocalWorker = Worker<LocalStream, Memory, Live<LocalStream>>;
+
+/// A text as a file of its own.
+fn file(name: &str, at: i64, text: &str) -> Put {
+    let origin = Origin { kind: OriginKind::File, name: name.into(), version: "1".into() };
+    let source = Source {
+        tenant: "local".into(),
+        service: None,
+        identity: Identity::Origin { origin, from: 0 },
+        read_at_ms: at * 1000,
+        definitions: None,
+    };
+    let mut packer = Packer::new(source, Codec::None, 1 << 16);
+    packer.push(text.as_bytes());
+    let packed = packer.next(true).unwrap();
+    Put { partition_key: packed.partition_key, hash_key: None, data: packed.data }
+}
 
 struct World {
     clock: Arc<AtomicI64>,
@@ -131,18 +148,7 @@ impl World {
             let name = format!("/logs/{}.log", self.files);
             let at = START_MS / 1000 + minute * 60 + 30;
             let text = format!("{{\"ts\":{at},\"service\":\"shop\",\"latency_ms\":{latency}}}\n");
-            let origin = Origin { kind: OriginKind::File, name, version: "1".into() };
-            let source = Source {
-                tenant: "local".into(),
-                service: None,
-                identity: Identity::Origin { origin, from: 0 },
-                read_at_ms: at * 1000,
-                definitions: None,
-            };
-            let mut packer = Packer::new(source, Codec::None, 1 << 16);
-            packer.push(text.as_bytes());
-            let packed = packer.next(true).unwrap();
-            let put = Put { partition_key: packed.partition_key, hash_key: None, data: packed.data };
+            let put = file(&name, at, &text);
             block_on(append_all(&*self.stream, vec![put])).unwrap();
         }
     }
@@ -244,4 +250,95 @@ fn crashes_and_redelivery_change_no_transition_on_either_kind_of_store() {
 #[test]
 fn a_second_ticker_changes_no_transition() {
     assert_eq!(play(3, Commits::Whole, 0, 2).transitions(), play(3, Commits::Whole, 0, 1).transitions());
+}
+
+impl World {
+    /// So many minutes in which one shard has much to fold and another only ticks, told to both at once now and then.
+    fn lopsided(minutes: i64) -> Self {
+        let mut world = Self::of(2, Commits::Whole, 0);
+        world.apply(ALARM);
+        let home = world.home();
+        let definitions = block_on(processor::drive::definitions(&*world.store, GENERATION)).unwrap()[0].revision;
+        let open_shards = world.places.iter().map(|place| place.shard.clone()).collect();
+        let tick = Event::Ticked(Ticked { definitions, open_shards, fold_revision: FOLD_REVISION });
+        for minute in 0..minutes {
+            world.clock.store(START_MS + (minute + 1) * 60_000 + 1_000, Ordering::SeqCst);
+            let at = START_MS / 1000 + minute * 60;
+            let line = format!("{{\"ts\":{at},\"service\":\"shop\",\"latency_ms\":5}}\n");
+            let mut puts: Vec<Put> = (0..3).map(|n| file(&format!("/{minute}/{n}.log"), at, &line)).collect();
+            puts.iter_mut().for_each(|put| put.hash_key = Some(home));
+            puts.extend(world.places[0].ring.iter().map(|(_, range)| system_event(range.from, tick.clone())));
+            block_on(append_all(&*world.stream, puts)).unwrap();
+            if minute % 50 == 49 {
+                world.settle();
+            }
+        }
+        world.settle();
+        world
+    }
+
+    fn home(&self) -> HashKey {
+        let key = projections::fold::alarms::home_key("local", "slow");
+        let ring = &self.places[0].ring;
+        ring.iter().find(|(_, range)| range.contains(key)).unwrap().1.from
+    }
+
+    /// Every word of one shard to another that stands on the stream, in order.
+    fn words(&self) -> Vec<RolledUp> {
+        let (mut words, mut from) = (vec![], Start::TrimHorizon);
+        let home = self.places[0].owner(self.home());
+        let limits = Limits { records: 1_000.try_into().unwrap(), bytes: 1 << 20, wait: Duration::ZERO };
+        loop {
+            let page = block_on(self.stream.read(home, from, limits)).unwrap();
+            let Some(last) = page.records.last() else { return words };
+            from = Start::After(last.sequence);
+            for record in &page.records {
+                let batch = wire::decode(&record.data).unwrap();
+                if batch.header.content == wire::Content::Events
+                    && let [Event::RolledUp(word)] = &wire::decode_events(&batch.body).unwrap()[..]
+                {
+                    words.push(word.clone());
+                }
+            }
+        }
+    }
+
+    /// Folds all of the stream again; the most that the replay remembered of what shards said.
+    fn replay(&self) -> usize {
+        let until: ResumePoints =
+            self.places.iter().map(|place| (place.shard.clone(), self.stream.tip(&place.shard).unwrap())).collect();
+        let (stream, scratch) = (ReadOnly::new(self.stream.clone()), Arc::new(Memory::new(Commits::Whole)));
+        let mut replay = block_on(Replay::open(stream, scratch, self.places.clone(), &until)).unwrap();
+        block_on(replay.through(&until, &|_| {})).unwrap();
+        replay.said_most()
+    }
+}
+
+#[test]
+fn what_a_replay_remembers_of_words_between_shards_does_not_grow_with_the_age_of_the_stream() {
+    // A page of ticks, and the words by which one shard may be ahead of another.
+    const MOST: usize = 1_000 + 64 + 1;
+    for minutes in [1_500, 5_000] {
+        let world = World::lopsided(minutes);
+        assert_eq!(world.words().len() as i64, minutes, "one word a minute");
+        let most = world.replay();
+        assert!(most > 0 && most <= MOST, "{most} words after {minutes} minutes");
+    }
+}
+
+#[test]
+fn words_that_stand_on_the_stream_again_soon_and_long_after_hold_up_no_replay() {
+    let mut world = play(3, Commits::Whole, 0, 1);
+    let before = world.transitions();
+    let (home, words) = (world.home(), world.words());
+    assert!(words.len() > 40, "{} words", words.len());
+    for again in [&words[words.len() - 2..], &words[..], &words[..3]] {
+        let puts = again.iter().map(|word| system_event(home, Event::RolledUp(word.clone()))).collect();
+        block_on(append_all(&*world.stream, puts)).unwrap();
+        world.settle();
+    }
+    world.lines(42, &[10.0]);
+    world.end_minute(42, 1);
+    world.verify();
+    assert_eq!(world.transitions(), before, "and they change nothing");
 }

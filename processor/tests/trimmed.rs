@@ -1,8 +1,10 @@
 //! A stream that has forgotten its beginning: rows that cannot be recomputed are said, the others still verify, and what was taken stays taken.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+#[path = "parts/local.rs"]
+mod local;
+
 use std::{
-    num::NonZeroU16,
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering},
@@ -11,20 +13,28 @@ use std::{
 };
 
 use events::{
-    embedded::{Commit, Embedded, Options, disk::simulated::SimulatedDisk},
-    identity::{Origin, OriginKind},
-    pack::{Identity, Packer, Source},
+    event::{Datum, Defined, Event, Measured},
+    identity::{CONTROL_KEY, Producer},
+    pack::Identity,
+    position::{HashKey, SequenceNumber, ShardId},
     stream::{Put, ReadOnly, Stream},
-    wire::Codec,
+    wire::{self, Codec, Content, Header},
 };
 use processor::{
-    consume::{Live, Worker, append_all},
-    rebuild, verify,
+    consume::{Live, Worker, append_all, system_event},
+    rebuild, tick,
+    verify::Report,
 };
 use projections::{
-    fold::Place,
+    fold::{
+        Place,
+        alarms::Decision,
+        balance::Balance,
+        limits::{self, Limits},
+        rows::Body,
+    },
     store::{
-        Generation, Kind, Span, Store,
+        Checkpoint, Commit, Kind, Row, Span, Store,
         law::{
             block_on,
             memory::{Commits, Memory},
@@ -32,83 +42,337 @@ use projections::{
     },
 };
 
-const START_MS: i64 = 1_767_225_600_000;
-const GENERATION: Generation = Generation(0);
+use self::local::{GENERATION, LocalStream, START_MS};
 
-/// Forty lines of one minute as a file.
-fn file(number: i64) -> Put {
+struct World {
+    clock: Arc<AtomicI64>,
+    stream: Arc<LocalStream>,
+    store: Arc<Memory>,
+    place: Place,
+    worker: Worker<LocalStream, Memory, Live<LocalStream>>,
+}
+
+impl World {
+    fn new() -> Self {
+        let clock = Arc::new(AtomicI64::new(START_MS));
+        let stream = local::stream(1, &clock);
+        let place = local::places(block_on(stream.shards()).unwrap()).remove(0);
+        let store = Arc::new(Memory::new(Commits::Whole));
+        let worker = worker(&stream, &store, &place);
+        Self { clock, stream, store, place, worker }
+    }
+
+    fn shard(&self) -> &ShardId {
+        &self.place.shard
+    }
+
+    /// A minute passes, and this is appended, folded and committed. Answers how many lines were duplicates.
+    fn minute(&mut self, puts: Vec<Put>) -> u64 {
+        self.clock.fetch_add(60_000, Ordering::SeqCst);
+        block_on(append_all(&*self.stream, puts)).unwrap();
+        self.fold()
+    }
+
+    fn fold(&mut self) -> u64 {
+        let mut duplicate = 0;
+        loop {
+            let step = block_on(self.worker.step(Duration::ZERO)).unwrap();
+            duplicate += step.folded.iter().map(|(_, balance)| balance.duplicate).sum::<u64>();
+            if step.caught_up {
+                block_on(self.worker.commit()).unwrap();
+                return duplicate;
+            }
+        }
+    }
+
+    /// The stream forgets what it can of the first minutes. Answers the oldest record that is left.
+    fn trim(&self, minutes: i64) -> SequenceNumber {
+        let tip = self.stream.tip(self.shard()).unwrap();
+        let removed = self.stream.trim(self.shard(), START_MS + minutes * 60_000, tip).unwrap();
+        assert!(removed > 0, "small segments, so some are whole and old");
+        block_on(ReadOnly::new(self.stream.clone()).oldest(self.shard())).unwrap().unwrap()
+    }
+
+    fn verify(&self) -> Report {
+        local::verify(&self.stream, &*self.store, vec![self.place.clone()])
+    }
+
+    fn agrees(&self) -> Report {
+        let report = self.verify();
+        assert_eq!(report.differences, 0, "{:?}", report.first_difference);
+        report
+    }
+
+    /// The rows made anew.
+    fn rebuilt(&self) -> Arc<Memory> {
+        let anew = Arc::new(Memory::new(Commits::Whole));
+        let stream = ReadOnly::new(self.stream.clone());
+        block_on(rebuild::rebuild(stream, &*self.store, anew.clone(), vec![self.place.clone()], |_| {})).unwrap();
+        anew
+    }
+
+    /// Verifies another store, that holds the same but for what `change` makes of one row.
+    fn verify_changed(&self, kind: Kind, mut change: impl FnMut(&mut Row) -> bool) -> Report {
+        let mut is_changed = false;
+        let mut rows = vec![];
+        for of in Kind::ALL {
+            for mut row in rows_of(&self.store, of) {
+                is_changed = is_changed || of == kind && change(&mut row);
+                rows.push(row);
+            }
+        }
+        assert!(is_changed, "there is a row to change");
+        let (checkpoint, bodies) = block_on(self.store.checkpoint(GENERATION, self.shard())).unwrap().unwrap();
+        let parts = checkpoint.parts.iter().cloned().zip(bodies).collect();
+        let other = Memory::new(Commits::Whole);
+        block_on(other.commit(Commit { rows, parts, checkpoint: Checkpoint { ..checkpoint } })).unwrap();
+        local::verify(&self.stream, &other, vec![self.place.clone()])
+    }
+}
+
+fn worker(
+    stream: &Arc<LocalStream>,
+    store: &Arc<Memory>,
+    place: &Place,
+) -> Worker<LocalStream, Memory, Live<LocalStream>> {
+    let opened = Worker::open(ReadOnly::new(stream.clone()), store.clone(), Live(stream.clone()), place.clone());
+    block_on(opened).unwrap()
+}
+
+fn rows_of(store: &Memory, kind: Kind) -> Vec<Row> {
+    let span = Span::All { tenant: None, generation: GENERATION, kind };
+    block_on(store.scan(&span, None, 10_000.try_into().unwrap())).unwrap().rows
+}
+
+/// Forty lines of one minute.
+fn lines(number: i64, service: &str) -> String {
     let at = START_MS / 1000 + number * 60;
-    let text = format!(
-        "{{\"ts\":{at},\"service\":\"shop\",\"latency_ms\":{number}.5,\"status\":200,\"pad\":\"{}\"}}\n",
+    let line = format!(
+        "{{\"ts\":{at},\"service\":\"{service}\",\"latency_ms\":{}.5,\"status\":200,\"pad\":\"{}\"}}\n",
+        100 + number,
         "x".repeat(60)
     );
-    let source = Source {
-        tenant: "local".into(),
-        service: None,
-        identity: Identity::Origin {
-            origin: Origin { kind: OriginKind::File, name: format!("/{number}.log"), version: "1".into() },
-            from: 0,
-        },
-        read_at_ms: at * 1000,
-        definitions: None,
-    };
-    let mut packer = Packer::new(source, Codec::None, 1 << 16);
-    packer.push(text.repeat(40).as_bytes());
-    let packed = packer.next(true).unwrap();
-    Put { partition_key: packed.partition_key, hash_key: None, data: packed.data }
+    line.repeat(40)
+}
+
+/// They as a file of their own.
+fn file(number: i64, service: &str) -> Put {
+    local::part_of_file(&format!("/{number}.log"), 0, START_MS + number * 60_000, &lines(number, service))
+}
+
+/// They as a part of a long file.
+fn part(number: i64) -> Put {
+    let (text, from) = (lines(number, "shop"), (0..number).map(|before| lines(before, "shop").len() as u64).sum());
+    local::part_of_file("/long.log", from, START_MS + number * 60_000, &text)
 }
 
 #[test]
 fn verify_says_which_rows_are_older_than_the_stream_and_compares_the_others() {
-    let clock = Arc::new(AtomicI64::new(START_MS));
-    let stamps = clock.clone();
-    let options =
-        Options { shards: NonZeroU16::MIN, segment_bytes: 64 << 10, commit: Commit::Inline, ..Options::default() };
-    let stream =
-        Arc::new(Embedded::open(SimulatedDisk::new(1), move || stamps.load(Ordering::SeqCst), options).unwrap());
-    let shard = block_on(stream.shards()).unwrap().remove(0);
-    let place = Place { generation: GENERATION, shard: shard.id.clone(), ring: vec![(shard.id.clone(), shard.range)] };
-    let store = Arc::new(Memory::new(Commits::Whole));
-    let opened = Worker::open(ReadOnly::new(stream.clone()), store.clone(), Live(stream.clone()), place.clone());
-    let mut worker = block_on(opened).unwrap();
-    let mut fold_all = || {
-        let mut duplicate = 0;
-        loop {
-            let step = block_on(worker.step(Duration::ZERO)).unwrap();
-            duplicate += step.folded.iter().map(|(_, balance)| balance.duplicate).sum::<u64>();
-            if step.caught_up {
-                block_on(worker.commit()).unwrap();
-                return duplicate;
-            }
-        }
-    };
+    let mut world = World::new();
     for number in 0..60 {
-        clock.fetch_add(60_000, Ordering::SeqCst);
-        block_on(append_all(&*stream, vec![file(number)])).unwrap();
+        assert_eq!(world.minute(vec![file(number, "shop")]), 0);
     }
-    assert_eq!(fold_all(), 0);
-    let removed = stream.trim(&shard.id, clock.load(Ordering::SeqCst), stream.tip(&shard.id).unwrap()).unwrap();
-    assert!(removed > 0, "small segments, so some are whole and old");
+    let first = world.trim(30);
     // The first file again: the stream has forgotten it, the marks have not.
-    block_on(append_all(&*stream, vec![file(0), file(60)])).unwrap();
-    assert_eq!(fold_all(), 40);
-    let scratch = Arc::new(Memory::new(Commits::Whole));
-    let verified =
-        verify::verify(ReadOnly::new(stream.clone()), &*store, scratch, vec![place.clone()], async {}, |_| {});
-    let report = block_on(verified).unwrap();
-    assert_eq!(report.differences, 0, "{:?}", report.first_difference);
-    let span = Span::All { tenant: None, generation: GENERATION, kind: Kind::Window };
-    let windows = block_on(store.scan(&span, None, 1000.try_into().unwrap())).unwrap().rows;
-    let first = block_on(ReadOnly::new(stream.clone()).oldest(&shard.id)).unwrap().unwrap();
+    assert_eq!(world.minute(vec![file(0, "shop"), file(60, "shop")]), 40);
+    let report = world.agrees();
+    let windows = rows_of(&world.store, Kind::Window);
     let older = windows.iter().filter(|row| row.applied_from < first).count() as u64;
     assert!(older > 10 && older < 60, "{older} of {} windows", windows.len());
     assert!(report.older_than_stream >= older && report.rows > 0, "{report:?}");
-    assert_eq!(report.from[shard.id.as_str()], first.to_string());
+    assert_eq!(report.from[world.shard().as_str()], first.to_string());
     // Made anew, they hold the same: the older ones as they were, the others from the stream; a worker goes on with them.
-    let anew = Arc::new(Memory::new(Commits::Whole));
-    let rebuilt = rebuild::rebuild(ReadOnly::new(stream.clone()), &*store, anew.clone(), vec![place.clone()], |_| {});
-    block_on(rebuilt).unwrap();
-    assert_eq!(block_on(anew.scan(&span, None, 1000.try_into().unwrap())).unwrap().rows, windows);
-    let opened = Worker::open(ReadOnly::new(stream.clone()), anew, Live(stream.clone()), place);
-    assert_eq!(block_on(opened).unwrap().committed(), stream.tip(&shard.id).unwrap());
+    let anew = world.rebuilt();
+    assert_eq!(rows_of(&anew, Kind::Window), windows);
+    let worker = worker(&world.stream, &anew, &world.place);
+    assert_eq!(worker.committed(), world.stream.tip(world.shard()).unwrap());
+}
+
+#[test]
+fn a_file_that_was_read_across_the_place_where_the_stream_was_cut_is_counted_once() {
+    let mut world = World::new();
+    for number in 0..60 {
+        assert_eq!(world.minute(vec![part(number)]), 0);
+    }
+    let first = world.trim(30);
+    let marks = rows_of(&world.store, Kind::Taken);
+    assert!(marks.len() == 1 && marks[0].applied_through > first, "one mark holds what is lost and what is left");
+    // Its first part again, and more: joined with what is left, the mark has not forgotten the part.
+    assert_eq!(world.minute(vec![part(0), part(60)]), 40);
+    let report = world.agrees();
+    assert!(report.rows > 20, "{report:?}");
+    let anew = world.rebuilt();
+    for kind in [Kind::Window, Kind::Balance] {
+        assert_eq!(rows_of(&anew, kind), rows_of(&world.store, kind));
+    }
+    let mut worker = worker(&world.stream, &anew, &world.place);
+    block_on(append_all(&*world.stream, vec![part(1)])).unwrap();
+    assert_eq!(block_on(worker.step(Duration::ZERO)).unwrap().folded[0].1.duplicate, 40);
+}
+
+#[test]
+fn a_repeat_that_only_lost_records_tell_from_its_first_is_not_compared_and_all_else_is() {
+    let mut world = World::new();
+    let mut repeated = 0;
+    for number in 0..60 {
+        // The repeat of an early part stands on the stream before later parts are joined with it.
+        let puts = if number == 50 { vec![part(number), part(2)] } else { vec![part(number)] };
+        repeated += world.minute(puts);
+    }
+    assert_eq!(repeated, 40);
+    world.trim(30);
+    let report = world.agrees();
+    let compared = report.rows;
+    assert!(compared > 20, "{report:?}");
+    // What has nothing to do with it is told as ever.
+    let last = |row: &mut Row| {
+        let found = row.key.at == START_MS / 1000 + 58 * 60;
+        if found {
+            row.body = [&row.body[..row.body.len() - 1], &[row.body.last().unwrap() ^ 1]].concat().into();
+        }
+        found
+    };
+    assert_eq!(world.verify_changed(Kind::Window, last).differences, 1);
+    // And so are duplicates that no mark explains.
+    let more = |row: &mut Row| {
+        let mut balance = Balance::decode(&row.body).unwrap();
+        let found = row.key.at >= START_MS / 1000 + 55 * 60;
+        if found {
+            balance.folded += 1;
+            row.body = balance.encode().into();
+        }
+        found
+    };
+    assert_eq!(world.verify_changed(Kind::Balance, more).differences, 1);
+}
+
+#[test]
+fn a_counter_that_was_taken_by_a_lost_record_is_not_taken_again() {
+    let counted = |number: i64| {
+        let counter = number as u64;
+        let identity = Identity::Producer(Producer { id: "p".into(), epoch: 1, counter });
+        local::batch(identity, START_MS + number * 60_000, &lines(number, "shop"))
+    };
+    let mut world = World::new();
+    for number in 0..40 {
+        assert_eq!(world.minute(vec![counted(number)]), 0);
+    }
+    world.trim(30);
+    assert_eq!(world.minute(vec![counted(1), counted(40)]), 40);
+    world.agrees();
+    let anew = world.rebuilt();
+    assert_eq!(rows_of(&anew, Kind::Balance), rows_of(&world.store, Kind::Balance));
+}
+
+#[test]
+fn a_limit_of_the_day_that_lost_records_had_met_makes_no_difference_that_counts() {
+    limits::set(Limits { tenant_services: 2, ..Limits::REAL });
+    let mut world = World::new();
+    for number in 0..60 {
+        // The day begins with `a` and `b`; whoever begins in the middle meets `c` first.
+        let service = ["a", "b", "c"][(number % 3) as usize];
+        world.minute(vec![file(number, service)]);
+    }
+    let (first, whole) = (world.trim(30), rows_of(&world.store, Kind::Window).len());
+    assert_eq!(whole, 40, "nothing of `c` was taken");
+    let report = world.agrees();
+    assert!(report.older_than_stream > 0 && first > SequenceNumber::ZERO, "{report:?}");
+    // From the next day on everything is known.
+    world.clock.store(START_MS + 86_400_000, Ordering::SeqCst);
+    for number in 1440..1460 {
+        world.minute(vec![file(number, ["c", "d", "a"][(number % 3) as usize])]);
+    }
+    let later = world.agrees();
+    assert!(later.rows > report.rows + 20, "{report:?}, then {later:?}");
+    let changed = |row: &mut Row| {
+        let found = row.key.at > START_MS / 1000 + 86_400;
+        if found {
+            row.applied_through = SequenceNumber::from_parts(1, 1 << 40);
+        }
+        found
+    };
+    assert_eq!(world.verify_changed(Kind::Window, changed).differences, 1);
+    limits::set(Limits::REAL);
+}
+
+#[test]
+fn a_page_that_lost_records_have_filled_is_full_for_a_replay_too() {
+    limits::set(Limits { series: 1, ..Limits::REAL });
+    let mut world = World::new();
+    let mut page = |number: i64| {
+        // Metrics that share a page, all of the first minute.
+        let metrics = ["age", "orders", "sends", "stops", "views"];
+        let datum = |metric: &&str| Datum {
+            namespace: "app".into(),
+            metric: (*metric).into(),
+            service: Some("shop".into()),
+            dimensions: vec![],
+            time_ms: Some(START_MS),
+            value: number as f64,
+            unit: "None".into(),
+        };
+        let picked = if number == 0 { &metrics[..4] } else { &metrics[..] };
+        let header = Header {
+            tenant: "local".into(),
+            content: Content::Events,
+            codec: Codec::None,
+            raw_len: 0,
+            read_at_ms: START_MS,
+            service: None,
+            extent: None,
+            edits: vec![],
+            producer: None,
+            data_key_id: None,
+            definitions: None,
+        };
+        let event = Event::Measured(Measured { data: picked.iter().rev().map(datum).collect() });
+        let data = wire::encode_events(header, &[event]);
+        world.minute(vec![file(number, "shop"), Put { partition_key: "api".into(), hash_key: None, data }])
+    };
+    for number in 0..60 {
+        page(number);
+    }
+    let skipped = |row: &Row| Balance::decode(&row.body).unwrap().skipped.contains_key("too_many_series");
+    let balances = rows_of(&world.store, Kind::Balance);
+    assert!(balances.iter().all(skipped), "a page is full from the first minute on");
+    world.trim(30);
+    assert!(world.agrees().rows > 20);
+    limits::set(Limits::REAL);
+}
+
+const ALARM: &str = r#"{"AlarmName":"slow","ServiceName":"shop","MetricName":"latency","Statistic":"Maximum","Period":60,
+    "EvaluationPeriods":3,"DatapointsToAlarm":2,"Threshold":250,"ComparisonOperator":"GreaterThanThreshold"}"#;
+
+#[test]
+fn an_alarm_is_compared_once_all_that_it_looks_back_at_was_seen() {
+    let mut world = World::new();
+    let event =
+        Event::Defined(Defined { kind: "alarm".into(), name: "slow".into(), body: ALARM.into(), by: "me".into() });
+    world.minute(vec![system_event(HashKey::of(CONTROL_KEY), event)]);
+    for number in 0..260 {
+        // It rings at minutes 150 and 220.
+        let latency = if (150..160).contains(&number) || number > 220 { number + 200 } else { 0 };
+        let text = lines(number, "shop").replace(&format!("{}.5", 100 + number), &format!("{latency}.5"));
+        let put = local::part_of_file(&format!("/{number}.log"), 0, START_MS + number * 60_000, &text);
+        world.minute(vec![put]);
+        block_on(tick::tick(&*world.stream, &*world.store, GENERATION)).unwrap();
+        world.fold();
+        if number == 60 {
+            world.trim(60);
+        }
+    }
+    let report = world.agrees();
+    assert!(report.older_than_stream > 0, "{report:?}");
+    // Two hours and twice its range after the cut, what an alarm did is compared.
+    let found = |after: i64| {
+        let report = world.verify_changed(Kind::Transition, |row| {
+            let mut decision = Decision::decode(&row.body).unwrap();
+            let found = decision.time_secs >= START_MS / 1000 + after * 60;
+            decision.reason.push('.');
+            row.body = if found { decision.encode().into() } else { row.body.clone() };
+            found
+        });
+        report.differences
+    };
+    assert_eq!((found(140), found(215)), (0, 1));
 }

@@ -32,7 +32,9 @@ fn words(report: &Value, same: bool) -> Vec<String> {
     let (compared, older) = (number("rows"), number("older_than_stream"));
     let mut lines = vec![format!("folded {} records again and compared {compared} rows", number("records"))];
     if older > 0 {
-        lines.push(format!("{older} rows hold records that the stream no longer has, and could not be recomputed:"));
+        lines.push(format!(
+            "{older} rows hold records that the stream no longer has, or may depend on them, and could not be recomputed:"
+        ));
         lines.extend(report["from"].as_object().into_iter().flatten().map(|(shard, first)| match first.as_str() {
             None | Some("nothing") => format!("  {shard} has nothing left"),
             Some(first) => format!("  {shard} can be recomputed from {first} on"),

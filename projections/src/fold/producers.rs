@@ -80,6 +80,18 @@ impl Marks {
     }
 }
 
+impl Marks {
+    /// Leaves what records before `first` took, as far as it is still listed; the last of them. `None`: nothing.
+    pub fn cut(&mut self, first: SequenceNumber) -> Option<SequenceNumber> {
+        self.taken.retain(|(_, _, position)| *position < first);
+        if self.forgotten_through >= first {
+            // The mark as it was then had forgotten less, and up to where is not known: nobody asks for what lies before `first`.
+            self.forgotten_through = SequenceNumber::ZERO;
+        }
+        self.taken.iter().map(|(_, _, position)| *position).max()
+    }
+}
+
 impl Body for Marks {
     fn encode(&self) -> Vec<u8> {
         let mut bytes = vec![VERSION];

@@ -1,0 +1,153 @@
+//! What the replays of the shards have told each other and the one who was told has not folded yet. Decides what a recorded word stands for, and
+//! when nobody can ask for a word any more.
+//!
+//! A home asks for what its records hold. A record may stand on the stream twice, and again long after, because whoever appends hears no answer and
+//! appends again. So what was heard cannot be found by what is left of it: a home is remembered by how far it has heard each source. A word that is
+//! not further than that is one that the fold does not heed, whatever it says.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use events::{
+    event::{Event, RolledUp},
+    position::{HashKey, SequenceNumber, ShardId},
+};
+
+/// A source that has told a home so many words which that home has not come to yet lets the others go first. Together with one page of the source's
+/// records this bounds what is remembered, however old the stream is, but for one thing: what a home says after it has reached its end.
+pub(super) const AHEAD_MAX: usize = 64;
+
+/// One source and one home, by the key under which others address it.
+type Pair = (ShardId, HashKey);
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Said {
+    /// Homes of whose records the stream has none: they never ask, and of what they are told the last words are kept.
+    gone: BTreeSet<HashKey>,
+    waiting: BTreeMap<Pair, BTreeMap<SequenceNumber, RolledUp>>,
+    heard_through: BTreeMap<Pair, SequenceNumber>,
+    count: usize,
+    most: usize,
+}
+
+impl Said {
+    /// Nothing was said yet.
+    pub fn new(gone: BTreeSet<HashKey>) -> Self {
+        Self { gone, ..Self::default() }
+    }
+
+    /// A source's replay tells a home.
+    pub fn say(&mut self, home: HashKey, rolled_up: RolledUp) {
+        let pair = (rolled_up.source.clone(), home);
+        if self.heard_through.get(&pair).is_some_and(|through| rolled_up.source_position <= *through) {
+            return;
+        }
+        let waiting = self.waiting.entry(pair).or_default();
+        self.count += usize::from(waiting.insert(rolled_up.source_position, rolled_up).is_none());
+        if waiting.len() > AHEAD_MAX && self.gone.contains(&home) {
+            waiting.pop_first();
+            self.count -= 1;
+        }
+        self.most = self.most.max(self.count);
+    }
+
+    /// What a recorded word stands for; `None`: the source's replay has not come so far.
+    pub fn of(&self, home: HashKey, recorded: &RolledUp) -> Option<RolledUp> {
+        let pair = (recorded.source.clone(), home);
+        if self.heard_through.get(&pair).is_some_and(|through| recorded.source_position <= *through) {
+            return Some(recorded.clone());
+        }
+        self.waiting.get(&pair)?.get(&recorded.source_position).cloned()
+    }
+
+    /// The home folds this word next: it asks for none before it any more.
+    pub fn heard(&mut self, home: HashKey, word: &RolledUp) {
+        let pair = (word.source.clone(), home);
+        if let Some(waiting) = self.waiting.get_mut(&pair) {
+            while waiting.first_key_value().is_some_and(|(position, _)| *position <= word.source_position) {
+                waiting.pop_first();
+                self.count -= 1;
+            }
+        }
+        let through = self.heard_through.entry(pair).or_default();
+        *through = word.source_position.max(*through);
+    }
+
+    /// True if the source should wait for the homes.
+    pub fn is_ahead(&self, source: &ShardId) -> bool {
+        let pairs = self.waiting.range((source.clone(), HashKey(0))..=(source.clone(), HashKey(u128::MAX)));
+        pairs.into_iter().any(|(_, waiting)| waiting.len() > AHEAD_MAX)
+    }
+
+    /// Most words that were remembered at once.
+    pub fn most(&self) -> usize {
+        self.most
+    }
+
+    /// What no home has come to, with its key, in the order in which each source said it.
+    pub fn unheard(&self) -> Vec<(HashKey, Event)> {
+        let all = self.waiting.iter().flat_map(|((_, home), words)| words.values().map(|word| (*home, word.clone())));
+        all.map(|(home, word)| (home, Event::RolledUp(word))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOME: HashKey = HashKey(7);
+
+    fn word(position: u64, time_ms: i64) -> RolledUp {
+        RolledUp {
+            source: ShardId::numbered(1),
+            source_position: SequenceNumber::from_parts(1, position),
+            source_time_ms: time_ms,
+            windows: vec![],
+        }
+    }
+
+    #[test]
+    fn a_recorded_word_waits_for_the_replays_own_and_stands_for_that() {
+        let mut said = Said::default();
+        assert_eq!(said.of(HOME, &word(3, 0)), None);
+        said.say(HOME, word(3, 30));
+        assert_eq!(said.of(HOME, &word(3, 0)), Some(word(3, 30)));
+        assert_eq!(said.of(HashKey(8), &word(3, 0)), None, "it was told to another");
+    }
+
+    #[test]
+    fn a_word_that_stands_on_the_stream_again_is_let_through_though_nothing_of_it_is_left() {
+        let mut said = Said::default();
+        for position in 1..=9 {
+            said.say(HOME, word(position, 0));
+            said.heard(HOME, &word(position, 0));
+        }
+        assert_eq!((said.count, said.most()), (0, 1));
+        for again in [9, 9, 2] {
+            assert_eq!(said.of(HOME, &word(again, 5)), Some(word(again, 5)));
+            said.heard(HOME, &word(again, 5));
+        }
+        assert_eq!(said.of(HOME, &word(10, 0)), None, "and what was not said yet still waits");
+    }
+
+    #[test]
+    fn a_home_that_never_asks_makes_nobody_wait_and_nothing_grow() {
+        let mut said = Said::new([HOME].into());
+        (1..=500).for_each(|position| said.say(HOME, word(position, 0)));
+        assert!(!said.is_ahead(&ShardId::numbered(1)));
+        assert_eq!((said.count, said.unheard().len()), (AHEAD_MAX, AHEAD_MAX));
+        (1..=65).for_each(|position| said.say(HashKey(8), word(position, 0)));
+        assert!(said.is_ahead(&ShardId::numbered(1)) && !said.is_ahead(&ShardId::numbered(2)));
+    }
+
+    #[test]
+    fn what_was_said_before_a_word_that_was_heard_is_asked_for_by_nobody() {
+        let mut said = Said::default();
+        (1..=4).for_each(|position| said.say(HOME, word(position, 0)));
+        said.say(HashKey(8), word(4, 0));
+        said.heard(HOME, &word(3, 0));
+        said.say(HOME, word(2, 0));
+        let unheard = said.unheard();
+        assert_eq!(unheard, [(HOME, Event::RolledUp(word(4, 0))), (HashKey(8), Event::RolledUp(word(4, 0)))]);
+    }
+}
