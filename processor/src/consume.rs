@@ -350,12 +350,13 @@ impl<S: Stream, T: Store, K: Sink> Worker<S, T, K> {
             self.waiting_since = None;
             return Ok(self.committed);
         }
-        let commit = self.shard.commit();
         let shard = self.place.shard.clone();
+        let resume_point = self.shard.position();
         let mut attempt = 0;
         let committed = loop {
             attempt += 1;
-            match self.store.commit(commit.clone()).await {
+            // Made again for each attempt, the same each time: a copy for the next would take as much memory as all that is being written.
+            match self.store.commit(self.shard.commit()).await {
                 Ok(committed) => break committed,
                 // The same commit again is harmless, whether or not it happened.
                 Err(_) if attempt < TRIES_MAX => tokio::time::sleep(Duration::from_millis(20 << attempt)).await,
@@ -363,12 +364,12 @@ impl<S: Stream, T: Store, K: Sink> Worker<S, T, K> {
             }
         };
         if let Err(position) = committed.checkpoint
-            && (attempt == 1 || position != commit.checkpoint.position)
+            && (attempt == 1 || position != resume_point)
         {
             return Err(ConsumeError::Overtaken { shard, position });
         }
         self.shard.committed();
-        self.committed = commit.checkpoint.position;
+        self.committed = resume_point;
         self.waiting_since = None;
         Ok(self.committed)
     }

@@ -33,7 +33,7 @@ use crate::store::{
 
 /// Most memory that the database's pages take: the least recently used are dropped; half of it may hold pages to be written, more go to the
 /// file at once.
-pub const CACHE_BYTES_MAX: usize = 16 << 20;
+pub const CACHE_BYTES_MAX: usize = 8 << 20;
 /// Most writes that wait for the writing thread; one more is refused with `NotWritten`.
 pub const WRITES_WAITING_MAX: usize = 64;
 /// Most writes that share a transaction; more wait for the next.
@@ -245,7 +245,8 @@ fn offer(rows: Vec<Row>) -> Result<Vec<Offered>, WriteError> {
                 row.key
             )));
         }
-        offered.push(Offered { key, place, row });
+        // Its name is in the key's bytes, and its body in the value's: a commit's thousands of rows are held once.
+        offered.push(Offered { place, applied_through: row.applied_through, value: format::row(&key, &row), key });
     }
     // Stable: of two rows with one key the first comes first.
     offered.sort_by(|a, b| a.key.cmp(&b.key));

@@ -60,7 +60,7 @@ pub const AHEAD_MAX_MS: i64 = 2 * 60 * 60 * 1000;
 /// A jump in time is walked minute by minute up to this; what lies before is not evaluated.
 pub const WALK_MAX_SECS: i64 = 24 * 60 * 60;
 /// So many changed rows ask for a commit, so that memory stays bounded whatever comes.
-pub const CHANGED_ROWS_MAX: usize = 8_192;
+pub const CHANGED_ROWS_MAX: usize = 4_096;
 /// The page of a window that holds what lines say, and nothing else.
 pub const LINES_PAGE: u32 = 0;
 /// Rows that so many records did not touch leave memory at a commit; in test builds few, so that short histories meet their rows again.
@@ -280,9 +280,10 @@ impl Shard {
 
     /// Rows that wait to be written: at `CHANGED_ROWS_MAX` it is time.
     pub fn changed_rows(&self) -> usize {
-        if self.crowded {
-            return CHANGED_ROWS_MAX;
-        }
+        if self.crowded { CHANGED_ROWS_MAX } else { self.rows_to_write() }
+    }
+
+    fn rows_to_write(&self) -> usize {
         let marks = self.taken.changed() + self.producers.changed();
         self.windows.changed() + marks + self.balances.changed() + self.seen.changed() + self.facts.len()
     }

@@ -2,7 +2,7 @@
 //! a file. Never shows anything behind the durable end, and holds no lock while it reads a file.
 
 use std::{
-    io,
+    io, mem,
     sync::{Arc, PoisonError},
     time::Instant,
 };
@@ -202,6 +202,8 @@ impl<D: Disk> ShardLog<D> {
                 if !records.is_empty() {
                     break;
                 }
+                // Let go first, so that its memory can be used again.
+                drop(mem::take(&mut bytes));
                 bytes = self.bytes_at(part, offset, need)?;
             }
             let Some(head) = frame::whole(&bytes, &part.segment.place, offset) else {
@@ -235,13 +237,15 @@ impl<D: Disk> ShardLog<D> {
         if let Some(bytes) = known.filter(|bytes| bytes.len() >= need) {
             return Ok(bytes);
         }
-        // The records that were cut from the old chunk keep it alive as long as they need it.
-        ahead.take();
+        // The records that were cut from the old chunk keep it alive as long as they need it; if none does, its memory is used again: as much
+        // each time, taken and given back, would stay with the allocator.
+        let old = ahead.take().and_then(|chunk| chunk.bytes.try_into_mut().ok());
         drop(ahead);
-        let mut bytes = vec![0; ((part.end - offset) as usize).min(READ_AHEAD_BYTES)];
+        let mut bytes = old.unwrap_or_default();
+        bytes.resize(((part.end - offset) as usize).min(READ_AHEAD_BYTES), 0);
         let read = part.segment.read(&mut bytes, offset).map_err(|error| self.unreadable(&part.segment, &error))?;
         bytes.truncate(read);
-        let bytes = Bytes::from(bytes);
+        let bytes = bytes.freeze();
         let chunk = Chunk { segment: part.segment.first(), offset, bytes: bytes.clone() };
         *self.ahead.lock().unwrap_or_else(PoisonError::into_inner) = Some(chunk);
         Ok(bytes)

@@ -19,15 +19,17 @@ pub(super) const VERSION: u64 = 1;
 
 const CHECKSUM_BYTES: usize = 8;
 
-/// Appends a row's value to an empty buffer, which the caller keeps for the next row.
-pub(super) fn row(value: &mut Vec<u8>, key: &[u8], row: &Row) {
-    value.clear();
+/// A row's value.
+pub(super) fn row(key: &[u8], row: &Row) -> Vec<u8> {
+    let (through, from) = (row.applied_through.to_bytes(), row.applied_from.to_bytes());
+    let mut value = Vec::with_capacity(CHECKSUM_BYTES + 1 + through.len() + 1 + from.len() + 4 + row.body.len());
     value.extend_from_slice(&[0; CHECKSUM_BYTES]);
-    push_sequence_number(value, row.applied_through);
-    push_sequence_number(value, row.applied_from);
+    push_sequence_number(&mut value, &through);
+    push_sequence_number(&mut value, &from);
     value.extend_from_slice(&row.fold_revision.to_le_bytes());
     value.extend_from_slice(&row.body);
-    seal(value, key);
+    seal(&mut value, key);
+    value
 }
 
 /// What stands before a row's body.
@@ -63,7 +65,7 @@ pub(super) fn read_part(key: &[u8], value: &[u8]) -> Option<Bytes> {
 /// A resume point's value.
 pub(super) fn checkpoint(key: &[u8], checkpoint: &Checkpoint) -> Vec<u8> {
     let mut value = vec![0; CHECKSUM_BYTES];
-    push_sequence_number(&mut value, checkpoint.position);
+    push_sequence_number(&mut value, &checkpoint.position.to_bytes());
     value.extend_from_slice(&checkpoint.fold_revision.to_le_bytes());
     push_length(&mut value, checkpoint.parts.len());
     for PartName(name) in &checkpoint.parts {
@@ -107,10 +109,9 @@ fn unseal<'a>(key: &[u8], value: &'a [u8]) -> Option<&'a [u8]> {
     (u64::from_le_bytes(*sum) == xxh3_64_with_seed(rest, xxh3_64(key))).then_some(rest)
 }
 
-fn push_sequence_number(value: &mut Vec<u8>, number: SequenceNumber) {
-    let bytes = number.to_bytes();
-    value.push(bytes.len() as u8);
-    value.extend_from_slice(&bytes);
+fn push_sequence_number(value: &mut Vec<u8>, number: &[u8]) {
+    value.push(number.len() as u8);
+    value.extend_from_slice(number);
 }
 
 fn split_sequence_number(bytes: &[u8]) -> Option<(SequenceNumber, &[u8])> {
@@ -160,8 +161,7 @@ mod tests {
 
     #[test]
     fn the_stored_bytes_are_those_of_version_1() {
-        let mut value = Vec::new();
-        row(&mut value, b"key", &example());
+        let value = row(b"key", &example());
         assert_eq!(value[8..], *b"\x09\x01\0\0\0\0\0\0\0\x02\x00\x03\0\0\0body");
         assert_eq!(value[..8], 0x1caf_847e_d27b_0e90_u64.to_le_bytes(), "{:x?}", &value[..8]);
         let value = checkpoint(b"key", &resume_point());
@@ -171,8 +171,7 @@ mod tests {
 
     #[test]
     fn what_was_written_is_read_back_and_any_changed_byte_is_seen() {
-        let mut value = Vec::new();
-        row(&mut value, b"key", &example());
+        let mut value = row(b"key", &example());
         let (header, body) = read_row(b"key", &value).unwrap();
         let Header { applied_through, applied_from, fold_revision } = header;
         let key = example().key;

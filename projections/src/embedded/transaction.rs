@@ -11,46 +11,45 @@ use super::{
     format,
     writer::Trouble,
 };
-use crate::store::{Checkpoint, Generation, Kind, PartName, Row, Written, key};
+use crate::store::{Checkpoint, Generation, Kind, PartName, Written, key};
 
 type Rows<'t> = Table<'t, &'static [u8], &'static [u8]>;
 
-/// A row, its key's bytes, and its place among the rows that were offered.
+/// A row as it is to stand, and its place among the rows that were offered.
 pub(super) struct Offered {
     pub(super) key: Vec<u8>,
+    pub(super) value: Vec<u8>,
+    pub(super) applied_through: SequenceNumber,
     pub(super) place: usize,
-    pub(super) row: Row,
 }
 
 /// Writes rows that are sorted by key. New ones that are neighbours go in through one descent of the tree.
 pub(super) fn put_rows(transaction: &WriteTransaction, offered: &[Offered]) -> Result<Vec<Written>, Trouble> {
     let mut table = transaction.open_table(ROWS)?;
     let mut written = vec![Written::Stored; offered.len()];
-    let mut value = Vec::new();
     let mut next = 0;
     while let Some(first) = offered.get(next) {
         let standing = match table.get(first.key.as_slice())? {
-            Some(value) => Some(position(&first.row, &first.key, value.value())?),
+            Some(value) => Some(position(&first.key, value.value())?),
             None => None,
         };
         match standing {
-            Some(standing) if standing >= first.row.applied_through => {
+            Some(standing) if standing >= first.applied_through => {
                 written[first.place] = Written::Lost(standing);
                 next += 1;
             }
             Some(_) => {
-                format::row(&mut value, &first.key, &first.row);
-                table.insert(first.key.as_slice(), value.as_slice())?;
+                table.insert(first.key.as_slice(), first.value.as_slice())?;
                 next += 1;
             }
-            None => next += insert_neighbours(&mut table, &offered[next..], &mut value)?,
+            None => next += insert_neighbours(&mut table, &offered[next..])?,
         }
     }
     Ok(written)
 }
 
 /// Inserts the first row and those after it that come before the next row that stands; returns how many.
-fn insert_neighbours(table: &mut Rows<'_>, offered: &[Offered], value: &mut Vec<u8>) -> Result<usize, Trouble> {
+fn insert_neighbours(table: &mut Rows<'_>, offered: &[Offered]) -> Result<usize, Trouble> {
     let Some(first) = offered.first() else { return Ok(0) };
     let mut cursor = table.lower_bound_mut(Bound::Included(first.key.as_slice()))?;
     let end = cursor.peek_next()?.map(|(key, _)| key.value().to_vec());
@@ -60,18 +59,20 @@ fn insert_neighbours(table: &mut Rows<'_>, offered: &[Offered], value: &mut Vec<
         // The same row twice: the second meets the first as one that stands.
         && (count == 0 || offered[count - 1].key < next.key)
     {
-        format::row(value, &next.key, &next.row);
-        cursor.insert_before(next.key.as_slice(), value.as_slice())?;
+        cursor.insert_before(next.key.as_slice(), next.value.as_slice())?;
         count += 1;
     }
     cursor.close()?;
     Ok(count)
 }
 
-fn position(row: &Row, key: &[u8], value: &[u8]) -> Result<SequenceNumber, Trouble> {
+fn position(key: &[u8], value: &[u8]) -> Result<SequenceNumber, Trouble> {
     match format::read_row(key, value) {
         Some((header, _)) => Ok(header.applied_through),
-        None => Err(Trouble::Refused(format!("what stands in place of {} is damaged", row.key))),
+        None => {
+            let row = key::decode(key).map_or_else(|| format!("the row {key:x?}"), |key| key.to_string());
+            Err(Trouble::Refused(format!("what stands in place of {row} is damaged")))
+        }
     }
 }
 

@@ -23,7 +23,7 @@ impl Shard {
         fn span<B>(open: &Open<B>) -> (events::position::SequenceNumber, events::position::SequenceNumber) {
             (open.applied_from, open.applied_through)
         }
-        let mut rows: Vec<Row> = vec![];
+        let mut rows: Vec<Row> = Vec::with_capacity(self.rows_to_write());
         rows.extend(self.windows.to_write().map(|(key, open, body)| row(self.window_key(key), span(open), body)));
         rows.extend(self.taken.to_write().map(|(key, open, body)| row(self.key(key.clone(), 0, 0), span(open), body)));
         rows.extend(
