@@ -14,7 +14,7 @@ pub(super) struct Time {
 /// The clock is further behind the newest stamp than we go on with.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "the host's clock says {} but the newest record was stamped {}: set the clock, or stop and confirm that it is right",
+    "the host's clock says {} but the newest record was stamped {}: set the clock, or, if it is right, stop and start again with --confirm-clock",
     rfc3339(*.clock_ms), rfc3339(*.newest_ms)
 )]
 pub(super) struct Behind {
