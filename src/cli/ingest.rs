@@ -22,7 +22,7 @@ use weir::with_causes;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
-    Answer, Failure, Ingest,
+    Answer, END_PROCESS, Failure, Ingest,
     client::{Client, Made, data_folder},
     output::{called, say},
 };
@@ -244,7 +244,7 @@ fn tell(report: &Report) {
     let mut by_cause: Vec<(String, &Path, usize)> = vec![];
     let mut failures = vec![];
     for (path, error) in report.failed() {
-        let why = with_causes(error);
+        let why = with_causes(error).replace(END_PROCESS, "");
         if !matches!(error, FileError::Send(_) | FileError::NotRead) {
             failures.push(format!("failed: {}: {why}", path.display()));
         } else if let Some(known) = by_cause.iter_mut().find(|(cause, ..)| *cause == why) {
