@@ -81,6 +81,7 @@ mod tests {
         assert_eq!(stamp_at(940_000).unwrap(), 1_000_000, "within the minute it waits");
         let behind = stamp_at(939_999).unwrap_err().to_string();
         assert!(behind.contains("1970-01-01T00:15:39.999Z") && behind.contains("1970-01-01T00:16:40.000Z"), "{behind}");
+        assert!(behind.contains("--confirm-clock"), "the next step: {behind}");
         assert_eq!(stamp_at(1_000_001).unwrap(), 1_000_001);
     }
 
