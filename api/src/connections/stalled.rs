@@ -94,7 +94,7 @@ mod tests {
 
     use super::*;
 
-    const ANSWER: [u8; 64 << 10] = [7; 64 << 10];
+    static ANSWER: [u8; 64 << 10] = [7; 64 << 10];
 
     /// Writes an answer to a client that takes `bytes` each `every`; how long it took, and whether the client got it.
     async fn read_by(bytes: usize, every: Duration) -> (Duration, io::Result<()>) {
