@@ -121,17 +121,25 @@ fn listen_address(text: &str) -> Result<SocketAddr, String> {
 /// Choice of format.
 #[derive(Debug, Clone, Copy, ClapArgs)]
 pub struct Output {
-    /// Format of the answer
-    #[arg(short, long = "output", value_name = "FORMAT", value_enum, default_value = "table")]
-    output: Format,
+    /// Format of the answer [default: table]
+    #[arg(short, long = "output", value_name = "FORMAT", value_enum)]
+    output: Option<Format>,
     /// The same as -o json
     #[arg(long)]
     json: bool,
 }
 
 impl Output {
-    fn format(self) -> Format {
-        if self.json { Format::Json } else { self.output }
+    /// Of two formats neither is what was meant.
+    fn format(self) -> Result<Format, Failure> {
+        match self.output {
+            Some(format @ (Format::Table | Format::Csv)) if self.json => {
+                let name = if format == Format::Csv { "csv" } else { "table" };
+                Err(Failure::new(format!("--json and -o {name} ask for two formats: give one of them")))
+            }
+            _ if self.json => Ok(Format::Json),
+            output => Ok(output.unwrap_or(Format::Table)),
+        }
     }
 }
 
@@ -260,7 +268,7 @@ pub struct Failure(String);
 
 impl Failure {
     fn new(text: impl Into<String>) -> Self {
-        let text = text.into();
+        let text = text.into().replace(END_PROCESS, "");
         // However deep it was met, and on whichever side of a socket: the process that met it has ended, or is about to.
         let next = match NO_ROOM.iter().any(|words| text.contains(words)) && !text.contains(MAKE_ROOM) {
             true => MAKE_ROOM,
@@ -286,6 +294,8 @@ impl Failure {
     }
 }
 
+/// What the stream says to whoever embeds it. The process that met it is this one, which is about to end, or a `weir up`, which ends by itself.
+const END_PROCESS: &str = "; end this process";
 /// What the system says of a disk, a quota or a limit that leaves no room.
 const NO_ROOM: [&str; 3] = ["(os error 28)", "(os error 122)", "(os error 27)"];
 const MAKE_ROOM: &str =

@@ -6,7 +6,18 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+/// The database panics over pages that make no sense, and our own message says of which file, and what to do: only that one is printed.
+fn print_other_panics() {
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if !projections::embedded::panic_becomes_an_error() {
+            print(panic);
+        }
+    }));
+}
+
 fn main() -> ExitCode {
+    print_other_panics();
     let args = cli::Args::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,

@@ -10,6 +10,8 @@ mod environment;
 mod http;
 #[path = "cli/ingest.rs"]
 mod ingest;
+#[path = "cli/inputs.rs"]
+mod inputs;
 #[path = "cli/logs.rs"]
 mod logs;
 #[path = "cli/long.rs"]
@@ -20,6 +22,8 @@ mod lost;
 mod metrics;
 #[path = "program/weir.rs"]
 mod program;
+#[path = "cli/readme.rs"]
+mod readme;
 #[path = "cli/refusals.rs"]
 mod refusals;
 #[path = "cli/room.rs"]

@@ -3,8 +3,9 @@
 //! | what a client does | what becomes of it |
 //! | --- | --- |
 //! | opens more connections than its share, or than there are | 503 with `Retry-After`, without its request being read |
+//! | waits idle while a newcomer finds no room | the longest idle connection, of the address with most, is closed for it |
 //! | sends its head slowly, or nothing after its last answer | 408, or the connection is closed |
-//! | does not read its answer | the connection is closed |
+//! | does not read its answer, or byte by byte | the connection is closed |
 //! | still sends a body that was refused | a bounded rest is read and thrown away, else the answer is lost in a reset (RFC 9112, section 9.6) |
 //! | still waits for its answer when the server has been ending for a while | 503, and what it asked for is given up |
 
@@ -20,13 +21,17 @@ use tokio::{
     task::JoinSet,
 };
 
-use self::stalled::Stalled;
+use self::{
+    idle::{Guest, Idle},
+    stalled::Stalled,
+};
 use crate::{
     refusal::Refusal,
     shares::{Full, Share, Shares},
     throttle::Client,
 };
 
+mod idle;
 mod stalled;
 
 /// What the socket takes at most.
@@ -40,6 +45,8 @@ pub struct Connections {
     pub head: Duration,
     /// Longest that a client may leave its answer unread.
     pub unread: Duration,
+    /// Bytes a second that a client has to read of its answers, but for so long.
+    pub answer_bytes_per_second_min: u64,
     /// Bytes of a refused body that are thrown away before the connection is cut.
     pub linger_bytes_max: u64,
     /// Longest time for the same.
@@ -58,6 +65,7 @@ impl Default for Connections {
             each_max: 256,
             head: Duration::from_secs(15),
             unread: Duration::from_secs(60),
+            answer_bytes_per_second_min: 4 << 10,
             // Twice the largest body that is taken. Many clients read no answer before they have sent everything: throwing it away costs less
             // than their sending it once more.
             linger_bytes_max: 2 << 30,
@@ -79,6 +87,9 @@ const LINGERING_MAX: usize = 128;
 /// Connections that are being turned away at once; more are cut without a word.
 const TURNED_AWAY_MAX: usize = 64;
 
+/// Longest that a newcomer waits for the room that an idle connection makes: that one has only to be closed.
+const ROOM_WAIT: Duration = Duration::from_secs(1);
+
 /// Serves the routes on a socket until `until` is done; then takes no more connections and ends once the open requests are answered.
 pub(crate) async fn serve(
     listener: TcpListener,
@@ -89,7 +100,7 @@ pub(crate) async fn serve(
     let open = Shares::new(limits.all_max, limits.each_max, 0);
     let turned_away = Shares::new(TURNED_AWAY_MAX, TURNED_AWAY_MAX, 0);
     let lingering = Shares::new(LINGERING_MAX, LINGERING_MAX / 2, 0);
-    let limits = Arc::new(limits);
+    let common = Arc::new(Common { router, limits, lingering, idle: Arc::default() });
     let (tell, told) = watch::channel(false);
     // Dropped with this future: then nobody is answered any more.
     let mut tasks = JoinSet::new();
@@ -111,23 +122,26 @@ pub(crate) async fn serve(
         };
         // Answers are written whole: waiting for more of them only delays the last packet.
         let _ = stream.set_nodelay(true);
-        match open.try_take(Client::of(peer.ip())) {
+        let (common, told, client) = (common.clone(), told.clone(), Client::of(peer.ip()));
+        match open.try_take(client.clone()) {
             Ok(share) => {
-                let (router, limits, told, lingering) =
-                    (router.clone(), limits.clone(), told.clone(), lingering.clone());
-                tasks.spawn(async move {
-                    let ended = converse(stream, peer, router, &limits, told.clone()).await;
-                    // Who only has to be heard out is in nobody's way.
-                    drop(share);
-                    if let Ok(_share) = lingering.try_take(Client::of(peer.ip())) {
-                        linger(ended, &limits, told).await;
-                    }
-                });
+                tasks.spawn(common.attend(stream, peer, told, share));
             }
             Err(full) => {
-                if let Ok(share) = turned_away.try_take(Client::Crowd) {
-                    tasks.spawn(turn_away(stream, full, limits.clone(), told.clone(), share));
-                }
+                // At once, so that each newcomer has its own room made.
+                let room = full == Full::All && common.idle.make_room();
+                let Ok(turned_away) = turned_away.try_take(Client::Crowd) else { continue };
+                let open = open.clone();
+                tasks.spawn(async move {
+                    let share = if room { open.take(client, ROOM_WAIT).await } else { Err(full) };
+                    match share {
+                        Ok(share) => {
+                            drop(turned_away);
+                            common.attend(stream, peer, told, share).await;
+                        }
+                        Err(full) => turn_away(stream, full, &common.limits, told).await,
+                    }
+                });
             }
         }
     }
@@ -137,6 +151,27 @@ pub(crate) async fn serve(
     Ok(())
 }
 
+/// What all connections share.
+struct Common {
+    router: Router,
+    limits: Connections,
+    lingering: Arc<Shares>,
+    idle: Arc<Idle>,
+}
+
+impl Common {
+    /// A connection from its first request to its end.
+    async fn attend(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, told: watch::Receiver<bool>, share: Share) {
+        let guest = Arc::new(self.idle.enter(Client::of(peer.ip())));
+        let ended = converse(stream, peer, self.router.clone(), &self.limits, told.clone(), &guest).await;
+        // Who only has to be heard out is in nobody's way.
+        drop((guest, share));
+        if let Ok(_share) = self.lingering.try_take(Client::of(peer.ip())) {
+            linger(ended, &self.limits, told).await;
+        }
+    }
+}
+
 /// All requests of one connection; gives it back when no more are answered.
 async fn converse(
     stream: TcpStream,
@@ -144,32 +179,42 @@ async fn converse(
     router: Router,
     limits: &Connections,
     mut told: watch::Receiver<bool>,
+    guest: &Arc<Guest>,
 ) -> Stalled {
-    let (ends, drain) = (told.clone(), limits.drain);
+    let (ends, drain, seat) = (told.clone(), limits.drain, guest.clone());
     let service = service_fn(move |request: Request<hyper::body::Incoming>| {
         let (mut router, mut request, mut ends) = (router.clone(), request.map(Body::new), ends.clone());
+        let seat = seat.clone();
         request.extensions_mut().insert(ConnectInfo(peer));
+        seat.is_answered();
         Box::pin(async move {
             let too_late = async {
                 let _ = ends.wait_for(|told| *told).await;
                 tokio::time::sleep(drain).await;
             };
-            tokio::select! {
-                Ok(answer) = tower_service::Service::call(&mut router, request) => Ok::<_, Infallible>(answer),
-                () = too_late => Ok(given_up().into_response()),
-            }
+            let answer = tokio::select! {
+                Ok(answer) = tower_service::Service::call(&mut router, request) => answer,
+                () = too_late => given_up().into_response(),
+            };
+            // Still to be written: to leave is to write it first.
+            seat.has_its_answer();
+            Ok::<_, Infallible>(answer)
         })
     });
     let mut builder = http1::Builder::new();
     // A client that ends its side once it has asked still reads its answer; and what it asked for is carried through, not dropped half done.
     builder.timer(TokioTimer::new()).header_read_timeout(limits.head).half_close(true);
     builder.max_buf_size(BUFFER_BYTES);
-    let mut connection = builder.serve_connection(TokioIo::new(Stalled::new(stream, limits.unread)), service);
+    let mut connection = builder.serve_connection(TokioIo::new(stalled(stream, limits)), service);
     let mut leaving = false;
     let ended = loop {
         tokio::select! {
             ended = poll_fn(|context| connection.poll_without_shutdown(context)) => break ended,
             _ = told.wait_for(|told| *told), if !leaving => {
+                leaving = true;
+                Pin::new(&mut connection).graceful_shutdown();
+            }
+            () = guest.told_to_leave(), if !leaving => {
                 leaving = true;
                 Pin::new(&mut connection).graceful_shutdown();
             }
@@ -192,13 +237,7 @@ fn given_up() -> Refusal {
 }
 
 /// Says that there is no room, to a client whose request was not read.
-async fn turn_away(
-    stream: TcpStream,
-    full: Full,
-    limits: Arc<Connections>,
-    told: watch::Receiver<bool>,
-    _share: Share,
-) {
+async fn turn_away(stream: TcpStream, full: Full, limits: &Connections, told: watch::Receiver<bool>) {
     let message = match full {
         Full::Own => format!(
             "this address has {} connections open, as many as one may: use them again, or close some",
@@ -206,9 +245,13 @@ async fn turn_away(
         ),
         Full::All => "as many connections are open as this server takes: try again in a moment".to_owned(),
     };
-    let mut stream = Stalled::new(stream, limits.unread);
+    let mut stream = stalled(stream, limits);
     let _ = stream.write_all(&plain_answer("503 Service Unavailable", "busy", &message)).await;
-    linger(stream, &limits, told).await;
+    linger(stream, limits, told).await;
+}
+
+fn stalled(stream: TcpStream, limits: &Connections) -> Stalled {
+    Stalled::new(stream, limits.unread, limits.answer_bytes_per_second_min)
 }
 
 /// An answer outside of any conversation, after which the connection ends.

@@ -14,6 +14,10 @@ pub(crate) struct Parameters(Vec<(String, String)>);
 impl Parameters {
     /// Those of this address; `known` are the names that its route takes.
     pub(crate) fn of(uri: &Uri, known: &[&str]) -> Result<Self, Refusal> {
+        if !uri.query().is_none_or(is_utf8) {
+            let message = "the address's query is no UTF-8 once its %-escapes are read: escape each byte of UTF-8";
+            return Err(Refusal::bad("bad_query", message));
+        }
         let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri)
             .map_err(|error| Refusal::bad("bad_query", format!("the address's query cannot be read: {error}")))?;
         for (i, (name, _)) in pairs.iter().enumerate() {
@@ -56,6 +60,27 @@ impl Parameters {
     pub(crate) fn run(&self, tenant: &str) -> Result<Option<String>, Refusal> {
         self.text("run").map(|run| run_of(tenant, run)).transpose()
     }
+}
+
+/// What is no text would be read as another text, with a sign for what cannot be read, and find nothing or the wrong thing.
+fn is_utf8(query: &str) -> bool {
+    let bytes = query.as_bytes();
+    let digit = |at: usize| bytes.get(at).and_then(|byte| char::from(*byte).to_digit(16));
+    let mut plain = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while let Some(byte) = bytes.get(at) {
+        match (byte, digit(at + 1), digit(at + 2)) {
+            (b'%', Some(high), Some(low)) => {
+                plain.push((high * 16 + low) as u8);
+                at += 3;
+            }
+            _ => {
+                plain.push(*byte);
+                at += 1;
+            }
+        }
+    }
+    std::str::from_utf8(&plain).is_ok()
 }
 
 /// The last part of a path as text.

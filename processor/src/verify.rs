@@ -4,6 +4,7 @@ mod doubt;
 
 use std::{
     collections::{BTreeMap, HashMap},
+    num::NonZeroUsize,
     sync::Arc,
 };
 
@@ -25,9 +26,11 @@ use crate::{
 
 /// Most rows that differ of which it is asked whether what the stream has lost explains it: those that come after count as they are.
 const ASKED_MAX: usize = 10_000;
+/// Damaged rows after which no more are looked for: whoever has so many needs no longer list.
+const DAMAGED_MAX: u64 = 100;
 
 /// A row that is not what the stream says.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Difference {
     /// Tenant of the row.
     pub tenant: String,
@@ -58,6 +61,8 @@ pub struct Report {
     pub first_difference: Option<Difference>,
     /// Rows that hold records older than the stream's oldest, or differ and may depend on such: they cannot be recomputed, and were not compared.
     pub older_than_stream: u64,
+    /// Rows of these that differ because they are damaged.
+    pub damaged: u64,
     /// The first record of each shard that the stream still has.
     pub from: BTreeMap<String, String>,
 }
@@ -133,13 +138,32 @@ async fn compare<T: Store, R: Store>(
     report: &mut Report,
 ) -> Result<(), ReplayError> {
     let mut differing = vec![];
-    for kind in Kind::ALL {
+    'kinds: for kind in Kind::ALL {
         let span = Span::All { tenant: None, generation, kind };
         let (mut ours, mut theirs) = (Walk::new(store, &span), Walk::new(scratch, &span));
-        let (mut stored, mut replayed) = (ours.next().await?, theirs.next().await?);
+        let (mut stored, mut replayed) = (ours.next_or_damaged().await?, theirs.next().await?);
         while stored.is_some() || replayed.is_some() {
-            let key = stored.iter().chain(&replayed).map(|row| row.key.clone()).min().expect("one of them is there");
-            let left = if stored.as_ref().is_some_and(|row| row.key == key) { stored.take() } else { None };
+            if let Some(Err(damage)) = &stored {
+                report.rows += 1;
+                report.differences += 1;
+                report.damaged += 1;
+                // What stands there cannot be told; most likely it is the row that the stream has next.
+                let Some(row) = replayed.take() else {
+                    report.first_difference.get_or_insert_with(|| unnamed(kind, damage));
+                    break;
+                };
+                differing.push(Differing::of(row.key.clone(), damage_of(&row.key, damage), None, None));
+                if report.damaged == DAMAGED_MAX {
+                    break 'kinds;
+                }
+                ours.go_on_behind(row.key);
+                (stored, replayed) = (ours.next_or_damaged().await?, theirs.next().await?);
+                continue;
+            }
+            let mut stored_row = stored.take().and_then(Result::ok);
+            let key =
+                stored_row.iter().chain(&replayed).map(|row| row.key.clone()).min().expect("one of them is there");
+            let left = if stored_row.as_ref().is_some_and(|row| row.key == key) { stored_row.take() } else { None };
             let right = if replayed.as_ref().is_some_and(|row| row.key == key) { replayed.take() } else { None };
             let first = oldest.get(&key.shard).copied().unwrap_or_default();
             if let Some(older) = left.as_ref().filter(|row| row.applied_from < first) {
@@ -154,9 +178,7 @@ async fn compare<T: Store, R: Store>(
                     }
                 }
             }
-            if left.is_some() {
-                stored = ours.next().await?;
-            }
+            stored = if left.is_some() { ours.next_or_damaged().await? } else { stored_row.map(Ok) };
             if right.is_some() {
                 replayed = theirs.next().await?;
             }
@@ -166,7 +188,8 @@ async fn compare<T: Store, R: Store>(
     report.differences -= doubted as u64;
     report.rows -= doubted as u64;
     report.older_than_stream += doubted as u64;
-    report.first_difference = earnest.into_iter().next().map(|found| name(&found.key, found.what));
+    let first = earnest.into_iter().next().map(|found| name(&found.key, found.what));
+    report.first_difference = first.or(report.first_difference.take());
     Ok(())
 }
 
@@ -180,6 +203,16 @@ fn name(key: &RowKey, what: String) -> Difference {
         row: key.to_string(),
         what,
     }
+}
+
+/// Why a row cannot be read; it names the row, which stands there already.
+fn damage_of(key: &RowKey, damage: &str) -> String {
+    damage.strip_prefix(&key.to_string()).map_or_else(|| damage.to_owned(), |rest| format!("it{rest}"))
+}
+
+/// One behind all that the stream has.
+fn unnamed(kind: Kind, damage: &str) -> Difference {
+    Difference { kind: format!("{kind:?}"), row: "a row".into(), what: damage.into(), ..Difference::default() }
 }
 
 fn difference(stored: Option<&Row>, replayed: Option<&Row>) -> Option<String> {
@@ -220,13 +253,32 @@ struct Walk<'a, T> {
     store: &'a T,
     span: &'a Span,
     page: std::vec::IntoIter<Row>,
+    page_rows: NonZeroUsize,
     after: Option<RowKey>,
     ended: bool,
 }
 
 impl<'a, T: Store> Walk<'a, T> {
     fn new(store: &'a T, span: &'a Span) -> Self {
-        Self { store, span, page: vec![].into_iter(), after: None, ended: false }
+        Self { store, span, page: vec![].into_iter(), page_rows: SCAN_ROWS, after: None, ended: false }
+    }
+
+    /// The next row, or why it cannot be read: those before damage are had one by one.
+    async fn next_or_damaged(&mut self) -> Result<Option<Result<Row, String>>, ReadError> {
+        loop {
+            match self.next().await {
+                Ok(row) => return Ok(row.map(Ok)),
+                Err(ReadError::Damaged(why)) if self.page_rows == NonZeroUsize::MIN => return Ok(Some(Err(why))),
+                Err(ReadError::Damaged(_)) => self.page_rows = NonZeroUsize::MIN,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Passes over everything up to a row.
+    fn go_on_behind(&mut self, key: RowKey) {
+        self.after = Some(key);
+        self.page_rows = SCAN_ROWS;
     }
 
     async fn next(&mut self) -> Result<Option<Row>, ReadError> {
@@ -237,7 +289,7 @@ impl<'a, T: Store> Walk<'a, T> {
             if self.ended {
                 return Ok(None);
             }
-            let page = self.store.scan(self.span, self.after.as_ref(), SCAN_ROWS).await?;
+            let page = self.store.scan(self.span, self.after.as_ref(), self.page_rows).await?;
             self.ended = page.next_after.is_none();
             self.after = page.next_after;
             self.page = page.rows.into_iter();

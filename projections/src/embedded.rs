@@ -21,6 +21,7 @@ use std::{io, num::NonZeroUsize, path::Path, sync::Arc, thread::JoinHandle};
 use bytes::Bytes;
 use events::position::ShardId;
 
+pub use self::file::panic_becomes_an_error;
 use self::{
     file::File,
     transaction::Offered,

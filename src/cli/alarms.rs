@@ -21,21 +21,36 @@ static CHANGES: [Column; 4] =
 
 /// Runs the command.
 pub async fn run(options: Alarms) -> Result<Answer, Failure> {
+    let format = options.output.format()?;
     let client = Client::connect(&options.of, Made::Before).await?;
-    let path = options.name.as_ref().map_or("/alarms".to_owned(), |name| format!("/alarms/{}", escaped(name)));
-    let found = client.json(Method::GET, &path, Bytes::new()).await;
+    let printed = match &options.name {
+        Some(name) => one(&client, name, format).await,
+        None => all(&client, format).await,
+    };
     client.close().await?;
-    let (found, format) = (found?, options.output.format());
-    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
-    if options.name.is_none() {
-        let mut printer = Printer::new(format, &STATES);
-        printer.items(&list(&found["alarms"]))?;
-        printer.end("no alarms. `weir apply FILE` defines one; the README shows a file")?;
-        return Ok(Answer::Yes);
+    printed.map(|()| Answer::Yes)
+}
+
+fn list(value: &Value) -> Vec<Value> {
+    value.as_array().cloned().unwrap_or_default()
+}
+
+async fn all(client: &Client, format: Format) -> Result<(), Failure> {
+    let mut printer = Printer::new(format, &STATES);
+    let mut next = String::new();
+    loop {
+        let page = client.json(Method::GET, &format!("/alarms{next}"), Bytes::new()).await?;
+        printer.items(&list(&page["alarms"]))?;
+        let Some(token) = page["nextToken"].as_str() else { break };
+        next = format!("?nextToken={}", escaped(token));
     }
+    printer.end("no alarms. `weir apply FILE` defines one; the README shows a file")
+}
+
+async fn one(client: &Client, name: &str, format: Format) -> Result<(), Failure> {
+    let found = client.json(Method::GET, &format!("/alarms/{}", escaped(name)), Bytes::new()).await?;
     if format == Format::Json {
-        say(&found.to_string())?;
-        return Ok(Answer::Yes);
+        return say(&found.to_string());
     }
     if format == Format::Table {
         // Before its first evaluation it has a state and no time.
@@ -45,8 +60,7 @@ pub async fn run(options: Alarms) -> Result<Answer, Failure> {
     }
     let mut printer = Printer::new(format, &CHANGES);
     printer.items(&list(&found["transitions"]))?;
-    printer.end("it has not changed yet")?;
-    Ok(Answer::Yes)
+    printer.end("it has not changed yet")
 }
 
 fn text(value: &Value) -> &str {

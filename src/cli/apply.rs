@@ -1,4 +1,10 @@
-//! `weir apply`: definitions become events. Every file is read before the first is sent.
+//! `weir apply`: definitions become events. A file that cannot be applied is named, and the others are applied.
+
+use std::{
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+};
 
 use bytes::Bytes;
 use hyper::Method;
@@ -14,21 +20,44 @@ const FILE_BYTES_MAX: u64 = 4 << 20;
 
 /// Runs the command.
 pub async fn run(options: Apply) -> Result<Answer, Failure> {
+    let mut answer = Answer::Yes;
+    let mut fail = |path: &Path, why: &dyn std::fmt::Display| {
+        eprintln!("failed: {}: {why}", path.display());
+        answer = Answer::No;
+    };
     let mut files = vec![];
     for path in &options.files {
-        let failed = |why: String| Failure::new(format!("{}: {why}; nothing was applied", path.display()));
-        let size = std::fs::metadata(path).map_err(|error| failed(error.to_string()))?.len();
-        if size > FILE_BYTES_MAX {
-            return Err(failed(format!("{size} bytes; a file of definitions has at most {FILE_BYTES_MAX}")));
+        match read(path) {
+            Ok(text) => files.push((path, text)),
+            Err(why) => fail(path, &format!("{why}; nothing of it was applied")),
         }
-        let text = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
-        if let Err(error) = serde_json::from_slice::<serde_json::Value>(&text) {
-            return Err(failed(format!("not JSON: {error}")));
-        }
-        files.push((path, Bytes::from(text)));
     }
-    let client = Client::connect(&options.to, Made::Now).await?;
-    let mut answer = Ok(Answer::Yes);
+    // A data folder is made for something that goes into it.
+    if !files.is_empty() {
+        let client = Client::connect(&options.to, Made::Now).await?;
+        let sent = send(&client, files, &mut fail).await;
+        client.close().await?;
+        sent?;
+    }
+    Ok(answer)
+}
+
+fn read(path: &Path) -> Result<Bytes, String> {
+    let mut text = vec![];
+    let file = File::open(path).map_err(|error| error.to_string())?;
+    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut text).map_err(|error| error.to_string())?;
+    if text.len() as u64 > FILE_BYTES_MAX {
+        return Err(format!("a file of definitions has at most {FILE_BYTES_MAX} bytes, and it has more"));
+    }
+    serde_json::from_slice::<serde_json::Value>(&text).map_err(|error| format!("not JSON: {error}"))?;
+    Ok(Bytes::from(text))
+}
+
+async fn send(
+    client: &Client,
+    files: Vec<(&PathBuf, Bytes)>,
+    fail: &mut impl FnMut(&Path, &dyn std::fmt::Display),
+) -> Result<(), Failure> {
     for (path, text) in files {
         match client.answer(Method::POST, "/definitions", text).await? {
             Ok(applied) => {
@@ -38,12 +67,10 @@ pub async fn run(options: Apply) -> Result<Answer, Failure> {
                     say(&format!("{}: alarm {name} applied, revision {revision}", path.display()))?;
                 }
             }
-            Err(error) => {
-                eprintln!("weir: {}: {error}", path.display());
-                answer = Ok(Answer::No);
-            }
+            Err(refused) if refused.by_content => fail(path, &refused.why),
+            // The next file would fare no better.
+            Err(refused) => return Err(Failure::new(format!("{}: {}", path.display(), refused.why))),
         }
     }
-    client.close().await?;
-    answer
+    Ok(())
 }

@@ -30,6 +30,15 @@ const PROBE: Duration = Duration::from_secs(2);
 /// How often a `weir up` that begins or ends is looked for.
 const LOOK: Duration = Duration::from_millis(50);
 
+/// A request was refused, or could not be carried out there.
+#[derive(Debug)]
+pub struct Refused {
+    /// What was sent is wrong, and stays wrong.
+    pub by_content: bool,
+    /// In words.
+    pub why: Failure,
+}
+
 /// The system that a command speaks to.
 pub enum Client {
     /// Opened by this process, closed with it.
@@ -179,11 +188,11 @@ impl Client {
 
     /// Sends a request whose answer is JSON; a refusal becomes a failure with the answer's own message.
     pub async fn json(&self, method: Method, path: &str, body: Bytes) -> Result<Value, Failure> {
-        self.answer(method, path, body).await?
+        self.answer(method, path, body).await?.map_err(|refused| refused.why)
     }
 
     /// As `json`, but a refusal stands apart from an answer that could not be had.
-    pub async fn answer(&self, method: Method, path: &str, body: Bytes) -> Result<Result<Value, Failure>, Failure> {
+    pub async fn answer(&self, method: Method, path: &str, body: Bytes) -> Result<Result<Value, Refused>, Failure> {
         let (status, answer) = self.send(method, path, body).await?;
         let value: Value = serde_json::from_slice(&answer).unwrap_or(Value::Null);
         if status.is_success() {
@@ -191,11 +200,13 @@ impl Client {
         }
         let message = value["error"]["message"].as_str().map(str::to_owned);
         let message = message.unwrap_or_else(|| String::from_utf8_lossy(&answer[..answer.len().min(500)]).into_owned());
-        Ok(Err(Failure::new(if status == StatusCode::UNAUTHORIZED && message.is_empty() {
+        let why = Failure::new(if status == StatusCode::UNAUTHORIZED && message.is_empty() {
             "the credential was refused: set WEIR_TOKEN to a token that this weir knows".to_owned()
         } else {
             message
-        })))
+        });
+        let by_content = matches!(status, StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE);
+        Ok(Err(Refused { by_content, why }))
     }
 
     /// Whose credential the client shows: the tenant of everything that it sends and sees.

@@ -1,19 +1,30 @@
-//! `weir demo`: a temporary folder, an hour of sample logs at once and then a lively stream of them, until Ctrl-C.
+//! `weir demo`: a temporary folder, a real log and what became of it, then made-up services at a lively pace, until Ctrl-C.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use hyper::Method;
 use weir::Options;
 
 use super::{
-    Answer, Demo, Failure,
+    Answer, Demo, Failure, Format, Metrics, Output, Where,
     client::Client,
-    output::say,
+    ingest::{Run, sentence},
+    metrics,
+    output::{called, say},
     progress,
     up::{Serving, listen},
 };
 
+/// 10,000 lines of a real web server's access log: where it is from stands in the README.md beside it.
+const REAL: &[u8] = include_bytes!("../../tests/data/apache_logs.log.gz");
+/// The service of its lines, which name none.
+const REAL_SERVICE: &str = "apache_logs";
+/// Two of its hours are shown.
+const SHOWN: (&str, &str) = ("2015-05-20T15:00:00Z", "2015-05-20T17:00:00Z");
 /// Lines a second of the last hour, and from then on.
 const LINES_A_SECOND: u64 = 8;
 /// How long the sample may take until it can be read; the demo goes on all the same.
@@ -41,21 +52,23 @@ pub async fn run(options: Demo) -> Result<Answer, Failure> {
         system: serving.system().clone(),
         router: api::router(serving.system().clone(), api::Access::Open),
     };
+    real(&client, &serving.url).await?;
     client.json(Method::POST, "/definitions", Bytes::from_static(ALARM.as_bytes())).await?;
     let now = weir::now_ms() / 1000;
     send(&client, now - 3600, now).await?;
     // Whoever tries at once what is proposed below is to see something.
     let readable = serving.system().caught_up(READABLE).await;
     readable.map_err(|error| Failure::of(&error))?;
-    let (url, folder_name) = (serving.url.clone(), folder.0.display().to_string());
+    let (url, folder_name, weir) = (serving.url.clone(), folder.0.display().to_string(), called());
     say(&format!(
-        "weir demo serves {url}  (open it for a chart; Ctrl-C ends it and removes {folder_name})\n\n\
+        "\nBeside it, four made-up services log {LINES_A_SECOND} lines a second, and the last hour of them is in.\n\
+         weir demo serves {url}  (open it for a chart; Ctrl-C ends it and removes {folder_name})\n\n\
          Try in another terminal:\n\
-         \x20 weir metrics --url {url} --service checkout --metric latency --since 15m\n\
-         \x20 weir metrics --url {url} --metric errors --period 300 -o json\n\
-         \x20 weir alarms  --url {url} checkout-errors\n\
-         \x20 weir ingest  --url {url} /var/log/*.log\n\
-         \x20 weir verify  --url {url}\n\
+         \x20 {weir} metrics --url {url} --service checkout --metric latency --since 15m\n\
+         \x20 {weir} metrics --url {url} --metric errors --period 300 -o json\n\
+         \x20 {weir} alarms  --url {url} checkout-errors\n\
+         \x20 {weir} ingest  --url {url} /var/log/*.log\n\
+         \x20 {weir} verify  --url {url}\n\
          \x20 curl '{url}/metrics?service=checkout&timeRange=1h'"
     ))?;
     let lively = tokio::spawn(async move {
@@ -74,6 +87,34 @@ pub async fn run(options: Demo) -> Result<Answer, Failure> {
     let answer = serving.until_told_after(move || abort.abort()).await;
     drop(folder);
     answer
+}
+
+/// Reads the real log and prints what became of it, as the commands would.
+async fn real(client: &Client, url: &str) -> Result<(), Failure> {
+    let begun = Instant::now();
+    let run = Run::new(client);
+    let path = format!("{}&service={REAL_SERVICE}", run.path());
+    client.json(Method::POST, &path, Bytes::from_static(REAL)).await?;
+    let balance = run.settled(true).await?;
+    let ((from, to), weir) = (SHOWN, called());
+    say(&format!(
+        "A real web server's access log of May 2015, which is part of this program, became metrics in {:.1} s:\n{}\n\n\
+         $ {weir} metrics --url {url} --service {REAL_SERVICE} --start {from} --end {to} --period 3600",
+        begun.elapsed().as_secs_f64(),
+        sentence(&balance)
+    ))?;
+    let shown = Metrics {
+        service: Some(REAL_SERVICE.into()),
+        metric: None,
+        namespace: None,
+        start: Some(from.into()),
+        end: Some(to.into()),
+        since: None,
+        period: "3600".into(),
+        output: Output { output: None, json: false },
+        of: Where { data: None, url: None, token: None },
+    };
+    metrics::print(client, &shown, Format::Table).await.map(|_| ())
 }
 
 /// Sends the sample of these seconds.

@@ -4,7 +4,7 @@ use std::{
     collections::hash_map::RandomState,
     hash::{BuildHasher, Hasher},
     io::IsTerminal,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -22,9 +22,9 @@ use weir::with_causes;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
-    Answer, Failure, Ingest,
+    Answer, END_PROCESS, Failure, Ingest,
     client::{Client, Made, data_folder},
-    output::say,
+    output::{called, say},
 };
 
 /// About so many bytes of lines in a batch: a record holds 1 MiB with its header, and one group of lines may pass the target.
@@ -47,6 +47,11 @@ impl<'a> Run<'a> {
     pub fn new(client: &'a Client) -> Self {
         let name = format!("{:016x}", random());
         Self { client, path: format!("/ingest?run={name}"), name, list: None }
+    }
+
+    /// Where its lines are sent.
+    pub fn path(&self) -> &str {
+        &self.path
     }
 
     /// The list hears how far the stream is.
@@ -128,6 +133,38 @@ pub async fn run(options: Ingest) -> Result<Answer, Failure> {
     answer
 }
 
+/// What is read until somebody else ends it is said: without a word it looks as if the program hung.
+fn tell_pipes(paths: &[PathBuf]) {
+    for path in paths {
+        if path.as_os_str() == "-" && std::io::stdin().is_terminal() {
+            eprintln!("reading standard input: Ctrl-D on a line of its own ends it");
+        } else if is_named_pipe(path) {
+            eprintln!("{} is a pipe: it is read until whoever writes into it closes it", path.display());
+        }
+    }
+}
+
+/// One that lies on the disk; what a shell makes for `<(command)` is seen behind a link, and needs no word.
+fn is_named_pipe(path: &Path) -> bool {
+    #[cfg(unix)]
+    return std::fs::symlink_metadata(path)
+        .is_ok_and(|about| std::os::unix::fs::FileTypeExt::is_fifo(&about.file_type()));
+    #[cfg(not(unix))]
+    false
+}
+
+/// On a terminal: how to see what came of it.
+fn tell_next(options: &Ingest) {
+    if std::io::stdout().is_terminal() && std::io::stderr().is_terminal() {
+        let of = match (&options.to.url, &options.to.data) {
+            (Some(url), _) => format!(" --url {url}"),
+            (None, Some(data)) => format!(" --data {}", data.display()),
+            (None, None) => String::new(),
+        };
+        eprintln!("next: {} metrics --period 3600{of}", called());
+    }
+}
+
 /// The list of what was read into the system that the client speaks to, for this tenant: what one has read says nothing about another.
 fn reader_list(client: &Client, folder: &Path, options: &Ingest, tenant: &str) -> Result<ReaderList, Failure> {
     let own = if tenant == LOCAL_TENANT { "readers".to_owned() } else { format!("readers-of-{tenant}") };
@@ -160,6 +197,7 @@ async fn read(client: &Client, options: &Ingest) -> Result<Answer, Failure> {
     let list = Arc::new(reader_list(client, &folder, options, &tenant)?);
     let run = Run::new(client).telling(list.clone());
     let progress = Arc::new(Progress::default());
+    tell_pipes(&options.paths);
     let shown = Shown::start(progress.clone());
     let settings = Options {
         tenant,
@@ -182,6 +220,9 @@ async fn read(client: &Client, options: &Ingest) -> Result<Answer, Failure> {
     })?;
     say(&sentence(&balance))?;
     let accepted = balance["accepted"].as_u64().unwrap_or(0);
+    if accepted > 0 {
+        tell_next(options);
+    }
     if accepted != report.lines_sent {
         return Err(Failure::new(format!(
             "{} lines were sent and {accepted} are accounted for: run `weir verify`, and report this as a defect",
@@ -203,7 +244,7 @@ fn tell(report: &Report) {
     let mut by_cause: Vec<(String, &Path, usize)> = vec![];
     let mut failures = vec![];
     for (path, error) in report.failed() {
-        let why = with_causes(error);
+        let why = with_causes(error).replace(END_PROCESS, "");
         if !matches!(error, FileError::Send(_) | FileError::NotRead) {
             failures.push(format!("failed: {}: {why}", path.display()));
         } else if let Some(known) = by_cause.iter_mut().find(|(cause, ..)| *cause == why) {

@@ -58,9 +58,10 @@ static CSV: [Column; 16] = [
 
 /// Runs the command.
 pub async fn run(options: Metrics) -> Result<Answer, Failure> {
+    let format = options.output.format()?;
     check_times(&options)?;
     let client = Client::connect(&options.of, Made::Before).await?;
-    let answer = print(&client, &options).await;
+    let answer = print(&client, &options, format).await;
     client.close().await?;
     answer
 }
@@ -98,15 +99,22 @@ fn query(options: &Metrics) -> String {
     query
 }
 
-async fn print(client: &Client, options: &Metrics) -> Result<Answer, Failure> {
-    let format = options.output.format();
+/// A refusal of the API names its parameters; who typed the command knows options.
+fn in_options(refusal: &Failure, options: &Metrics) -> Failure {
+    let start = if options.since.is_some() { "--since" } else { "--start" };
+    Failure::new(refusal.to_string().replace("startTime", start).replace("endTime", "--end"))
+}
+
+/// Asks for the pages and prints them.
+pub async fn print(client: &Client, options: &Metrics, format: Format) -> Result<Answer, Failure> {
     let mut printer = Printer::new(format, if format == Format::Table { &TABLE } else { &CSV });
     let query = query(options);
     let (mut next, mut printed, mut cut): (Option<String>, usize, bool) = (None, 0, false);
     loop {
         let limit = if format == Format::Table { TABLE_ROWS_MAX } else { 1000 };
         let token = next.map(|token| format!("&nextToken={}", escaped(&token))).unwrap_or_default();
-        let page = client.json(Method::GET, &format!("{query}&limit={limit}{token}"), Bytes::new()).await?;
+        let page = client.answer(Method::GET, &format!("{query}&limit={limit}{token}"), Bytes::new()).await?;
+        let page = page.map_err(|refused| in_options(&refused.why, options))?;
         let items = page["items"].as_array().cloned().unwrap_or_default();
         printed += items.len();
         printer.items(&items)?;
@@ -119,11 +127,8 @@ async fn print(client: &Client, options: &Metrics) -> Result<Answer, Failure> {
             break;
         }
     }
-    let empty = match (printed, format, &options.service, &options.metric) {
-        (0, Format::Table, None, None) => {
-            "no metrics match. `weir metrics` without options shows all there are; `weir ingest PATH` reads logs".into()
-        }
-        (0, Format::Table, service, metric) => near::hint(client, service.as_deref(), metric.as_deref()).await?,
+    let empty = match (printed, format) {
+        (0, Format::Table) => near::hint(client, options.service.as_deref(), options.metric.as_deref()).await?,
         _ => String::new(),
     };
     printer.end(&empty)?;

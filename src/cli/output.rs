@@ -125,6 +125,11 @@ impl Printer {
     }
 }
 
+/// How this program was called, so that a command which is proposed can be copied: `target/debug/weir` under `cargo run`.
+pub fn called() -> String {
+    std::env::args().next().filter(|name| !name.is_empty()).unwrap_or_else(|| "weir".into())
+}
+
 /// Prints a line. A reader that went away (`| head`) is no failure.
 pub fn say(text: &str) -> Result<(), Failure> {
     done(writeln!(io::stdout().lock(), "{text}"))

@@ -51,10 +51,14 @@ fn words(report: &Value, same: bool) -> Vec<String> {
         return lines;
     }
     let text = |field: &str| report["first_difference"][field].as_str().unwrap_or("?");
-    lines.push(format!("{} rows differ. The first, in key order:", number("differences")));
+    let damaged = match number("damaged") {
+        0 => String::new(),
+        damaged => format!(", {damaged} of them because they are damaged"),
+    };
+    lines.push(format!("{} rows differ{damaged}. The first, in key order:", number("differences")));
     lines.push(format!("  {}: {}", text("row"), text("what")));
     lines.push(match older {
-        0 => "To have every row made anew from the stream, move rows.redb out of the data folder and run any command"
+        0 => "To have every row made anew from the stream, move rows.redb out of the data folder and run any command (README, A newer program, and a damaged row)"
             .into(),
         _ => {
             "Keep rows.redb: what the stream no longer has is in it alone. Restore a backup, or report this as a defect"
@@ -91,6 +95,9 @@ mod tests {
         report["first_difference"] = json!({"row": "the metrics of service `a`", "what": "it differs"});
         let said = words(&report, false).join("\n");
         assert!(said.contains("Keep rows.redb") && said.contains("the metrics of service `a`: it differs"), "{said}");
+        report["damaged"] = json!(2);
+        let said = words(&report, false).join("\n");
+        assert!(said.contains("1 rows differ, 2 of them because they are damaged. The first"), "{said}");
         report["older_than_stream"] = json!(0);
         assert!(words(&report, false).join("\n").contains("move rows.redb out"));
         assert!(words(&report, true).join("\n").contains("every row is what the stream says"));

@@ -69,30 +69,39 @@ fn a_bad_definition_names_what_is_wrong_and_nothing_of_its_file_is_applied() {
     };
     let good = folder.file("good.json", definition("good", 1.0));
     let cases = [
-        (1, without("AlarmName"), "AlarmName"),
-        (1, without("Threshold"), "Threshold"),
-        (1, with("Period", 61.into()), "Period"),
-        (1, with("EvaluationPeriods", 0.into()), "EvaluationPeriods"),
-        (1, with("DatapointsToAlarm", 9.into()), "DatapointsToAlarm"),
-        (1, with("ComparisonOperator", "Above".into()), "Above"),
-        (1, with("TreatMissingData", "breaching".into()), "breaching"),
-        (1, with("Treshold", 1.into()), "Treshold"),
-        (1, format!("[{}, {}]", definition("kept-out", 1.0), without("Period")), "Period"),
-        (1, format!("[{0}, {0}]", definition("twice", 1.0)), "twice"),
-        (1, "[]".to_owned(), "0 definitions"),
-        (2, "{\"AlarmName\": ".to_owned(), "not JSON"),
+        (without("AlarmName"), "AlarmName"),
+        (without("Threshold"), "Threshold"),
+        (with("Period", 61.into()), "Period"),
+        (with("EvaluationPeriods", 0.into()), "EvaluationPeriods"),
+        (with("DatapointsToAlarm", 9.into()), "DatapointsToAlarm"),
+        (with("ComparisonOperator", "Above".into()), "Above"),
+        (with("TreatMissingData", "breaching".into()), "breaching"),
+        (with("Treshold", 1.into()), "Treshold"),
+        (format!("[{}, {}]", definition("kept-out", 1.0), without("Period")), "Period"),
+        (format!("[{0}, {0}]", definition("twice", 1.0)), "twice"),
+        ("[]".to_owned(), "0 definitions"),
+        ("{\"AlarmName\": ".to_owned(), "not JSON"),
+        ("x".repeat(5 << 20), "at most 4194304 bytes"),
     ];
-    for (number, (code, text, word)) in cases.into_iter().enumerate() {
+    for (number, (text, word)) in cases.into_iter().enumerate() {
         let bad: PathBuf = folder.file(&format!("bad-{number}.json"), text);
-        apply(&folder, &[&bad]).exits(code).complains(&[bad.to_str().unwrap(), word]);
+        apply(&folder, &[&bad]).exits(1).complains(&[bad.to_str().unwrap(), word]);
     }
     let said = folder.run("alarms", ["--json"]).exits(0);
     assert_eq!(said.out, "", "nothing of a bad file is in");
-    let missing = folder.path("missing.json");
-    apply(&folder, &[&good, &missing]).exits(2).complains(&[missing.to_str().unwrap(), "nothing was applied"]);
-    assert_eq!(folder.run("alarms", ["--json"]).exits(0).out, "");
-    // Of several files the good ones are in, and the bad one is named.
+    // Of several files the good ones are in, and each bad one is named.
     let bad = folder.file("bad.json", without("Period"));
-    let said = apply(&folder, &[&bad, &good]).exits(1).complains(&[bad.to_str().unwrap(), "Period"]);
+    let no_json = folder.file("no.json", "no");
+    let missing = folder.path("missing.json");
+    let said = apply(&folder, &[&bad, &missing, &no_json, &good]).exits(1);
+    let said = said.complains(&[bad.to_str().unwrap(), "Period", missing.to_str().unwrap(), no_json.to_str().unwrap()]);
     assert!(said.out.contains("alarm good applied"), "{said:?}");
+    assert_eq!(folder.run("alarms", ["--json"]).exits(0).json_lines().len(), 1);
+}
+
+#[test]
+fn files_of_which_none_can_be_read_make_no_data_folder() {
+    let folder = Folder::new();
+    apply(&folder, &[&folder.path("missing.json")]).exits(1).complains(&["failed: ", "missing.json"]);
+    assert!(!folder.data.exists());
 }

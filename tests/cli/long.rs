@@ -131,7 +131,8 @@ async fn windows_of(folder: &Folder, service: &str) -> Vec<Row> {
 #[test]
 fn a_damaged_row_is_named_in_words_and_what_it_says_to_do_mends_it() {
     let folder = with_lines(300);
-    let before = folder.verifies()["digest"].clone();
+    let report = folder.verifies();
+    let (before, rows) = (report["digest"].clone(), report["rows"].clone());
     let body = windows_of(&folder, "app").remove(2).body;
     let path = folder.data.join("rows.redb");
     let mut bytes = std::fs::read(&path).unwrap();
@@ -140,17 +141,42 @@ fn a_damaged_row_is_named_in_words_and_what_it_says_to_do_mends_it() {
     assert!(!places.is_empty());
     places.into_iter().for_each(|place| bytes[place] ^= 0x20);
     std::fs::write(&path, bytes).unwrap();
-    for command in ["metrics", "verify"] {
-        let said = folder.run(command, NONE).exits(2);
-        let said = said.complains(&[
-            "the metrics of service `app` in the minute 2026-01-01T00:02:00Z (tenant local",
-            "is damaged",
-        ]);
-        let said = said.complains(&[path.to_str().unwrap(), "move the file away to rebuild it by replay"]);
-        assert!(!said.err.contains("RowKey"), "{said:?}");
+    let words = [
+        "the metrics of service `app` in the minute 2026-01-01T00:02:00Z (tenant local",
+        "is damaged",
+        path.to_str().unwrap(),
+        "move the file away to rebuild it by replay",
+    ];
+    let said = folder.run("metrics", NONE).exits(2).complains(&words);
+    assert!(!said.err.contains("RowKey"), "{said:?}");
+    // To verify is to answer: this row differs, and all others were compared.
+    let said = folder.run("verify", NONE).exits(1);
+    for word in words {
+        assert!(said.out.contains(word), "`{word}` is missing: {said:?}");
     }
+    assert!(said.out.contains("1 rows differ, 1 of them because they are damaged"), "{said:?}");
+    let report = folder.run("verify", ["--json"]).exits(1).json();
+    assert_eq!((&report["rows"], &report["damaged"]), (&rows, &1.into()), "{report}");
+    assert_eq!(report["digest"], serde_json::Value::Null, "there is none of rows that cannot all be read");
     std::fs::rename(&path, folder.path("moved.redb")).unwrap();
     assert_eq!(latencies(&folder, "app"), (300, sum(0..300)));
+    assert_eq!(folder.verifies()["digest"], before);
+}
+
+#[test]
+fn a_file_of_rows_whose_pages_make_no_sense_is_named_and_no_panic_is_printed() {
+    let folder = with_lines(300);
+    let before = folder.verifies()["digest"].clone();
+    let path = folder.data.join("rows.redb");
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes.iter_mut().skip(8_192).step_by(997).for_each(|byte| *byte ^= 0x5a);
+    std::fs::write(&path, bytes).unwrap();
+    for command in ["metrics", "verify", "alarms"] {
+        let said = folder.run(command, NONE).exits(2);
+        let said = said.complains(&[path.to_str().unwrap(), "is damaged (a page makes no sense", "move it away"]);
+        assert_eq!(said.err.lines().count(), 1, "{said:?}");
+    }
+    std::fs::rename(&path, folder.path("moved.redb")).unwrap();
     assert_eq!(folder.verifies()["digest"], before);
 }
 

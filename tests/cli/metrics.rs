@@ -107,7 +107,14 @@ fn a_time_that_is_none_is_named_by_its_option_with_the_forms_there_are() {
     ask(&["--start", "2026-01-01T00:00:00"]).complains(&["--start", "zone"]);
     ask(&["--since", "1x"]).complains(&["--since", "`1x`", "15m"]);
     ask(&["--since", "1h", "--start", "now"]).complains(&["cannot be used with"]);
-    ask(&["--start", "2026-01-02", "--end", "2026-01-01"]).complains(&["not before"]);
+    for (arguments, start) in [
+        (&["--start", "2026-01-02", "--end", "2026-01-01"][..], "--start"),
+        (&["--since", "1h", "--end", "-2h"], "--since"),
+    ] {
+        let said = ask(arguments).complains(&[start, "not before --end"]);
+        assert!(!said.err.contains("Time"), "the parameters of the API are not what was typed: {said:?}");
+    }
+    ask(&["--start", "9999-01-01"]).complains(&["--start: "]);
     ask(&["--period", "61"]).complains(&["60, 300, 3600"]);
 }
 
@@ -122,6 +129,7 @@ fn nothing_found_is_an_empty_answer_and_a_hint_for_people() {
     assert_eq!(said.out, "");
     let said = folder.run("metrics", ["--service", "nobody", "--json"]).exits(0);
     assert_eq!((said.out.as_str(), said.err.as_str()), ("", ""));
+    assert_eq!(folder.run("metrics", ["--json", "-o", "json", "--service", "nobody"]).exits(0).out, "", "said twice");
     let said = folder.run("metrics", ["--service", "nobody", "-o", "csv"]).exits(0);
     assert_eq!(said.out.lines().count(), 1);
 }
@@ -158,6 +166,24 @@ fn a_service_or_metric_that_is_not_there_is_answered_with_those_that_are_near_on
     // For programs an empty answer is empty.
     let said = ask(&["--service", "chekout", "--json"]);
     assert_eq!((said.out.as_str(), said.err.as_str()), ("", ""));
+}
+
+#[test]
+fn what_has_no_data_in_a_span_is_not_called_missing_however_many_services_there_are() {
+    let folder = Folder::new();
+    // More services than are looked through for names; the last of them stands behind all others.
+    let mut text: String = (0..5_200).map(|i| lines(&format!("app-{i:04}"), 0..1)).collect();
+    text.push_str(&lines("zebra", 0..1));
+    folder.ingest([folder.file("app.log", text)]).exits(0);
+    for arguments in [&["--service", "zebra"][..], &["--service", "zebra", "--metric", "latency"]] {
+        let arguments = [arguments, &["--since", "1h"]].concat();
+        let said = folder.run("metrics", arguments).exits(0);
+        let said = said.complains(&["in this time", "from 2026-01-01T00:00:00Z on"]);
+        assert!(!said.err.contains("there is no"), "{said:?}");
+    }
+    let said = folder.run("metrics", ["--service", "zebro"]).exits(0);
+    let said = said.complains(&["there is no service `zebro`; there are app-", " and more"]);
+    assert_eq!(said.out, "");
 }
 
 #[test]

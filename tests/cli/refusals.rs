@@ -42,10 +42,13 @@ fn usage_that_is_wrong_ends_with_2() {
         &["up", "--shards", "0"],
         &["metrics", "--url", "https://127.0.0.1"],
         &["metrics", "--url", "127.0.0.1"],
+        &["metrics", "--json", "-o", "csv"],
+        &["alarms", "-o", "table", "--json"],
     ] {
         let said = plain(&folder, arguments).exits(2);
         assert!(!said.err.is_empty(), "{arguments:?}");
     }
+    plain(&folder, &["metrics", "--json", "-o", "csv"]).exits(2).complains(&["--json and -o csv", "give one"]);
     for address in ["localhost", "127.0.0.1", "example.com:80"] {
         plain(&folder, &["up", "--listen", address])
             .exits(2)

@@ -9,7 +9,7 @@ use crate::{
 fn every_command_on_its_folder_goes_through_it_and_its_end_changes_no_answer() {
     let folder = Folder::new();
     let server = folder.up(NONE);
-    assert!(server.first_line.contains(folder.data.to_str().unwrap()), "{}", server.first_line);
+    assert!(server.begun.contains(folder.data.to_str().unwrap()), "{}", server.begun);
     assert_eq!(server.get("/health").status, 200);
     let file = folder.file("app.log", lines("app", 0..1_000));
     let said = folder.ingest([&file]).exits(0);
@@ -132,14 +132,17 @@ fn the_demo_serves_what_it_says_and_takes_its_folder_away() {
     // What it says to try is tried while it drains no sooner than the test has asked: so on a second one.
     let said = server.end().exits(0);
     assert_eq!(std::fs::read_dir(&temporary).unwrap().count(), 0, "{said:?}");
-    let proposed: Vec<_> = said.out.lines().filter(|line| line.starts_with("  weir ")).collect();
-    assert!(proposed.len() >= 4, "{said:?}");
+    // As it was called, so that it can be copied.
+    let program = format!("{} ", env!("CARGO_BIN_EXE_weir"));
+    let proposed: Vec<_> =
+        said.out.lines().filter_map(|line| line.trim_start_matches([' ', '$']).strip_prefix(&program)).collect();
+    assert!(proposed.len() >= 6, "{said:?}");
 
     let server =
         Server::start(weir(folder.root.path()).args(["demo", "--listen", "127.0.0.1:0"]).env("TMPDIR", &temporary));
-    for line in proposed.iter().filter(|line| !line.contains("weir ingest")) {
+    for line in proposed.iter().filter(|line| !line.starts_with("ingest")) {
         let arguments = line.replace(&url, &server.url);
-        let said = say(weir(folder.root.path()).args(arguments.split_whitespace().skip(1))).exits(0);
+        let said = say(weir(folder.root.path()).args(arguments.split_whitespace())).exits(0);
         assert!(said.out.lines().count() > 1, "{line}: {said:?}");
     }
     server.signal("INT");

@@ -157,7 +157,8 @@ impl Folder {
 pub struct Server {
     pub child: Child,
     pub url: String,
-    pub first_line: String,
+    /// What it printed until then.
+    pub begun: String,
     out: BufReader<ChildStdout>,
     err: ChildStderr,
 }
@@ -168,14 +169,21 @@ impl Server {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut out = BufReader::new(child.stdout.take().unwrap());
         let mut err = child.stderr.take().unwrap();
-        let mut first_line = String::new();
-        out.read_line(&mut first_line).unwrap();
-        let Some(url) = first_line.split_whitespace().find(|word| word.starts_with("http://")) else {
-            let mut why = String::new();
-            err.read_to_string(&mut why).unwrap();
-            panic!("it does not serve: {first_line}{why}");
+        let mut begun = String::new();
+        let url = loop {
+            let mut line = String::new();
+            let ended = out.read_line(&mut line).unwrap() == 0;
+            begun.push_str(&line);
+            if ended {
+                let mut why = String::new();
+                err.read_to_string(&mut why).unwrap();
+                panic!("it does not serve: {begun}{why}");
+            }
+            if line.contains(" serves http://") {
+                break line.split_whitespace().find(|word| word.starts_with("http://")).unwrap().to_owned();
+            }
         };
-        Self { url: url.to_owned(), child, first_line, out, err }
+        Self { url, child, begun, out, err }
     }
 
     /// Sends a signal, such as `TERM`.
@@ -186,7 +194,7 @@ impl Server {
 
     /// Waits for its end.
     pub fn end(mut self) -> Said {
-        let (mut out, mut err) = (std::mem::take(&mut self.first_line).into_bytes(), vec![]);
+        let (mut out, mut err) = (std::mem::take(&mut self.begun).into_bytes(), vec![]);
         self.out.read_to_end(&mut out).unwrap();
         self.err.read_to_end(&mut err).unwrap();
         said(self.child.wait().unwrap().code(), &out, &err)

@@ -37,15 +37,45 @@ const SHAPE: &str = "send one alarm in CloudWatch's field names, a list of them,
 /// What definitions of alarms are called in events and rows.
 const KIND: &str = "alarm";
 
-/// `GET /alarms`: all of the tenant's, with their states.
+/// Most alarms of a page, and how many there are where none is asked for.
+const PAGE_MAX: u64 = 1_000;
+
+/// `GET /alarms`: all of the tenant's, with their states, in order of name. Every page reads them all: they are few by nature.
 pub(crate) async fn list<O: Operator>(
     State(api): State<Arc<Api<O>>>,
     Extension(caller): Extension<Caller>,
     uri: Uri,
 ) -> Result<Response, Refusal> {
-    Parameters::of(&uri, &[])?;
-    let alarms = query::alarms(api.operator.store(), caller.tenant()?, api.operator.generation(), None).await?;
-    Ok(answer(StatusCode::OK, &json!({"alarms": alarms})))
+    let parameters = Parameters::of(&uri, &["limit", "nextToken"])?;
+    let limit = parameters.number("limit", 1, PAGE_MAX)?.unwrap_or(PAGE_MAX) as usize;
+    let after = parameters.text("nextToken").map(|token| name_in(token).ok_or_else(bad_token)).transpose()?;
+    let mut alarms = query::alarms(api.operator.store(), caller.tenant()?, api.operator.generation(), None).await?;
+    alarms.retain(|alarm| after.as_ref().is_none_or(|after| alarm.name > *after));
+    let is_last = alarms.len() <= limit;
+    alarms.truncate(limit);
+    let mut page = json!({"alarms": alarms});
+    if let Some(last) = alarms.last().filter(|_| !is_last) {
+        page["nextToken"] = json!(token(&last.name));
+    }
+    Ok(answer(StatusCode::OK, &page))
+}
+
+fn bad_token() -> Refusal {
+    let message = "this is not a token that an earlier answer gave: hand back `nextToken` unchanged, or leave it out to begin again";
+    Refusal::field("nextToken", message)
+}
+
+/// Where the next page begins: version 1, and the last name in hexadecimal. It grants nothing, since the tenant never comes from it.
+fn token(last: &str) -> String {
+    last.bytes().fold("1".to_owned(), |token, byte| format!("{token}{byte:02x}"))
+}
+
+fn name_in(token: &str) -> Option<String> {
+    let digits: Vec<u8> =
+        token.strip_prefix('1')?.chars().map(|c| Some(c.to_digit(16)? as u8)).collect::<Option<_>>()?;
+    let (pairs, rest) = digits.as_chunks::<2>();
+    let bytes = pairs.iter().map(|[high, low]| high * 16 + low).collect();
+    String::from_utf8(bytes).ok().filter(|name| rest.is_empty() && !name.is_empty())
 }
 
 /// `GET /alarms/{name}`: one, with its changes.

@@ -27,6 +27,24 @@ async fn an_alarm_is_defined_alone_in_a_list_or_as_cloudwatch_lists_them() {
     let names: Vec<_> =
         all.ok()["alarms"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["a", "b/ü", "c"]);
+    let mut paged = vec![];
+    let mut path = "/alarms?limit=1".to_owned();
+    loop {
+        let page = server.get(&path).await;
+        let alarms = page.ok()["alarms"].as_array().unwrap().clone();
+        assert_eq!(alarms.len(), 1);
+        paged.extend(alarms);
+        let Some(token) = page.json["nextToken"].as_str() else { break };
+        path = format!("/alarms?limit=1&nextToken={token}");
+    }
+    assert_eq!(serde_json::Value::from(paged), all.json["alarms"]);
+    assert_eq!(all.json.get("nextToken"), None);
+    for query in
+        ["limit=0", "limit=1001", "nextToken=", "nextToken=1", "nextToken=x", "nextToken=161f", "nextToken=1c3"]
+    {
+        let refused = server.get(&format!("/alarms?{query}")).await;
+        assert!(refused.refused(400, "bad_parameter").starts_with(query.split('=').next().unwrap()), "{query}");
+    }
     let one = server.get("/alarms/b%2F%C3%BC").await;
     assert_eq!((&one.ok()["name"], &one.json["state"]), (&"b/ü".into(), &"INSUFFICIENT_DATA".into()));
     assert_eq!(one.json["definition"]["MetricName"], "errors");

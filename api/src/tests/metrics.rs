@@ -210,3 +210,22 @@ async fn a_value_that_is_none_is_refused_by_its_field_and_nothing_is_appended() 
     server.post("/metrics", vec![b' '; 2 << 20]).await.refused(413, "too_large");
     assert_eq!(server.fake.puts().len(), 0);
 }
+
+#[tokio::test]
+async fn a_parameter_that_is_no_text_is_refused_and_not_read_as_another() {
+    let server = Server::open();
+    server.post("/ingest?service=caf%C3%A9", "a line\n").await.ok();
+    for query in ["service=%ff", "service=caf%E9", "service=%C3", "metric=%c3%28", "%ff=1"] {
+        let answer = server.get(&format!("/metrics?{query}")).await;
+        assert!(answer.refused(400, "bad_query").contains("UTF-8"), "{query}: {}", answer.text);
+    }
+    server.post("/ingest?service=%ff", "a line\n").await.refused(400, "bad_query");
+    // Every byte escaped, some, or none that needs it.
+    for query in ["service=caf%C3%A9", "service=%63%61%66%c3%a9", "service=caf\u{e9}"] {
+        let Ok(uri) = format!("/metrics?{query}").parse::<axum::http::Uri>() else { continue };
+        let answer = server.get(&uri.to_string()).await;
+        assert_eq!(answer.ok()["items"][0]["service"], "caf\u{e9}", "{query}");
+    }
+    let percent = server.get("/metrics?service=100%").await;
+    assert_eq!(percent.ok()["items"], serde_json::json!([]), "a sign that escapes nothing is itself");
+}

@@ -45,6 +45,16 @@ impl Socket {
         socket.connect(self.address).await.unwrap()
     }
 
+    /// A connection whose request is under way: the server waits for its body.
+    async fn sending_from(&self, host: u8) -> TcpStream {
+        let mut stream = self.connect_from(host).await;
+        let head = self.head(7).replace("\r\n\r\n", "\r\nexpect: 100-continue\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut asked = [0; 25];
+        stream.read_exact(&mut asked).await.unwrap();
+        stream
+    }
+
     /// The head of a body with so many bytes.
     fn head(&self, bytes: usize) -> String {
         format!(
@@ -146,10 +156,10 @@ async fn a_head_that_does_not_end_is_answered_and_an_idle_connection_closed() {
 async fn connections_are_bounded_in_all_and_free_again_once_they_end() {
     let connections = Connections { all_max: 3, each_max: 2, ..Connections::default() };
     let socket = Socket::of(Limits::default(), connections).await;
-    let mut open = vec![socket.connect_from(1).await, socket.connect_from(1).await];
+    let mut open = vec![socket.sending_from(1).await, socket.sending_from(1).await];
     let one_more = rest(&mut socket.connect_from(1).await).await;
     assert!(one_more.contains("this address has 2 connections open"), "{one_more}");
-    open.push(socket.connect_from(2).await);
+    open.push(socket.sending_from(2).await);
     let one_more = rest(&mut socket.connect_from(3).await).await;
     assert!(one_more.contains("as many connections are open as this server takes"), "{one_more}");
     drop(open);
@@ -161,6 +171,31 @@ async fn connections_are_bounded_in_all_and_free_again_once_they_end() {
             break;
         }
     }
+}
+
+#[tokio::test]
+async fn idle_connections_make_room_for_a_newcomer_and_those_that_are_answered_do_not() {
+    let connections = Connections { all_max: 4, each_max: 3, ..Connections::default() };
+    let socket = Socket::of(Limits::default(), connections).await;
+    let mut sending = socket.sending_from(1).await;
+    let mut idle = [socket.connect_from(1).await, socket.connect_from(1).await, socket.connect_from(2).await];
+    // One has asked and keeps its connection, the others have said nothing.
+    for stream in &mut idle[..1] {
+        ask(stream).await;
+    }
+    let mut newcomers = vec![];
+    for host in 3..6 {
+        let mut newcomer = socket.connect_from(host).await;
+        let answer = ask(&mut newcomer).await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        newcomers.push(newcomer);
+    }
+    for stream in &mut idle {
+        assert_eq!(rest(stream).await, "");
+    }
+    sending.write_all(b"a line\n").await.unwrap();
+    let answer = rest(&mut sending).await;
+    assert!(answer.starts_with("HTTP/1.1 202 "), "{answer}");
 }
 
 /// Sends bodies that are refused while they are still being written, as Python's own client does, which looks for no answer before it has sent

@@ -14,7 +14,7 @@ pub(super) struct Time {
 /// The clock is further behind the newest stamp than we go on with.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "the host's clock says {} but the newest record was stamped {}: set the clock, or stop and confirm that it is right",
+    "the host's clock says {} but the newest record was stamped {}: set the clock, or, if it is right, stop and start again with --confirm-clock",
     rfc3339(*.clock_ms), rfc3339(*.newest_ms)
 )]
 pub(super) struct Behind {
@@ -81,6 +81,7 @@ mod tests {
         assert_eq!(stamp_at(940_000).unwrap(), 1_000_000, "within the minute it waits");
         let behind = stamp_at(939_999).unwrap_err().to_string();
         assert!(behind.contains("1970-01-01T00:15:39.999Z") && behind.contains("1970-01-01T00:16:40.000Z"), "{behind}");
+        assert!(behind.contains("--confirm-clock"), "the next step: {behind}");
         assert_eq!(stamp_at(1_000_001).unwrap(), 1_000_001);
     }
 

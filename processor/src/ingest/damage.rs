@@ -10,6 +10,9 @@ pub enum FileError {
     /// No such file, and no pattern's match.
     #[error("nothing is there, or matches. Check the path; quote a pattern if the shell changed it")]
     NotFound,
+    /// A link to what is not there.
+    #[error("it is a link to {}, where nothing is. Mend the link, or name the file itself", .0.display())]
+    Dangling(PathBuf),
     /// The pattern cannot be understood.
     #[error("it is no pattern: {0}")]
     BadPattern(String),

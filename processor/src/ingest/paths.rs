@@ -59,7 +59,7 @@ impl Finder {
 
     fn fail(&mut self, path: &Path, error: std::io::Error) {
         let error = match error.kind() {
-            std::io::ErrorKind::NotFound => FileError::NotFound,
+            std::io::ErrorKind::NotFound => fs::read_link(path).map_or(FileError::NotFound, FileError::Dangling),
             _ => FileError::Open(error),
         };
         self.add(path, Kind::Failed(error));
@@ -95,7 +95,7 @@ impl Finder {
     fn visit(&mut self, path: &Path, depth: usize) {
         let metadata = match fs::metadata(path) {
             Ok(metadata) => metadata,
-            Err(error) => return self.fail(path, error),
+            Err(error) => return self.unseen(path, depth, error),
         };
         if metadata.is_dir() {
             return self.folder(path, depth);
@@ -104,6 +104,17 @@ impl Finder {
             return self.special(path, metadata.file_type(), depth > 0);
         }
         self.file(path, &metadata);
+    }
+
+    /// A link that leads nowhere holds no lines: where it is named it is what was asked for, in a folder it only lies about.
+    fn unseen(&mut self, path: &Path, depth: usize, error: std::io::Error) {
+        match fs::read_link(path) {
+            Ok(to) if depth > 0 && error.kind() == std::io::ErrorKind::NotFound => {
+                let (path, to) = (path.display(), to.display());
+                self.warnings.push(format!("{path} is a link to {to}, where nothing is: not read"));
+            }
+            _ => self.fail(path, error),
+        }
     }
 
     fn file(&mut self, path: &Path, metadata: &Metadata) {

@@ -5,6 +5,7 @@
 //! - After a failed sync nothing is written again: the system may have dropped what it could not write, and would say so only once.
 
 use std::{
+    cell::Cell,
     io,
     ops::Bound,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -130,9 +131,25 @@ fn open_database(name: &str, storage: &Storage, sync_failed: &Arc<AtomicBool>) -
     Ok(database)
 }
 
+thread_local! {
+    /// How deep this thread is in `no_panic`.
+    static WITHIN: Cell<usize> = const { Cell::new(0) };
+}
+
+/// True where a panic of this thread becomes an error that says what is damaged: a program that prints panics need not print this one.
+pub fn panic_becomes_an_error() -> bool {
+    WITHIN.get() > 0
+}
+
 fn no_panic<T>(name: &str, with: impl FnOnce() -> T) -> Result<T, OpenError> {
-    let damaged = |_| OpenError::Damaged { name: name.to_owned(), detail: "a page makes no sense".to_owned() };
-    catch_unwind(AssertUnwindSafe(with)).map_err(damaged)
+    WITHIN.set(WITHIN.get() + 1);
+    let answer = catch_unwind(AssertUnwindSafe(with));
+    WITHIN.set(WITHIN.get() - 1);
+    answer.map_err(|panic| {
+        let said = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+        let detail = said.map_or("a page makes no sense".to_owned(), |said| format!("a page makes no sense: {said}"));
+        OpenError::Damaged { name: name.to_owned(), detail }
+    })
 }
 
 fn check_format(name: &str, database: &Database) -> Result<(), OpenError> {

@@ -199,5 +199,5 @@ fn bad_row(key: &RowKey) -> Trouble {
 }
 
 fn bad_key(bytes: &[u8]) -> Trouble {
-    Trouble::Damaged(format!("a row's name is damaged (its bytes: {bytes:x?})"))
+    Trouble::Damaged(format!("a row's name is damaged (`{}`)", bytes.escape_ascii()))
 }
