@@ -60,6 +60,24 @@ impl Kind {
         Self::Alarm,
         Self::Transition,
     ];
+
+    /// False for what stays as long as its generation: definitions, which any record may name, and the states that alarms are in, which are not
+    /// written again until they change.
+    pub const fn expires(self) -> bool {
+        !matches!(self, Self::Definition | Self::Alarm)
+    }
+}
+
+/// A day in UTC, counted from 1970-01-01.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Day(pub u16);
+
+impl Day {
+    /// The day of an instant, Unix milliseconds. What lies before 1970 or after 2149-06-06 counts as the nearest day that there is.
+    pub fn of(time_ms: i64) -> Self {
+        let day = time_ms.div_euclid(24 * 60 * 60 * 1000);
+        Self(day.clamp(0, u16::MAX.into()) as u16)
+    }
 }
 
 /// Which replay of the stream a row belongs to. 0 is the first.
@@ -162,6 +180,8 @@ pub struct Row {
     pub applied_from: SequenceNumber,
     /// It holds all that the shard's records up to and including this one say about its key.
     pub applied_through: SequenceNumber,
+    /// The day of the fold's time at the record that it is through: its age counts from there, whatever time its lines claim.
+    pub folded_on: Day,
     /// Revision of the fold that made it.
     pub fold_revision: u32,
     /// Meaning given by its kind.
@@ -319,11 +339,13 @@ pub trait Store: Send + Sync {
         }
     }
 
-    /// Removes rows that are past their time; those of a kind with `at < before`. Returns how many.
+    /// Removes rows that are past their time: those of a kind that were last folded into before a day, whatever their place in time. A row that
+    /// is replaced meanwhile by one of a later day stays. Of kinds that do not expire, none. Returns how many. Again: nothing. After an error
+    /// some may be gone.
     fn expire(
         &self,
         generation: Generation,
         kind: Kind,
-        before: i64,
+        before: Day,
     ) -> impl Future<Output = Result<u64, WriteError>> + Send;
 }

@@ -1,7 +1,7 @@
 //! How a row and a resume point stand in the file. It must never hand out bytes that are not the ones that were written.
 //!
 //! ```text
-//! row:          checksum u64 | applied_through | applied_from | fold_revision u32 | body
+//! row:          checksum u64 | applied_through | applied_from | folded_on u16 | fold_revision u32 | body
 //! part:         checksum u64 | body
 //! resume point: checksum u64 | position | fold_revision u32 | count of parts u32 | (length u32, name) of each part
 //! ```
@@ -12,7 +12,7 @@ use bytes::Bytes;
 use events::position::SequenceNumber;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
-use crate::store::{Checkpoint, PartName, Row};
+use crate::store::{Checkpoint, Day, PartName, Row};
 
 /// Raised when keys or values change; a file with another is not opened.
 pub(super) const VERSION: u64 = 1;
@@ -25,6 +25,7 @@ pub(super) fn row(value: &mut Vec<u8>, key: &[u8], row: &Row) {
     value.extend_from_slice(&[0; CHECKSUM_BYTES]);
     push_sequence_number(value, row.applied_through);
     push_sequence_number(value, row.applied_from);
+    value.extend_from_slice(&row.folded_on.0.to_le_bytes());
     value.extend_from_slice(&row.fold_revision.to_le_bytes());
     value.extend_from_slice(&row.body);
     seal(value, key);
@@ -34,6 +35,7 @@ pub(super) fn row(value: &mut Vec<u8>, key: &[u8], row: &Row) {
 pub(super) struct Header {
     pub(super) applied_through: SequenceNumber,
     pub(super) applied_from: SequenceNumber,
+    pub(super) folded_on: Day,
     pub(super) fold_revision: u32,
 }
 
@@ -42,8 +44,10 @@ pub(super) fn read_row<'a>(key: &[u8], value: &'a [u8]) -> Option<(Header, &'a [
     let rest = unseal(key, value)?;
     let (applied_through, rest) = split_sequence_number(rest)?;
     let (applied_from, rest) = split_sequence_number(rest)?;
+    let (folded_on, rest) = rest.split_first_chunk()?;
     let (fold_revision, body) = rest.split_first_chunk()?;
-    Some((Header { applied_through, applied_from, fold_revision: u32::from_le_bytes(*fold_revision) }, body))
+    let (folded_on, fold_revision) = (Day(u16::from_le_bytes(*folded_on)), u32::from_le_bytes(*fold_revision));
+    Some((Header { applied_through, applied_from, folded_on, fold_revision }, body))
 }
 
 /// A part's value.
@@ -143,6 +147,7 @@ mod tests {
             key: RowKey { subject, at: 0, shard: ShardId::numbered(0), page: 0 },
             applied_from: SequenceNumber::ZERO,
             applied_through: SequenceNumber::from_parts(1, 2),
+            folded_on: Day(0x5006),
             fold_revision: 3,
             body: Bytes::from_static(b"body"),
         }
@@ -162,8 +167,8 @@ mod tests {
     fn the_stored_bytes_are_those_of_version_1() {
         let mut value = Vec::new();
         row(&mut value, b"key", &example());
-        assert_eq!(value[8..], *b"\x09\x01\0\0\0\0\0\0\0\x02\x00\x03\0\0\0body");
-        assert_eq!(value[..8], 0x1caf_847e_d27b_0e90_u64.to_le_bytes(), "{:x?}", &value[..8]);
+        assert_eq!(value[8..], *b"\x09\x01\0\0\0\0\0\0\0\x02\x00\x06\x50\x03\0\0\0body");
+        assert_eq!(value[..8], 0xef8d_4d3b_906a_7637_u64.to_le_bytes(), "{:x?}", &value[..8]);
         let value = checkpoint(b"key", &resume_point());
         assert_eq!(value[8..], *b"\x09\x01\0\0\0\0\0\0\0\x02\x03\0\0\0\x02\0\0\0\x01\0\0\0a\0\0\0\0");
         assert_eq!(part(b"key", b"body")[8..], *b"body");
@@ -174,12 +179,9 @@ mod tests {
         let mut value = Vec::new();
         row(&mut value, b"key", &example());
         let (header, body) = read_row(b"key", &value).unwrap();
-        let Header { applied_through, applied_from, fold_revision } = header;
-        let key = example().key;
-        assert_eq!(
-            Row { key, applied_from, applied_through, fold_revision, body: Bytes::copy_from_slice(body) },
-            example()
-        );
+        let Header { applied_through, applied_from, folded_on, fold_revision } = header;
+        let (key, body) = (example().key, Bytes::copy_from_slice(body));
+        assert_eq!(Row { key, applied_from, applied_through, folded_on, fold_revision, body }, example());
         assert!(read_row(b"kez", &value).is_none(), "under another's key");
         let Checkpoint { position, fold_revision, parts, .. } = resume_point();
         let point = checkpoint(b"key", &resume_point());

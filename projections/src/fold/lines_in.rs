@@ -13,7 +13,7 @@ use super::{
     AHEAD_MAX_MS, Folded, Input, LINES_PAGE, Shard, Stop,
     alarms::Alarms,
     balance::Balance,
-    rows::{OpenRows, Slot},
+    rows::{Current, OpenRows, Slot},
     sabotage::{self, Sabotage},
     services::{self, Seen, ServiceId, Services, TenantId, WindowKey},
     taken::{Answer, Overtaken},
@@ -23,7 +23,6 @@ use crate::{
     lines::{self, Line, Parser},
     store::{Kind, Subject},
 };
-use events::position::SequenceNumber;
 
 /// The service of lines that name none, in a batch that names none.
 pub const UNNAMED_SERVICE: &str = "unnamed";
@@ -55,8 +54,7 @@ struct Lines<'a> {
     declared: &'a str,
     plain: bool,
     latest_ms: i64,
-    sequence: SequenceNumber,
-    record: u64,
+    current: Current,
     watching: bool,
 }
 
@@ -91,8 +89,7 @@ impl Shard {
             declared: header.service.as_deref().unwrap_or(UNNAMED_SERVICE),
             plain: lines::is_plain(&batch.body),
             latest_ms: self.time_ms.saturating_add(AHEAD_MAX_MS),
-            sequence: input.sequence,
-            record: self.record,
+            current: self.current(input),
             watching: self.alarms.is_watching(),
         };
         let mut touched = Touched {
@@ -109,9 +106,10 @@ impl Shard {
     /// Takes what is new, and remembers that it was taken.
     pub(super) fn fresh(&mut self, input: &Input, header: &Header) -> Result<Fresh, Stop> {
         let Some((_, subject)) = input.mark(&self.place) else { return Ok(Fresh::All) };
+        let current = self.current(input);
         if let Some(extent) = &header.extent {
             let slot = self.taken.open(&subject);
-            let (mark, ahead) = self.taken.touch_mark(slot, input.sequence, self.record);
+            let (mark, ahead) = self.taken.touch_mark(slot, &current);
             if mark.origin.is_empty() {
                 mark.origin = extent.origin.to_string();
             }
@@ -130,7 +128,7 @@ impl Shard {
         }
         let producer = header.producer.as_ref().expect("a batch with a mark has an extent or a producer");
         let slot = self.producers.open(&subject);
-        let (marks, ahead) = self.producers.touch_mark(slot, input.sequence, self.record);
+        let (marks, ahead) = self.producers.touch_mark(slot, &current);
         let is_new = marks
             .take(producer, input.sequence, ahead)
             .map_err(|Overtaken| Stop::Overtaken(self.place.shard.clone()))?;
@@ -230,18 +228,16 @@ impl Touched<'_> {
         let tenant = &lines.header.tenant;
         let newcomer = self.services.add(tenant, name)?;
         self.tenant = newcomer.tenant;
-        if !newcomer.is_listed {
-            let (tenant, generation) = (tenant.clone(), self.generation);
-            let subject = Subject { tenant, generation, kind: Kind::Service, name: name.to_owned() };
-            services::list(self.seen, subject, lines.sequence, lines.record);
-        }
+        let (tenant, generation) = (tenant.clone(), self.generation);
+        let subject = Subject { tenant, generation, kind: Kind::Service, name: name.to_owned() };
+        services::list(self.seen, &subject, &lines.current);
         Ok(newcomer.service)
     }
 
     /// Does the same to a row and to what alarms watch of it.
     #[inline]
     fn cells(&mut self, lines: &Lines<'_>, slot: Slot, service: ServiceId, start: i64, change: impl Fn(&mut Cell)) {
-        if let Some(cell) = self.windows.touch(slot, lines.sequence, lines.record) {
+        if let Some(cell) = self.windows.touch(slot, &lines.current) {
             change(cell);
         }
         if lines.watching

@@ -17,9 +17,12 @@ use super::*;
 use crate::{
     cell::Cell,
     fold::FOLD_REVISION,
-    store::law::{
-        block_on,
-        memory::{Commits, Memory},
+    store::{
+        Day,
+        law::{
+            block_on,
+            memory::{Commits, Memory},
+        },
     },
 };
 
@@ -205,7 +208,8 @@ fn row(kind: Kind, name: &str, body: Vec<u8>) -> Row {
     let subject = Subject { tenant: "local".into(), generation: GENERATION, kind, name: name.into() };
     let at = SequenceNumber::from_parts(1, 1);
     let key = RowKey { subject, at: HOUR, shard: ShardId::numbered(0), page: 1 };
-    Row { key, applied_from: at, applied_through: at, fold_revision: FOLD_REVISION, body: body.into() }
+    let (folded_on, body) = (Day::default(), body.into());
+    Row { key, applied_from: at, applied_through: at, folded_on, fold_revision: FOLD_REVISION, body }
 }
 
 #[test]
