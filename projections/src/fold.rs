@@ -49,7 +49,7 @@ use crate::{
     cell::Cell,
     definitions::Definition,
     lines::Parser,
-    store::{Day, Generation, Kind, Row, RowKey, Subject},
+    store::{Day, Generation, Kind, Partial, Row, RowKey, Subject},
 };
 
 /// Which meaning this program gives to records. It stands in every row and resume point; `tests/golden_fold.rs` fails when the meaning moves
@@ -62,7 +62,7 @@ pub const WALK_MAX_SECS: i64 = 24 * 60 * 60;
 /// So many changed rows ask for a commit, so that memory stays bounded whatever comes.
 pub const CHANGED_ROWS_MAX: usize = 8_192;
 /// The page of a window that holds what lines say, and nothing else.
-pub const LINES_PAGE: u32 = 0;
+pub const LINES_PAGE: u16 = 0;
 /// Rows that so many records did not touch leave memory at a commit; in test builds few, so that short histories meet their rows again.
 const IDLE_RECORDS: u64 = if cfg!(feature = "law") { 4 } else { 64 };
 /// Where more rows than this are open after a commit, all that the last record did not touch leave: lines of many windows each, as of a sparse
@@ -294,8 +294,9 @@ impl Shard {
         Subject { tenant: tenant.to_owned(), generation: self.place.generation, kind, name: name.to_owned() }
     }
 
-    fn key(&self, subject: Subject, at: i64, page: u32) -> RowKey {
-        RowKey { subject, at, shard: self.place.shard.clone(), page }
+    fn key(&self, subject: Subject, at: i64, page: u16) -> RowKey {
+        // Nothing was ever promoted.
+        RowKey { subject, at, shard: self.place.shard.clone(), partial: Partial(0), page }
     }
 
     fn window_key(&self, key: &WindowKey) -> RowKey {

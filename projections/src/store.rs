@@ -84,6 +84,11 @@ impl Day {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Generation(pub u32);
 
+/// Which of a shard's partials of one generation: at a promotion both generations begin new ones, so that a window can be made of the parent's
+/// earlier partials and the new generation's later ones. 0 is the first, and the only one until something is promoted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Partial(pub u16);
+
 /// All rows of one kind about one subject: what a reader asks for, in order of time.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Subject {
@@ -106,8 +111,10 @@ pub struct RowKey {
     pub at: i64,
     /// The shard whose fold wrote it: a row is a partial.
     pub shard: ShardId,
+    /// Which of the shard's partials, where it began a new one.
+    pub partial: Partial,
     /// Number of the page, where one subject's row is too large for one item.
-    pub page: u32,
+    pub page: u16,
 }
 
 /// A row's full name, where it lies.
@@ -125,15 +132,17 @@ pub struct KeyRef<'a> {
     pub at: i64,
     /// The shard's name.
     pub shard: &'a str,
+    /// Which of the shard's partials.
+    pub partial: Partial,
     /// Number of the page.
-    pub page: u32,
+    pub page: u16,
 }
 
 impl<'a> From<&'a RowKey> for KeyRef<'a> {
     fn from(key: &'a RowKey) -> Self {
         let Subject { tenant, generation, kind, name } = &key.subject;
         let (generation, kind, shard) = (*generation, *kind, key.shard.as_str());
-        Self { tenant, generation, kind, name, at: key.at, shard, page: key.page }
+        Self { tenant, generation, kind, name, at: key.at, shard, partial: key.partial, page: key.page }
     }
 }
 
@@ -165,9 +174,9 @@ impl fmt::Display for RowKey {
 
 impl From<KeyRef<'_>> for RowKey {
     fn from(key: KeyRef<'_>) -> Self {
-        let KeyRef { tenant, generation, kind, name, at, shard, page } = key;
+        let KeyRef { tenant, generation, kind, name, at, shard, partial, page } = key;
         let subject = Subject { tenant: tenant.to_owned(), generation, kind, name: name.to_owned() };
-        Self { subject, at, shard: ShardId::named(shard), page }
+        Self { subject, at, shard: ShardId::named(shard), partial, page }
     }
 }
 

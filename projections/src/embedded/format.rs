@@ -138,13 +138,13 @@ mod tests {
     use events::position::ShardId;
 
     use super::*;
-    use crate::store::{Generation, Kind, RowKey, Subject};
+    use crate::store::{Generation, Kind, Partial, RowKey, Subject};
 
     fn example() -> Row {
         let subject =
             Subject { tenant: "t".into(), generation: Generation(0), kind: Kind::Service, name: "web".into() };
         Row {
-            key: RowKey { subject, at: 0, shard: ShardId::numbered(0), page: 0 },
+            key: RowKey { subject, at: 0, shard: ShardId::numbered(0), partial: Partial(0), page: 0 },
             applied_from: SequenceNumber::ZERO,
             applied_through: SequenceNumber::from_parts(1, 2),
             folded_on: Day(0x5006),

@@ -159,7 +159,7 @@ impl Shard {
                 input,
                 subject.clone(),
                 self.time_ms.div_euclid(1000),
-                page as u32,
+                page as u16,
                 Bytes::copy_from_slice(body),
             );
         }
@@ -174,13 +174,13 @@ impl Shard {
             if decision.changed() {
                 let change = self.subject(&decision.tenant, Kind::Transition, &decision.alarm);
                 // An alarm may begin and change in one minute.
-                let page = u32::from(decision.from.is_some());
+                let page = u16::from(decision.from.is_some());
                 self.state(input, change, decision.time_secs, page, decision.encode().into());
             }
         }
     }
 
-    fn state(&mut self, input: &Input, subject: crate::store::Subject, at: i64, page: u32, body: Bytes) {
+    fn state(&mut self, input: &Input, subject: crate::store::Subject, at: i64, page: u16, body: Bytes) {
         let key = self.key(subject, at, page);
         let row = Row {
             key: key.clone(),

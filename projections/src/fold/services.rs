@@ -33,7 +33,7 @@ pub struct ServiceId(u32);
 pub struct WindowKey {
     pub service: ServiceId,
     pub start_secs: i64,
-    pub page: u32,
+    pub page: u16,
 }
 
 /// The row that says that a service was seen: a list for readers. It holds nothing but the positions of the records that named it first of all,

@@ -25,7 +25,7 @@ use std::{
 use events::position::{SequenceNumber, ShardId};
 
 pub use self::{commits::*, expiry::*, names::*, races::*, rows::*, scans::*};
-use super::{Day, Generation, Kind, Row, RowKey, Span, Store, Subject, Written};
+use super::{Day, Generation, Kind, Partial, Row, RowKey, Span, Store, Subject, Written};
 
 /// How the suite gets stores of the adapter under test. A closure that makes an empty store is one.
 pub trait Adapter: Sync {
@@ -135,7 +135,7 @@ pub(super) fn subject(tenant: &str, name: &str) -> Subject {
 }
 
 pub(super) fn key(name: &str, at: i64) -> RowKey {
-    RowKey { subject: subject("tenant", name), at, shard: ShardId::numbered(0), page: 0 }
+    RowKey { subject: subject("tenant", name), at, shard: ShardId::numbered(0), partial: Partial(0), page: 0 }
 }
 
 /// A row through a position, whose other fields follow from key and position, so that a mixture of two shows.

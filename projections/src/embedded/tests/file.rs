@@ -10,8 +10,8 @@ use super::disk::Disk;
 use crate::{
     embedded::{EXPIRED_TOGETHER_MAX, Embedded, OpenError},
     store::{
-        Checkpoint, Commit, Day, Generation, Kind, PartName, ReadError, Row, RowKey, Span, Store, Subject, WriteError,
-        Written,
+        Checkpoint, Commit, Day, Generation, Kind, PartName, Partial, ReadError, Row, RowKey, Span, Store, Subject,
+        WriteError, Written,
         law::{block_on, random::Random},
     },
 };
@@ -19,7 +19,7 @@ use crate::{
 fn row(name: &str, at: i64, through: u64) -> Row {
     let subject =
         Subject { tenant: "t".to_owned(), generation: Generation(0), kind: Kind::Window, name: name.to_owned() };
-    let key = RowKey { subject, at, shard: ShardId::numbered(0), page: 0 };
+    let key = RowKey { subject, at, shard: ShardId::numbered(0), partial: Partial(0), page: 0 };
     let applied_through = SequenceNumber::from_parts(1, through);
     let body = format!("the body of {name} at {at} through {through}").into_bytes().into();
     Row {

@@ -9,7 +9,7 @@ use super::disk::Disk;
 use crate::{
     embedded::{Embedded, OpenError},
     store::{
-        Checkpoint, Commit, Day, Generation, Kind, PartName, Row, RowKey, Span, Store, Subject, WriteError,
+        Checkpoint, Commit, Day, Generation, Kind, PartName, Partial, Row, RowKey, Span, Store, Subject, WriteError,
         law::{block_on, random::Random},
     },
 };
@@ -74,6 +74,7 @@ fn next_commit(state: &State, random: &mut Random) -> Commit {
                 subject,
                 at: (position * 200 + random.below(200)).cast_signed(),
                 shard: ShardId::numbered(SHARD),
+                partial: Partial(0),
                 page: 0,
             }
         });

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{Adapter, Bench, key, row, subject};
-use crate::store::{Day, Generation, Kind, Row, RowKey, Span, Store, Subject, Written};
+use crate::store::{Day, Generation, Kind, Partial, Row, RowKey, Span, Store, Subject, Written};
 use events::position::ShardId;
 
 fn expire<A: Adapter>(bench: &Bench<'_, A>, generation: u32, kind: Kind, before: u16) -> u64 {
@@ -27,7 +27,7 @@ pub fn rows_past_their_time_go_and_others_stay<A: Adapter>(adapter: &A) {
                 for at in PLACES {
                     for (shard, day) in (0..).zip(DAYS) {
                         let subject = Subject { generation: Generation(generation), kind, ..subject(tenant, name) };
-                        let key = RowKey { subject, at, shard: ShardId::numbered(shard), page: 0 };
+                        let key = RowKey { subject, at, shard: ShardId::numbered(shard), partial: Partial(0), page: 0 };
                         rows.push(Row { folded_on: Day(day), ..row(key, 3) });
                     }
                 }
