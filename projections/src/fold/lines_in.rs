@@ -1,14 +1,17 @@
 //! A batch of lines, folded: the hot path. Bytes are touched once; nothing is allocated, hashed twice or locked for a line.
 
+mod beside;
+
 use std::ops::Range;
 
 use events::{
     cut::{self, Groups, LINE_BYTES_MAX},
     identity,
-    wire::{Batch, Edit, Header, Removed},
+    wire::{Batch, Header},
 };
-use memchr::{memchr, memchr_iter};
+use memchr::memchr;
 
+use self::beside::Beside;
 use super::{
     AHEAD_MAX_MS, Folded, Input, LINES_PAGE, Shard, Stop,
     alarms::Alarms,
@@ -75,7 +78,7 @@ impl Shard {
         let fresh = self.fresh(input, header)?;
         let mut balance = Balance::default();
         match &fresh {
-            Fresh::Nothing => balance.duplicate = count_lines(&batch.body),
+            Fresh::Nothing => balance.duplicate = cut::count_lines(&batch.body),
             Fresh::Refused(free) => refuse(free, header, &batch.body, &mut balance),
             Fresh::All | Fresh::Some(_) => self.read_lines(input, batch, &fresh, &mut balance),
         }
@@ -142,6 +145,8 @@ impl Touched<'_> {
         let mut groups = Groups::default();
         let mut head = Head::None;
         let whole = matches!(fresh, Fresh::All) && lines.header.edits.is_empty();
+        let ranges = if let Fresh::Some(ranges) = fresh { Some(ranges.as_slice()) } else { None };
+        let mut beside = Beside::new(lines.header, ranges);
         let mut at = 0;
         while let Some(first) = body.get(at) {
             let from = at;
@@ -161,11 +166,10 @@ impl Touched<'_> {
             }
             let line = &body[from..memchr(b'\n', &body[from..]).map_or(body.len(), |length| from + length)];
             at = from + line.len() + 1;
-            let too_long = line.len() > LINE_BYTES_MAX || is_cut(&lines.header.edits, from, line.len());
+            let said = beside.line(from, line.len());
+            let too_long = line.len() > LINE_BYTES_MAX || said.is_cut;
             let continues = groups.continues(line, too_long);
-            if let Fresh::Some(ranges) = fresh
-                && !is_fresh(ranges, lines.header, from)
-            {
+            if !said.is_fresh {
                 balance.duplicate += 1;
                 head = Head::None;
                 continue;
@@ -257,37 +261,16 @@ fn count(balance: &mut Balance, head: Head, line: &[u8]) {
     }
 }
 
-/// Physical lines; the last may lack its newline.
-pub(super) fn count_lines(body: &[u8]) -> u64 {
-    let ended = body.last().is_none_or(|last| *last == b'\n');
-    memchr_iter(b'\n', body).count() as u64 + u64::from(!ended)
-}
-
 /// Counts the lines of a batch that takes nothing although some of its bytes are free.
 fn refuse(free: &[Range<u64>], header: &Header, body: &[u8], balance: &mut Balance) {
-    let mut at = 0;
+    let (mut beside, mut at) = (Beside::new(header, Some(free)), 0);
     while at < body.len() {
         let line = &body[at..memchr(b'\n', &body[at..]).map_or(body.len(), |length| at + length)];
-        if is_fresh(free, header, at) {
+        if beside.line(at, line.len()).is_fresh {
             balance.skip(NO_ROOM, 1, line);
         } else {
             balance.duplicate += 1;
         }
         at += line.len() + 1;
     }
-}
-
-/// True if ingest kept only the head of the line.
-fn is_cut(edits: &[Edit], at: usize, len: usize) -> bool {
-    let reached = |edit: &Edit| (at..=at + len).contains(&(edit.body_offset as usize));
-    !edits.is_empty() && edits.iter().any(|edit| edit.reason == Removed::TooLong && reached(edit))
-}
-
-/// True if the line's first byte in the origin is in one of the ranges.
-fn is_fresh(ranges: &[Range<u64>], header: &Header, at: usize) -> bool {
-    let Some(extent) = &header.extent else { return true };
-    let removed: u64 =
-        header.edits.iter().take_while(|edit| (edit.body_offset as usize) < at).map(|edit| edit.removed_bytes).sum();
-    let offset = extent.from + at as u64 + removed;
-    ranges.iter().any(|range| range.contains(&offset))
 }
