@@ -31,15 +31,15 @@ pub enum Kind {
     Window = 1,
     /// Bytes of one slice of one object or file that were taken. Subject: origin and slice. At: 0.
     Taken = 2,
-    /// The highest counter of one producer, and the bytes of its last batches. Subject: producer. At: 0.
+    /// The last batches of one producer that were taken, by epoch and counter, each with its position. Subject: producer. At: 0.
     Producer = 3,
     /// Lines accepted, folded, skipped, duplicate and dead. Subject: empty. At: minute of the fold's time, Unix seconds.
     Balance = 4,
-    /// Records that could not be decoded. Subject: empty. At: arrival, Unix seconds.
+    /// A record that could not be decoded. Subject: its position, 40 digits. At: the fold's time, Unix seconds.
     DeadLetter = 5,
     /// A service that was seen. Subject: service. At: 0.
     Service = 6,
-    /// A definition's body. Subject: kind and name. At: 0 for the newest, else its place in the order.
+    /// A definition's body. Subject: its revision, padded to sort as it does. At: the fold's time, Unix milliseconds.
     Definition = 7,
     /// An alarm's state. Subject: alarm. At: 0.
     Alarm = 8,
