@@ -9,8 +9,9 @@
 //! 1. a NUL byte anywhere: skipped, [`Skip::Binary`];
 //! 2. nothing but whitespace: skipped, [`Skip::Blank`];
 //! 3. `{` first (behind spaces and tabs): JSON (module `json`, keys in `names`), else [`Skip::MalformedJson`];
-//! 4. the shape of an access log: module `combined`;
-//! 5. plain text: module `text`.
+//! 4. `[` and `{` first, and all of it JSON: many events on one line, skipped, [`Skip::JsonArray`];
+//! 5. the shape of an access log: module `combined`;
+//! 6. plain text: module `text`.
 //!
 //! A line whose time means to be one and is none is skipped, [`Skip::BadTime`]; one without a time is undated.
 
@@ -83,6 +84,8 @@ pub enum Skip {
     Blank,
     /// It begins as a JSON object and is not a valid one.
     MalformedJson,
+    /// It is a JSON array of objects, as some log shippers send unless they are told to send lines: many events, where a line is one.
+    JsonArray,
     /// There is a NUL byte in it.
     Binary,
     /// Its time is before 1970, after 9999, in no calendar or in no zone.
@@ -95,6 +98,7 @@ impl Skip {
         match self {
             Skip::Blank => "blank",
             Skip::MalformedJson => "malformed_json",
+            Skip::JsonArray => "json_array",
             Skip::Binary => "binary",
             Skip::BadTime => "bad_time",
         }
@@ -163,6 +167,8 @@ impl Parser {
         let mut found = Found::new();
         if line[0] == b'{' {
             self.json.read(line, plain, &mut found, &mut self.tools).ok_or(Skip::MalformedJson)?;
+        } else if line[0] == b'[' && self.json.is_array_of_objects(line) {
+            return Err(Skip::JsonArray);
         } else if combined::read(line, &mut found, &mut self.tools.clock).is_none() {
             found = text::read(line, &mut self.tools);
         }

@@ -84,6 +84,8 @@ fn lines_that_say_nothing_say_why() {
         ("{\"a\":\"b\tc\"}", Skip::MalformedJson),
         ("{}{}", Skip::MalformedJson),
         ("{\"a\":01}", Skip::MalformedJson),
+        (r#"[{"status":500},{"status":200}]"#, Skip::JsonArray),
+        (" [ {\"a\":[{}]} , 1 ] \r", Skip::JsonArray),
         ("a\0b", Skip::Binary),
         ("{\"a\":\"\0\"}", Skip::Binary),
     ] {
@@ -92,6 +94,19 @@ fn lines_that_say_nothing_say_why() {
     let not_utf8 = b"{\"a\":\"\xff\"}";
     assert_eq!(Parser::new(0).parse(not_utf8, false), Err(Skip::MalformedJson));
     assert!(Parser::new(0).parse(b"text \xff", false).is_ok());
+}
+
+#[test]
+fn text_that_begins_with_a_bracket_is_text() {
+    let level = |line: &str| with(line, |answer| answer.map(|line| line.level));
+    for line in
+        ["[2026-01-02 03:04:05] ERROR x", "[error] x", "[{db}] ERROR x", "[{\"a\":1}] ERROR x", "[{\"a\":1} ERROR"]
+    {
+        assert_eq!(level(line), Ok(Some(Level::Error)), "{line}");
+    }
+    for line in ["[", "[]", "[1,2]", "[\"a\"]", "[{"] {
+        assert_eq!(level(line), Ok(None), "{line}");
+    }
 }
 
 #[test]
