@@ -1,7 +1,7 @@
 //! What one log line says. It decides which format a line has and reads time, service, level, status, latency and size
 //! from it; it knows no metric, no window and no clock, and a line is read without a look at any other.
 //!
-//! A line's answer depends on its bytes and the default zone alone. What a [`Parser`] remembers of earlier lines (where
+//! A line's answer depends on its bytes, the default zone and when its batch was read alone. What a [`Parser`] remembers of earlier lines (where
 //! the keys of a JSON line stood, the last minute) makes it faster and is checked again in each line; the tests compare a
 //! parser that has read much with a new one, and both with serde_json.
 //!
@@ -116,6 +116,11 @@ impl Parser {
     /// A parser that takes timestamps without a zone to be so many seconds east of UTC.
     pub fn new(default_zone_offset_secs: i32) -> Self {
         Parser { json: json::Reader::default(), tools: Tools::new(time::Clock::new(default_zone_offset_secs)) }
+    }
+
+    /// The lines from now on were read then, Unix milliseconds: it tells the year of timestamps that name none.
+    pub fn read_at(&mut self, read_at_ms: i64) {
+        self.tools.clock.read_at(read_at_ms);
     }
 
     /// What `line` says, given without its `\n`. `plain` may be true when [`is_plain`] holds for bytes that the line is

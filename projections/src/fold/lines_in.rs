@@ -103,6 +103,7 @@ impl Shard {
             alarms: &mut self.alarms,
             generation: self.place.generation,
         };
+        self.parser.read_at(header.read_at_ms);
         touched.fold(&mut self.parser, &lines, fresh, &batch.body, balance);
     }
 
