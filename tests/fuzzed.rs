@@ -17,7 +17,7 @@ use projections::{
     fold::{balance::Balance, producers::Marks, rows::Body, taken::Taken},
     lines::Parser,
     series::Series,
-    store::{Generation, Kind, RowKey, Subject, key},
+    store::{Generation, Kind, Partial, RowKey, Subject, key},
 };
 
 #[path = "fuzz/targets.rs"]
@@ -147,7 +147,8 @@ fn stored() -> Vec<Vec<u8>> {
     };
     let subject =
         Subject { tenant: "local".into(), generation: Generation(1), kind: Kind::Window, name: "shop".into() };
-    let key = key::encode(&RowKey { subject, at: -60, shard: ShardId::numbered(1), page: 3 }).unwrap();
+    let key =
+        key::encode(&RowKey { subject, at: -60, shard: ShardId::numbered(1), partial: Partial(2), page: 3 }).unwrap();
     let bodies = [
         (0, cell.encode()),
         (1, distribution),

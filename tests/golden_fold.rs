@@ -78,8 +78,14 @@ fn the_golden_stream_folds_to_the_golden_rows() {
         let hash = xxhash_rust::xxh3::xxh3_128(&row.body);
         let subject = &row.key.subject;
         shown += &format!(
-            "{:?} {} {} page {} {:?}..{:?} {hash:032x}\n",
-            subject.kind, subject.name, row.key.at, row.key.page, row.applied_from, row.applied_through
+            "{:?} {} {} page {} {:?}..{:?} day {} {hash:032x}\n",
+            subject.kind,
+            subject.name,
+            row.key.at,
+            row.key.page,
+            row.applied_from,
+            row.applied_through,
+            row.folded_on.0
         );
     }
     shown += &format!("{balance:#?}\n");

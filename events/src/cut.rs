@@ -31,6 +31,12 @@ pub fn is_blank(line: &[u8]) -> bool {
     line.iter().all(u8::is_ascii_whitespace)
 }
 
+/// Physical lines; the last may lack its newline.
+pub fn count_lines(body: &[u8]) -> u64 {
+    let ended = body.last().is_none_or(|last| *last == b'\n');
+    memchr_iter(b'\n', body).count() as u64 + u64::from(!ended)
+}
+
 /// False for a first byte that nearly every line of every log has: such a line continues nothing and is not blank. Else the whole line says.
 #[inline]
 pub fn may_continue(first: u8) -> bool {

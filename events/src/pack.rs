@@ -11,11 +11,11 @@
 mod buffer;
 
 use bytes::Bytes;
-use memchr::{memchr, memchr_iter, memrchr};
+use memchr::{memchr, memrchr};
 
 use self::buffer::{Buffer, Spares};
 use crate::{
-    cut::{Cut, LINE_KEPT_BYTES, WINDOW_BYTES_MIN, next_cut},
+    cut::{Cut, LINE_KEPT_BYTES, WINDOW_BYTES_MIN, count_lines, next_cut},
     identity::{Origin, Producer},
     position::SequenceNumber,
     wire::{self, Codec, Content, Edit, Extent, Header, Removed},
@@ -227,12 +227,6 @@ impl Packer {
         };
         Packed { partition_key, data, covers, lines }
     }
-}
-
-/// Physical lines; the last may lack its newline.
-fn count_lines(body: &[u8]) -> u64 {
-    let ended = body.last().is_none_or(|last| *last == b'\n');
-    memchr_iter(b'\n', body).count() as u64 + u64::from(!ended)
 }
 
 #[cfg(test)]

@@ -276,7 +276,11 @@ pub fn decode_events(body: &[u8]) -> Result<Vec<Event>, DecodeError> {
     Ok(events)
 }
 
-/// What types cannot say: names in their bounds, an extent in one slice that explains the body's length.
+/// What types cannot say: names in their bounds, an extent that explains the body's length.
+///
+/// Not checked: that all lines begin in the slice of the extent's first byte (its end may lie behind that slice, as the last line's may). Our own
+/// packer keeps it. The fold marks the whole extent in the first byte's slice, so of a batch that does not keep it, lines of the next slice count
+/// again when another batch brings them.
 fn check(header: &Header) -> Result<(), String> {
     identity::check_tenant(&header.tenant).map_err(|e| e.to_string())?;
     if let Some(service) = &header.service {

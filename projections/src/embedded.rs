@@ -28,8 +28,8 @@ use self::{
     writer::{Queue, disk_said},
 };
 use crate::store::{
-    Checkpoint, Commit, Committed, Generation, KeyRef, Kind, NAME_BYTES_MAX, PART_BYTES_MAX, ROW_BYTES_MAX, ReadError,
-    Row, RowKey, Rows, Span, Store, WriteError, Written, key,
+    Checkpoint, Commit, Committed, Day, Generation, KeyRef, Kind, NAME_BYTES_MAX, PART_BYTES_MAX, ROW_BYTES_MAX,
+    ReadError, Row, RowKey, Rows, Span, Store, WriteError, Written, key,
 };
 
 /// Most memory that the database's pages take: the least recently used are dropped; half of it may hold pages to be written, more go to the
@@ -39,8 +39,8 @@ pub const CACHE_BYTES_MAX: usize = 8 << 20;
 pub const WRITES_WAITING_MAX: usize = 64;
 /// Most writes that share a transaction; more wait for the next.
 pub const WRITES_TOGETHER_MAX: usize = 16;
-/// Most rows that one transaction of `expire` removes; the rest goes into the next, and other writes may come between.
-pub const EXPIRED_TOGETHER_MAX: u64 = 10_000;
+/// Most rows that `expire` looks at before it removes those that are past their time, in one transaction; other writes may come between.
+pub const EXPIRED_TOGETHER_MAX: usize = 10_000;
 /// A page of a scan ends behind the row whose body brings it to this size.
 pub const SCAN_BYTES_MAX: usize = 8 << 20;
 
@@ -220,17 +220,24 @@ impl Store for Embedded {
         self.reading(|database| read::walk(database, span, after, limit.get(), each))
     }
 
-    async fn expire(&self, generation: Generation, kind: Kind, before: i64) -> Result<u64, WriteError> {
-        let mut removed = 0;
-        let mut from = Vec::new();
-        loop {
+    /// Looks at every row of the kind: on a snapshot, so that no write waits for that.
+    async fn expire(&self, generation: Generation, kind: Kind, before: Day) -> Result<u64, WriteError> {
+        let (mut removed, mut after) = (0, None);
+        while kind.expires() {
             let of = (generation, kind, before);
-            let work = move |transaction: &_| transaction::expire(transaction, of, &from, EXPIRED_TOGETHER_MAX);
-            let (gone, next) = self.queue()?.put(work).await?;
-            removed += gone;
-            let Some(next) = next else { return Ok(removed) };
-            from = next;
+            let (past, next) = self
+                .reading(|database| read::past(database, of, after.as_ref(), EXPIRED_TOGETHER_MAX))
+                .map_err(|error| WriteError::NotWritten(error.to_string()))?;
+            if !past.is_empty() {
+                removed +=
+                    self.queue()?.put(move |transaction| transaction::expire(transaction, &past, before)).await?;
+            }
+            if next.is_none() {
+                break;
+            }
+            after = next;
         }
+        Ok(removed)
     }
 }
 

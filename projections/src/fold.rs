@@ -38,7 +38,7 @@ use self::{
     alarms::Alarms,
     balance::Balance,
     producers::Marks,
-    rows::{OpenRows, Stored},
+    rows::{Current, OpenRows, Stored},
     sabotage::Sabotage,
     services::{Services, WindowKey},
     taken::Taken,
@@ -49,7 +49,7 @@ use crate::{
     cell::Cell,
     definitions::Definition,
     lines::Parser,
-    store::{Generation, Kind, Row, RowKey, Subject},
+    store::{Day, Generation, Kind, Partial, Row, RowKey, Subject},
 };
 
 /// Which meaning this program gives to records. It stands in every row and resume point; `tests/golden_fold.rs` fails when the meaning moves
@@ -62,7 +62,7 @@ pub const WALK_MAX_SECS: i64 = 24 * 60 * 60;
 /// So many changed rows ask for a commit, so that memory stays bounded whatever comes.
 pub const CHANGED_ROWS_MAX: usize = 4_096;
 /// The page of a window that holds what lines say, and nothing else.
-pub const LINES_PAGE: u32 = 0;
+pub const LINES_PAGE: u16 = 0;
 /// Rows that so many records did not touch leave memory at a commit; in test builds few, so that short histories meet their rows again.
 const IDLE_RECORDS: u64 = if cfg!(feature = "law") { 4 } else { 64 };
 /// Where more rows than this are open after a commit, all that the last record did not touch leave: lines of many windows each, as of a sparse
@@ -244,6 +244,11 @@ impl Shard {
         }
     }
 
+    /// The record that is being folded, as rows see it.
+    fn current(&self, input: &Input) -> Current {
+        Current { sequence: input.sequence, record: self.record, day: Day::of(self.time_ms) }
+    }
+
     /// Adds what became of a record's lines to the balance of this minute.
     fn count(&mut self, input: &Input, balance: &Balance) {
         if balance.accepted() == 0 {
@@ -251,7 +256,8 @@ impl Shard {
         }
         let minute = self.time_ms.div_euclid(60_000) * 60;
         let slot = self.balances.open(&(input.tenant().to_owned(), minute));
-        if let Some(row) = self.balances.touch(slot, input.sequence, self.record) {
+        let current = self.current(input);
+        if let Some(row) = self.balances.touch(slot, &current) {
             row.add(balance);
         }
     }
@@ -271,10 +277,7 @@ impl Shard {
         self.windows.meet(stored.by_ref().take(windows).collect::<Vec<_>>())?;
         let balances = self.balances.unmet().count();
         self.balances.meet(stored.by_ref().take(balances).collect::<Vec<_>>())?;
-        // A service that was listed before stays as it was listed: its row holds nothing but that.
-        let position = self.position;
-        let seen = stored.map(|row| row.map(|row| Row { applied_through: row.applied_through.max(position), ..row }));
-        self.seen.meet(seen.collect::<Vec<_>>())?;
+        self.seen.meet(stored)?;
         Ok(())
     }
 
@@ -292,8 +295,9 @@ impl Shard {
         Subject { tenant: tenant.to_owned(), generation: self.place.generation, kind, name: name.to_owned() }
     }
 
-    fn key(&self, subject: Subject, at: i64, page: u32) -> RowKey {
-        RowKey { subject, at, shard: self.place.shard.clone(), page }
+    fn key(&self, subject: Subject, at: i64, page: u16) -> RowKey {
+        // Nothing was ever promoted.
+        RowKey { subject, at, shard: self.place.shard.clone(), partial: Partial(0), page }
     }
 
     fn window_key(&self, key: &WindowKey) -> RowKey {

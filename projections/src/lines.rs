@@ -1,7 +1,7 @@
 //! What one log line says. It decides which format a line has and reads time, service, level, status, latency and size
 //! from it; it knows no metric, no window and no clock, and a line is read without a look at any other.
 //!
-//! A line's answer depends on its bytes and the default zone alone. What a [`Parser`] remembers of earlier lines (where
+//! A line's answer depends on its bytes, the default zone and when its batch was read alone. What a [`Parser`] remembers of earlier lines (where
 //! the keys of a JSON line stood, the last minute) makes it faster and is checked again in each line; the tests compare a
 //! parser that has read much with a new one, and both with serde_json.
 //!
@@ -9,8 +9,9 @@
 //! 1. a NUL byte anywhere: skipped, [`Skip::Binary`];
 //! 2. nothing but whitespace: skipped, [`Skip::Blank`];
 //! 3. `{` first (behind spaces and tabs): JSON (module `json`, keys in `names`), else [`Skip::MalformedJson`];
-//! 4. the shape of an access log: module `combined`;
-//! 5. plain text: module `text`.
+//! 4. `[` and `{` first, and all of it JSON: many events on one line, skipped, [`Skip::JsonArray`];
+//! 5. the shape of an access log: module `combined`;
+//! 6. plain text: module `text`.
 //!
 //! A line whose time means to be one and is none is skipped, [`Skip::BadTime`]; one without a time is undated.
 
@@ -83,6 +84,8 @@ pub enum Skip {
     Blank,
     /// It begins as a JSON object and is not a valid one.
     MalformedJson,
+    /// It is a JSON array of objects, as some log shippers send unless they are told to send lines: many events, where a line is one.
+    JsonArray,
     /// There is a NUL byte in it.
     Binary,
     /// Its time is before 1970, after 9999, in no calendar or in no zone.
@@ -95,6 +98,7 @@ impl Skip {
         match self {
             Skip::Blank => "blank",
             Skip::MalformedJson => "malformed_json",
+            Skip::JsonArray => "json_array",
             Skip::Binary => "binary",
             Skip::BadTime => "bad_time",
         }
@@ -112,6 +116,11 @@ impl Parser {
     /// A parser that takes timestamps without a zone to be so many seconds east of UTC.
     pub fn new(default_zone_offset_secs: i32) -> Self {
         Parser { json: json::Reader::default(), tools: Tools::new(time::Clock::new(default_zone_offset_secs)) }
+    }
+
+    /// The lines from now on were read then, Unix milliseconds: it tells the year of timestamps that name none.
+    pub fn read_at(&mut self, read_at_ms: i64) {
+        self.tools.clock.read_at(read_at_ms);
     }
 
     /// What `line` says, given without its `\n`. `plain` may be true when [`is_plain`] holds for bytes that the line is
@@ -163,6 +172,8 @@ impl Parser {
         let mut found = Found::new();
         if line[0] == b'{' {
             self.json.read(line, plain, &mut found, &mut self.tools).ok_or(Skip::MalformedJson)?;
+        } else if line[0] == b'[' && self.json.is_array_of_objects(line) {
+            return Err(Skip::JsonArray);
         } else if combined::read(line, &mut found, &mut self.tools.clock).is_none() {
             found = text::read(line, &mut self.tools);
         }

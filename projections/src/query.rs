@@ -21,7 +21,7 @@ use crate::{
     cell::visit::{self, Values},
     distribution::stored::{Part, Pool},
     series::Series,
-    store::{Generation, KeyRef, Kind, ReadError, Row, RowKey, Span, Store, Subject},
+    store::{Generation, KeyRef, Kind, Partial, ReadError, Row, RowKey, Span, Store, Subject},
 };
 
 use self::names::Names;
@@ -107,6 +107,7 @@ impl<'a> Services<'a> {
             subject: subject(query, Kind::Service, &cursor.service),
             at: i64::MIN,
             shard: events::position::ShardId::named(""),
+            partial: Partial(0),
             page: 0,
         });
         Self { query, after, at_end: false, found: vec![].into_iter(), last: None }

@@ -31,15 +31,15 @@ pub enum Kind {
     Window = 1,
     /// Bytes of one slice of one object or file that were taken. Subject: origin and slice. At: 0.
     Taken = 2,
-    /// The highest counter of one producer, and the bytes of its last batches. Subject: producer. At: 0.
+    /// The last batches of one producer that were taken, by epoch and counter, each with its position. Subject: producer. At: 0.
     Producer = 3,
     /// Lines accepted, folded, skipped, duplicate and dead. Subject: empty. At: minute of the fold's time, Unix seconds.
     Balance = 4,
-    /// Records that could not be decoded. Subject: empty. At: arrival, Unix seconds.
+    /// A record that could not be decoded. Subject: its position, 40 digits. At: the fold's time, Unix seconds.
     DeadLetter = 5,
     /// A service that was seen. Subject: service. At: 0.
     Service = 6,
-    /// A definition's body. Subject: kind and name. At: 0 for the newest, else its place in the order.
+    /// A definition's body. Subject: its revision, padded to sort as it does. At: the fold's time, Unix milliseconds.
     Definition = 7,
     /// An alarm's state. Subject: alarm. At: 0.
     Alarm = 8,
@@ -60,11 +60,34 @@ impl Kind {
         Self::Alarm,
         Self::Transition,
     ];
+
+    /// False for what stays as long as its generation: definitions, which any record may name, and the states that alarms are in, which are not
+    /// written again until they change.
+    pub const fn expires(self) -> bool {
+        !matches!(self, Self::Definition | Self::Alarm)
+    }
+}
+
+/// A day in UTC, counted from 1970-01-01.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Day(pub u16);
+
+impl Day {
+    /// The day of an instant, Unix milliseconds. What lies before 1970 or after 2149-06-06 counts as the nearest day that there is.
+    pub fn of(time_ms: i64) -> Self {
+        let day = time_ms.div_euclid(24 * 60 * 60 * 1000);
+        Self(day.clamp(0, u16::MAX.into()) as u16)
+    }
 }
 
 /// Which replay of the stream a row belongs to. 0 is the first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Generation(pub u32);
+
+/// Which of a shard's partials of one generation: at a promotion both generations begin new ones, so that a window can be made of the parent's
+/// earlier partials and the new generation's later ones. 0 is the first, and the only one until something is promoted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Partial(pub u16);
 
 /// All rows of one kind about one subject: what a reader asks for, in order of time.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -88,8 +111,10 @@ pub struct RowKey {
     pub at: i64,
     /// The shard whose fold wrote it: a row is a partial.
     pub shard: ShardId,
+    /// Which of the shard's partials, where it began a new one.
+    pub partial: Partial,
     /// Number of the page, where one subject's row is too large for one item.
-    pub page: u32,
+    pub page: u16,
 }
 
 /// A row's full name, where it lies.
@@ -107,15 +132,17 @@ pub struct KeyRef<'a> {
     pub at: i64,
     /// The shard's name.
     pub shard: &'a str,
+    /// Which of the shard's partials.
+    pub partial: Partial,
     /// Number of the page.
-    pub page: u32,
+    pub page: u16,
 }
 
 impl<'a> From<&'a RowKey> for KeyRef<'a> {
     fn from(key: &'a RowKey) -> Self {
         let Subject { tenant, generation, kind, name } = &key.subject;
         let (generation, kind, shard) = (*generation, *kind, key.shard.as_str());
-        Self { tenant, generation, kind, name, at: key.at, shard, page: key.page }
+        Self { tenant, generation, kind, name, at: key.at, shard, partial: key.partial, page: key.page }
     }
 }
 
@@ -147,9 +174,9 @@ impl fmt::Display for RowKey {
 
 impl From<KeyRef<'_>> for RowKey {
     fn from(key: KeyRef<'_>) -> Self {
-        let KeyRef { tenant, generation, kind, name, at, shard, page } = key;
+        let KeyRef { tenant, generation, kind, name, at, shard, partial, page } = key;
         let subject = Subject { tenant: tenant.to_owned(), generation, kind, name: name.to_owned() };
-        Self { subject, at, shard: ShardId::named(shard), page }
+        Self { subject, at, shard: ShardId::named(shard), partial, page }
     }
 }
 
@@ -162,6 +189,8 @@ pub struct Row {
     pub applied_from: SequenceNumber,
     /// It holds all that the shard's records up to and including this one say about its key.
     pub applied_through: SequenceNumber,
+    /// The day of the fold's time at the record that it is through: its age counts from there, whatever time its lines claim.
+    pub folded_on: Day,
     /// Revision of the fold that made it.
     pub fold_revision: u32,
     /// Meaning given by its kind.
@@ -319,11 +348,13 @@ pub trait Store: Send + Sync {
         }
     }
 
-    /// Removes rows that are past their time; those of a kind with `at < before`. Returns how many.
+    /// Removes rows that are past their time: those of a kind that were last folded into before a day, whatever their place in time. A row that
+    /// is replaced meanwhile by one of a later day stays. Of kinds that do not expire, none. Returns how many. Again: nothing. After an error
+    /// some may be gone.
     fn expire(
         &self,
         generation: Generation,
         kind: Kind,
-        before: i64,
+        before: Day,
     ) -> impl Future<Output = Result<u64, WriteError>> + Send;
 }

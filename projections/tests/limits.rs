@@ -3,6 +3,8 @@
 
 #[path = "limits/marks.rs"]
 mod marks;
+#[path = "limits/retention.rs"]
+mod retention;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -9,7 +9,7 @@ use events::{
 use projections::{
     fold::limits::Limits,
     series::Series,
-    store::{Generation, Kind, RowKey, Subject},
+    store::{Generation, Kind, Partial, RowKey, Subject},
 };
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -112,14 +112,14 @@ pub struct ModelShard {
     pub future: u64,
 }
 
-pub fn key(shard: &ShardId, kind: Kind, tenant: &str, name: &str, at: i64, page: u32) -> RowKey {
+pub fn key(shard: &ShardId, kind: Kind, tenant: &str, name: &str, at: i64, page: u16) -> RowKey {
     let subject = Subject { tenant: tenant.into(), generation: Generation::default(), kind, name: name.into() };
-    RowKey { subject, at, shard: shard.clone(), page }
+    RowKey { subject, at, shard: shard.clone(), partial: Partial(0), page }
 }
 
-pub fn page_of(metric: &str) -> u32 {
+pub fn page_of(metric: &str) -> u16 {
     let series = Series::new("app", metric, &[], "None").unwrap();
-    1 + (xxhash_rust::xxh3::xxh3_64(&series.encode()) % 16) as u32
+    1 + (xxhash_rust::xxh3::xxh3_64(&series.encode()) % 16) as u16
 }
 
 impl ModelShard {
@@ -303,7 +303,7 @@ impl ModelShard {
         tenant: &str,
         service: &str,
         minute: i64,
-        page: u32,
+        page: u16,
         metric: &'static str,
         value: f64,
     ) -> Result<(), &'static str> {

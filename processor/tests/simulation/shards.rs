@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// By tenant, service, minute and page: the merged cell.
-type Merged = BTreeMap<(String, String, i64, u32), Vec<u8>>;
+type Merged = BTreeMap<(String, String, i64, u16), Vec<u8>>;
 type Transition = (String, String, i64, Option<&'static str>, &'static str, String, String);
 
 /// What happens, in order. Each append is one call, and is acknowledged whole.

@@ -11,8 +11,8 @@ use std::{
 use bytes::Bytes;
 use events::position::{SequenceNumber, ShardId};
 use projections::store::{
-    Checkpoint, Commit, Committed, Generation, Kind, PartName, ReadError, Row, RowKey, Rows, Span, Store, WriteError,
-    Written, law::random::Random,
+    Checkpoint, Commit, Committed, Day, Generation, Kind, PartName, ReadError, Row, RowKey, Rows, Span, Store,
+    WriteError, Written, law::random::Random,
 };
 use rustc_hash::FxHashMap;
 
@@ -281,12 +281,13 @@ impl Store for SimStore {
         Ok(Rows { rows, next_after })
     }
 
-    async fn expire(&self, generation: Generation, kind: Kind, before: i64) -> Result<u64, WriteError> {
+    async fn expire(&self, generation: Generation, kind: Kind, before: Day) -> Result<u64, WriteError> {
         let state = &mut *self.state();
         let count = state.rows.len();
-        state
-            .rows
-            .retain(|key, _| !(key.subject.generation == generation && key.subject.kind == kind && key.at < before));
+        let is_past = |key: &RowKey, row: &Row| {
+            (key.subject.generation, key.subject.kind) == (generation, kind) && kind.expires() && row.folded_on < before
+        };
+        state.rows.retain(|key, row| !is_past(key, row));
         Ok((count - state.rows.len()) as u64)
     }
 }

@@ -1,7 +1,7 @@
 //! How a row and a resume point stand in the file. It must never hand out bytes that are not the ones that were written.
 //!
 //! ```text
-//! row:          checksum u64 | applied_through | applied_from | fold_revision u32 | body
+//! row:          checksum u64 | applied_through | applied_from | folded_on u16 | fold_revision u32 | body
 //! part:         checksum u64 | body
 //! resume point: checksum u64 | position | fold_revision u32 | count of parts u32 | (length u32, name) of each part
 //! ```
@@ -12,7 +12,7 @@ use bytes::Bytes;
 use events::position::SequenceNumber;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
-use crate::store::{Checkpoint, PartName, Row};
+use crate::store::{Checkpoint, Day, PartName, Row};
 
 /// Raised when keys or values change; a file with another is not opened.
 pub(super) const VERSION: u64 = 1;
@@ -22,10 +22,11 @@ const CHECKSUM_BYTES: usize = 8;
 /// A row's value.
 pub(super) fn row(key: &[u8], row: &Row) -> Vec<u8> {
     let (through, from) = (row.applied_through.to_bytes(), row.applied_from.to_bytes());
-    let mut value = Vec::with_capacity(CHECKSUM_BYTES + 1 + through.len() + 1 + from.len() + 4 + row.body.len());
+    let mut value = Vec::with_capacity(CHECKSUM_BYTES + 1 + through.len() + 1 + from.len() + 2 + 4 + row.body.len());
     value.extend_from_slice(&[0; CHECKSUM_BYTES]);
     push_sequence_number(&mut value, &through);
     push_sequence_number(&mut value, &from);
+    value.extend_from_slice(&row.folded_on.0.to_le_bytes());
     value.extend_from_slice(&row.fold_revision.to_le_bytes());
     value.extend_from_slice(&row.body);
     seal(&mut value, key);
@@ -36,6 +37,7 @@ pub(super) fn row(key: &[u8], row: &Row) -> Vec<u8> {
 pub(super) struct Header {
     pub(super) applied_through: SequenceNumber,
     pub(super) applied_from: SequenceNumber,
+    pub(super) folded_on: Day,
     pub(super) fold_revision: u32,
 }
 
@@ -44,8 +46,10 @@ pub(super) fn read_row<'a>(key: &[u8], value: &'a [u8]) -> Option<(Header, &'a [
     let rest = unseal(key, value)?;
     let (applied_through, rest) = split_sequence_number(rest)?;
     let (applied_from, rest) = split_sequence_number(rest)?;
+    let (folded_on, rest) = rest.split_first_chunk()?;
     let (fold_revision, body) = rest.split_first_chunk()?;
-    Some((Header { applied_through, applied_from, fold_revision: u32::from_le_bytes(*fold_revision) }, body))
+    let (folded_on, fold_revision) = (Day(u16::from_le_bytes(*folded_on)), u32::from_le_bytes(*fold_revision));
+    Some((Header { applied_through, applied_from, folded_on, fold_revision }, body))
 }
 
 /// A part's value.
@@ -135,15 +139,16 @@ mod tests {
     use events::position::ShardId;
 
     use super::*;
-    use crate::store::{Generation, Kind, RowKey, Subject};
+    use crate::store::{Generation, Kind, Partial, RowKey, Subject};
 
     fn example() -> Row {
         let subject =
             Subject { tenant: "t".into(), generation: Generation(0), kind: Kind::Service, name: "web".into() };
         Row {
-            key: RowKey { subject, at: 0, shard: ShardId::numbered(0), page: 0 },
+            key: RowKey { subject, at: 0, shard: ShardId::numbered(0), partial: Partial(0), page: 0 },
             applied_from: SequenceNumber::ZERO,
             applied_through: SequenceNumber::from_parts(1, 2),
+            folded_on: Day(0x5006),
             fold_revision: 3,
             body: Bytes::from_static(b"body"),
         }
@@ -162,8 +167,8 @@ mod tests {
     #[test]
     fn the_stored_bytes_are_those_of_version_1() {
         let value = row(b"key", &example());
-        assert_eq!(value[8..], *b"\x09\x01\0\0\0\0\0\0\0\x02\x00\x03\0\0\0body");
-        assert_eq!(value[..8], 0x1caf_847e_d27b_0e90_u64.to_le_bytes(), "{:x?}", &value[..8]);
+        assert_eq!(value[8..], *b"\x09\x01\0\0\0\0\0\0\0\x02\x00\x06\x50\x03\0\0\0body");
+        assert_eq!(value[..8], 0xef8d_4d3b_906a_7637_u64.to_le_bytes(), "{:x?}", &value[..8]);
         let value = checkpoint(b"key", &resume_point());
         assert_eq!(value[8..], *b"\x09\x01\0\0\0\0\0\0\0\x02\x03\0\0\0\x02\0\0\0\x01\0\0\0a\0\0\0\0");
         assert_eq!(part(b"key", b"body")[8..], *b"body");
@@ -173,12 +178,9 @@ mod tests {
     fn what_was_written_is_read_back_and_any_changed_byte_is_seen() {
         let mut value = row(b"key", &example());
         let (header, body) = read_row(b"key", &value).unwrap();
-        let Header { applied_through, applied_from, fold_revision } = header;
-        let key = example().key;
-        assert_eq!(
-            Row { key, applied_from, applied_through, fold_revision, body: Bytes::copy_from_slice(body) },
-            example()
-        );
+        let Header { applied_through, applied_from, folded_on, fold_revision } = header;
+        let (key, body) = (example().key, Bytes::copy_from_slice(body));
+        assert_eq!(Row { key, applied_from, applied_through, folded_on, fold_revision, body }, example());
         assert!(read_row(b"kez", &value).is_none(), "under another's key");
         let Checkpoint { position, fold_revision, parts, .. } = resume_point();
         let point = checkpoint(b"key", &resume_point());

@@ -11,7 +11,7 @@ use super::{
     file::{CHECKPOINTS, PARTS, ROWS},
     format, transaction,
 };
-use crate::store::{Checkpoint, Generation, KeyRef, ReadError, Row, RowKey, Rows, Span, Subject, key};
+use crate::store::{Checkpoint, Day, Generation, KeyRef, Kind, ReadError, Row, RowKey, Rows, Span, Subject, key};
 
 /// Why a read has no answer.
 pub(super) enum Trouble {
@@ -47,8 +47,12 @@ fn row(key: RowKey, bytes: &[u8], value: &[u8]) -> Result<Row, Trouble> {
     let Some((header, body)) = format::read_row(bytes, value) else {
         return Err(bad_row(&key));
     };
-    let format::Header { applied_through, applied_from, fold_revision } = header;
-    Ok(Row { key, applied_from, applied_through, fold_revision, body: Bytes::copy_from_slice(body) })
+    Ok(whole(key, header, body))
+}
+
+fn whole(key: RowKey, header: format::Header, body: &[u8]) -> Row {
+    let format::Header { applied_through, applied_from, folded_on, fold_revision } = header;
+    Row { key, applied_from, applied_through, folded_on, fold_revision, body: Bytes::copy_from_slice(body) }
 }
 
 pub(super) fn checkpoint(
@@ -78,14 +82,7 @@ pub(super) fn checkpoint(
 pub(super) fn scan(database: &Database, span: &Span, after: Option<&RowKey>, limit: usize) -> Result<Rows, Trouble> {
     let mut rows = Vec::new();
     let next_after = pages(database, span, after, limit, |key, header, body| {
-        let format::Header { applied_through, applied_from, fold_revision } = header;
-        rows.push(Row {
-            key: key.into(),
-            applied_from,
-            applied_through,
-            fold_revision,
-            body: Bytes::copy_from_slice(body),
-        });
+        rows.push(whole(key.into(), header, body));
         Ok(true)
     })?;
     Ok(Rows { rows, next_after })
@@ -100,6 +97,25 @@ pub(super) fn walk(
     mut each: impl FnMut(KeyRef<'_>, &[u8]) -> Result<bool, ReadError>,
 ) -> Result<Option<RowKey>, Trouble> {
     pages(database, span, after, limit, |key, _, body| each(key, body).map_err(Trouble::Reader))
+}
+
+/// The keys of rows of a kind, of any tenant, that were last folded into before a day, among at most `limit` rows behind `after`; and where to
+/// go on.
+pub(super) fn past(
+    database: &Database,
+    (generation, kind, before): (Generation, Kind, Day),
+    after: Option<&RowKey>,
+    limit: usize,
+) -> Result<(Vec<RowKey>, Option<RowKey>), Trouble> {
+    let span = Span::All { tenant: None, generation, kind };
+    let mut past = Vec::new();
+    let next_after = pages(database, &span, after, limit, |key, header, _| {
+        if header.folded_on < before {
+            past.push(key.into());
+        }
+        Ok(true)
+    })?;
+    Ok((past, next_after))
 }
 
 /// Shows a page of a span; where the next one goes on.

@@ -11,7 +11,7 @@ use super::{
     format,
     writer::Trouble,
 };
-use crate::store::{Checkpoint, Generation, Kind, PartName, Written, key};
+use crate::store::{Checkpoint, Day, Generation, PartName, RowKey, Written, key};
 
 type Rows<'t> = Table<'t, &'static [u8], &'static [u8]>;
 
@@ -30,7 +30,7 @@ pub(super) fn put_rows(transaction: &WriteTransaction, offered: &[Offered]) -> R
     let mut next = 0;
     while let Some(first) = offered.get(next) {
         let standing = match table.get(first.key.as_slice())? {
-            Some(value) => Some(position(&first.key, value.value())?),
+            Some(value) => Some(header(&first.key, value.value())?.applied_through),
             None => None,
         };
         match standing {
@@ -66,9 +66,9 @@ fn insert_neighbours(table: &mut Rows<'_>, offered: &[Offered]) -> Result<usize,
     Ok(count)
 }
 
-fn position(key: &[u8], value: &[u8]) -> Result<SequenceNumber, Trouble> {
+fn header(key: &[u8], value: &[u8]) -> Result<format::Header, Trouble> {
     match format::read_row(key, value) {
-        Some((header, _)) => Ok(header.applied_through),
+        Some((header, _)) => Ok(header),
         None => {
             let row = key::decode(key).map_or_else(|| format!("the row {key:x?}"), |key| key.to_string());
             Err(Trouble::Refused(format!("what stands in place of {row} is damaged")))
@@ -125,53 +125,21 @@ pub(super) fn part_key(checkpoint: &[u8], PartName(name): &PartName) -> Vec<u8> 
     [checkpoint, name.as_bytes()].concat()
 }
 
-/// Removes rows of a kind that lie before a time, at most `rows_max`, of keys from `from` on. Returns how many, and where to go on.
-pub(super) fn expire(
-    transaction: &WriteTransaction,
-    (generation, kind, before): (Generation, Kind, i64),
-    from: &[u8],
-    rows_max: u64,
-) -> Result<(u64, Option<Vec<u8>>), Trouble> {
+/// Removes those of these rows that are still of a day before `before`: a commit may have replaced some since they were looked at. Returns how
+/// many.
+pub(super) fn expire(transaction: &WriteTransaction, keys: &[RowKey], before: Day) -> Result<u64, Trouble> {
     let mut table = transaction.open_table(ROWS)?;
     let mut removed = 0;
-    let mut from = from.to_vec();
-    while let Some(subject) = next_subject(&table, (generation, kind), &from)? {
-        if removed == rows_max {
-            return Ok((removed, Some(subject)));
-        }
-        let end = [subject.as_slice(), &key::at(before)].concat();
-        let left = usize::try_from(rows_max - removed).unwrap_or(usize::MAX);
-        let mut gone = 0;
-        for row in table.extract_from_if(subject.as_slice()..end.as_slice(), |_, _| true)?.take(left) {
-            row?;
-            gone += 1;
-        }
-        removed += gone as u64;
-        from = if gone == left { subject } else { key::after_all(&subject) };
-    }
-    Ok((removed, None))
-}
-
-/// The beginning of the keys of the first subject of a kind, of any tenant, that has rows at or after `from`.
-fn next_subject(
-    table: &impl ReadableTable<&'static [u8], &'static [u8]>,
-    (generation, kind): (Generation, Kind),
-    from: &[u8],
-) -> Result<Option<Vec<u8>>, Trouble> {
-    let mut from = from.to_vec();
-    loop {
-        let Some(found) = table.range(from.as_slice()..)?.next() else { return Ok(None) };
-        let (found, _) = found?;
-        let damaged = || Trouble::Refused(format!("a row's key is damaged: {:x?}", found.value()));
-        let tenant = key::tenant(found.value()).ok_or_else(damaged)?;
-        let of_kind = key::kind(tenant, generation, kind).map_err(|_| damaged())?;
-        if found.value().starts_with(&of_kind) {
-            return key::subject_of(found.value()).map(|subject| Some(subject.to_vec())).ok_or_else(damaged);
-        }
-        from = if found.value() < of_kind.as_slice() {
-            of_kind
-        } else {
-            key::after_all(&[tenant.as_bytes(), &[0]].concat())
+    for key in keys {
+        let bytes = key::encode(key).map_err(|error| Trouble::Refused(error.to_string()))?;
+        let is_past = match table.get(bytes.as_slice())? {
+            Some(value) => header(&bytes, value.value())?.folded_on < before,
+            None => false,
         };
+        if is_past {
+            table.remove(bytes.as_slice())?;
+            removed += 1;
+        }
     }
+    Ok(removed)
 }

@@ -12,29 +12,13 @@ use crate::store::{Checkpoint, Commit, PartName, Row, RowKey};
 impl Shard {
     /// The rows that changed, the snapshot, and the resume point that they allow.
     pub fn commit(&self) -> Commit {
-        let row =
-            |key: RowKey, at: (events::position::SequenceNumber, events::position::SequenceNumber), body: Bytes| Row {
-                key,
-                applied_from: at.0,
-                applied_through: at.1,
-                fold_revision: FOLD_REVISION,
-                body,
-            };
-        fn span<B>(open: &Open<B>) -> (events::position::SequenceNumber, events::position::SequenceNumber) {
-            (open.applied_from, open.applied_through)
-        }
         let mut rows: Vec<Row> = Vec::with_capacity(self.rows_to_write());
-        rows.extend(self.windows.to_write().map(|(key, open, body)| row(self.window_key(key), span(open), body)));
-        rows.extend(self.taken.to_write().map(|(key, open, body)| row(self.key(key.clone(), 0, 0), span(open), body)));
-        rows.extend(
-            self.producers.to_write().map(|(key, open, body)| row(self.key(key.clone(), 0, 0), span(open), body)),
-        );
-        rows.extend(self.seen.to_write().map(|(key, open, body)| row(self.key(key.clone(), 0, 0), span(open), body)));
-        rows.extend(
-            self.balances
-                .to_write()
-                .map(|((tenant, minute), open, body)| row(self.balance_key(tenant, *minute), span(open), body)),
-        );
+        rows.extend(self.windows.to_write().map(|(key, open, body)| row(self.window_key(key), open, body)));
+        rows.extend(self.taken.to_write().map(|(key, open, body)| row(self.key(key.clone(), 0, 0), open, body)));
+        rows.extend(self.producers.to_write().map(|(key, open, body)| row(self.key(key.clone(), 0, 0), open, body)));
+        rows.extend(self.seen.to_write().map(|(key, open, body)| row(self.key(key.clone(), 0, 0), open, body)));
+        let balances = self.balances.to_write();
+        rows.extend(balances.map(|((tenant, minute), open, body)| row(self.balance_key(tenant, *minute), open, body)));
         rows.extend(self.facts.values().cloned());
         if sabotage::breaks(Sabotage::ResumePointBeforeRows) {
             rows.truncate(rows.len() / 2);
@@ -75,4 +59,9 @@ impl Shard {
             self.alarms.forget_numbers();
         }
     }
+}
+
+fn row<B>(key: RowKey, open: &Open<B>, body: Bytes) -> Row {
+    let Open { applied_from, applied_through, folded_on, .. } = *open;
+    Row { key, applied_from, applied_through, folded_on, fold_revision: FOLD_REVISION, body }
 }

@@ -104,7 +104,8 @@ impl Shard {
                 self.windows.open(&key)
             }
         };
-        let has_room = match self.windows.touch(slot, input.sequence, self.record) {
+        let current = self.current(input);
+        let has_room = match self.windows.touch(slot, &current) {
             Some(cell) => cell.add_encoded(named.series.clone(), WINDOW_SECS, value, limits().series).is_ok(),
             None if sabotage::breaks(Sabotage::RoomOfLaterPage) => !self.windows.body(slot).is_full(limits().series),
             None => self.windows.body(slot).has_encoded(&named.series, WINDOW_SECS),
@@ -124,10 +125,8 @@ impl Shard {
             return Ok(service);
         }
         let newcomer = self.services.add(tenant, name)?;
-        if !newcomer.is_listed {
-            let subject = self.subject(tenant, Kind::Service, name);
-            services::list(&mut self.seen, subject, input.sequence, self.record);
-        }
+        let (subject, current) = (self.subject(tenant, Kind::Service, name), self.current(input));
+        services::list(&mut self.seen, &subject, &current);
         Ok(newcomer.service)
     }
 
@@ -160,7 +159,7 @@ impl Shard {
                 input,
                 subject.clone(),
                 self.time_ms.div_euclid(1000),
-                page as u32,
+                page as u16,
                 Bytes::copy_from_slice(body),
             );
         }
@@ -175,18 +174,19 @@ impl Shard {
             if decision.changed() {
                 let change = self.subject(&decision.tenant, Kind::Transition, &decision.alarm);
                 // An alarm may begin and change in one minute.
-                let page = u32::from(decision.from.is_some());
+                let page = u16::from(decision.from.is_some());
                 self.state(input, change, decision.time_secs, page, decision.encode().into());
             }
         }
     }
 
-    fn state(&mut self, input: &Input, subject: crate::store::Subject, at: i64, page: u32, body: Bytes) {
+    fn state(&mut self, input: &Input, subject: crate::store::Subject, at: i64, page: u16, body: Bytes) {
         let key = self.key(subject, at, page);
         let row = Row {
             key: key.clone(),
             applied_from: input.sequence,
             applied_through: input.sequence,
+            folded_on: self.current(input).day,
             fold_revision: FOLD_REVISION,
             body,
         };

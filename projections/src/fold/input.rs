@@ -35,13 +35,13 @@ pub(super) enum Body {
 #[derive(Debug, Clone)]
 pub(super) struct Named {
     pub series: Vec<u8>,
-    pub page: u32,
+    pub page: u16,
 }
 
 impl Named {
     fn of(datum: &Datum) -> Option<Self> {
         let series = Series::new(&datum.namespace, &datum.metric, &datum.dimensions, &datum.unit).ok()?.encode();
-        let page = LINES_PAGE + 1 + (xxhash_rust::xxh3::xxh3_64(&series) % SERIES_PAGES) as u32;
+        let page = LINES_PAGE + 1 + (xxhash_rust::xxh3::xxh3_64(&series) % SERIES_PAGES) as u16;
         Some(Self { series, page })
     }
 }

@@ -1,19 +1,22 @@
 //! A batch of lines, folded: the hot path. Bytes are touched once; nothing is allocated, hashed twice or locked for a line.
 
+mod beside;
+
 use std::ops::Range;
 
 use events::{
     cut::{self, Groups, LINE_BYTES_MAX},
     identity,
-    wire::{Batch, Edit, Header, Removed},
+    wire::{Batch, Header},
 };
-use memchr::{memchr, memchr_iter};
+use memchr::memchr;
 
+use self::beside::Beside;
 use super::{
     AHEAD_MAX_MS, Folded, Input, LINES_PAGE, Shard, Stop,
     alarms::Alarms,
     balance::Balance,
-    rows::{OpenRows, Slot},
+    rows::{Current, OpenRows, Slot},
     sabotage::{self, Sabotage},
     services::{self, Seen, ServiceId, Services, TenantId, WindowKey},
     taken::{Answer, Overtaken},
@@ -23,7 +26,6 @@ use crate::{
     lines::{self, Line, Parser},
     store::{Kind, Subject},
 };
-use events::position::SequenceNumber;
 
 /// The service of lines that name none, in a batch that names none.
 pub const UNNAMED_SERVICE: &str = "unnamed";
@@ -55,8 +57,7 @@ struct Lines<'a> {
     declared: &'a str,
     plain: bool,
     latest_ms: i64,
-    sequence: SequenceNumber,
-    record: u64,
+    current: Current,
     watching: bool,
 }
 
@@ -77,7 +78,7 @@ impl Shard {
         let fresh = self.fresh(input, header)?;
         let mut balance = Balance::default();
         match &fresh {
-            Fresh::Nothing => balance.duplicate = count_lines(&batch.body),
+            Fresh::Nothing => balance.duplicate = cut::count_lines(&batch.body),
             Fresh::Refused(free) => refuse(free, header, &batch.body, &mut balance),
             Fresh::All | Fresh::Some(_) => self.read_lines(input, batch, &fresh, &mut balance),
         }
@@ -91,8 +92,7 @@ impl Shard {
             declared: header.service.as_deref().unwrap_or(UNNAMED_SERVICE),
             plain: lines::is_plain(&batch.body),
             latest_ms: self.time_ms.saturating_add(AHEAD_MAX_MS),
-            sequence: input.sequence,
-            record: self.record,
+            current: self.current(input),
             watching: self.alarms.is_watching(),
         };
         let mut touched = Touched {
@@ -103,15 +103,17 @@ impl Shard {
             alarms: &mut self.alarms,
             generation: self.place.generation,
         };
+        self.parser.read_at(header.read_at_ms);
         touched.fold(&mut self.parser, &lines, fresh, &batch.body, balance);
     }
 
     /// Takes what is new, and remembers that it was taken.
     pub(super) fn fresh(&mut self, input: &Input, header: &Header) -> Result<Fresh, Stop> {
         let Some((_, subject)) = input.mark(&self.place) else { return Ok(Fresh::All) };
+        let current = self.current(input);
         if let Some(extent) = &header.extent {
             let slot = self.taken.open(&subject);
-            let (mark, ahead) = self.taken.touch_mark(slot, input.sequence, self.record);
+            let (mark, ahead) = self.taken.touch_mark(slot, &current);
             if mark.origin.is_empty() {
                 mark.origin = extent.origin.to_string();
             }
@@ -130,7 +132,7 @@ impl Shard {
         }
         let producer = header.producer.as_ref().expect("a batch with a mark has an extent or a producer");
         let slot = self.producers.open(&subject);
-        let (marks, ahead) = self.producers.touch_mark(slot, input.sequence, self.record);
+        let (marks, ahead) = self.producers.touch_mark(slot, &current);
         let is_new = marks
             .take(producer, input.sequence, ahead)
             .map_err(|Overtaken| Stop::Overtaken(self.place.shard.clone()))?;
@@ -144,6 +146,8 @@ impl Touched<'_> {
         let mut groups = Groups::default();
         let mut head = Head::None;
         let whole = matches!(fresh, Fresh::All) && lines.header.edits.is_empty();
+        let ranges = if let Fresh::Some(ranges) = fresh { Some(ranges.as_slice()) } else { None };
+        let mut beside = Beside::new(lines.header, ranges);
         let mut at = 0;
         while let Some(first) = body.get(at) {
             let from = at;
@@ -163,11 +167,10 @@ impl Touched<'_> {
             }
             let line = &body[from..memchr(b'\n', &body[from..]).map_or(body.len(), |length| from + length)];
             at = from + line.len() + 1;
-            let too_long = line.len() > LINE_BYTES_MAX || is_cut(&lines.header.edits, from, line.len());
+            let said = beside.line(from, line.len());
+            let too_long = line.len() > LINE_BYTES_MAX || said.is_cut;
             let continues = groups.continues(line, too_long);
-            if let Fresh::Some(ranges) = fresh
-                && !is_fresh(ranges, lines.header, from)
-            {
+            if !said.is_fresh {
                 balance.duplicate += 1;
                 head = Head::None;
                 continue;
@@ -230,18 +233,16 @@ impl Touched<'_> {
         let tenant = &lines.header.tenant;
         let newcomer = self.services.add(tenant, name)?;
         self.tenant = newcomer.tenant;
-        if !newcomer.is_listed {
-            let (tenant, generation) = (tenant.clone(), self.generation);
-            let subject = Subject { tenant, generation, kind: Kind::Service, name: name.to_owned() };
-            services::list(self.seen, subject, lines.sequence, lines.record);
-        }
+        let (tenant, generation) = (tenant.clone(), self.generation);
+        let subject = Subject { tenant, generation, kind: Kind::Service, name: name.to_owned() };
+        services::list(self.seen, &subject, &lines.current);
         Ok(newcomer.service)
     }
 
     /// Does the same to a row and to what alarms watch of it.
     #[inline]
     fn cells(&mut self, lines: &Lines<'_>, slot: Slot, service: ServiceId, start: i64, change: impl Fn(&mut Cell)) {
-        if let Some(cell) = self.windows.touch(slot, lines.sequence, lines.record) {
+        if let Some(cell) = self.windows.touch(slot, &lines.current) {
             change(cell);
         }
         if lines.watching
@@ -261,37 +262,16 @@ fn count(balance: &mut Balance, head: Head, line: &[u8]) {
     }
 }
 
-/// Physical lines; the last may lack its newline.
-pub(super) fn count_lines(body: &[u8]) -> u64 {
-    let ended = body.last().is_none_or(|last| *last == b'\n');
-    memchr_iter(b'\n', body).count() as u64 + u64::from(!ended)
-}
-
 /// Counts the lines of a batch that takes nothing although some of its bytes are free.
 fn refuse(free: &[Range<u64>], header: &Header, body: &[u8], balance: &mut Balance) {
-    let mut at = 0;
+    let (mut beside, mut at) = (Beside::new(header, Some(free)), 0);
     while at < body.len() {
         let line = &body[at..memchr(b'\n', &body[at..]).map_or(body.len(), |length| at + length)];
-        if is_fresh(free, header, at) {
+        if beside.line(at, line.len()).is_fresh {
             balance.skip(NO_ROOM, 1, line);
         } else {
             balance.duplicate += 1;
         }
         at += line.len() + 1;
     }
-}
-
-/// True if ingest kept only the head of the line.
-fn is_cut(edits: &[Edit], at: usize, len: usize) -> bool {
-    let reached = |edit: &Edit| (at..=at + len).contains(&(edit.body_offset as usize));
-    !edits.is_empty() && edits.iter().any(|edit| edit.reason == Removed::TooLong && reached(edit))
-}
-
-/// True if the line's first byte in the origin is in one of the ranges.
-fn is_fresh(ranges: &[Range<u64>], header: &Header, at: usize) -> bool {
-    let Some(extent) = &header.extent else { return true };
-    let removed: u64 =
-        header.edits.iter().take_while(|edit| (edit.body_offset as usize) < at).map(|edit| edit.removed_bytes).sum();
-    let offset = extent.from + at as u64 + removed;
-    ranges.iter().any(|range| range.contains(&offset))
 }

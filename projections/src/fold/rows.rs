@@ -19,7 +19,10 @@ use events::position::SequenceNumber;
 use rustc_hash::FxBuildHasher;
 
 use super::sabotage::{self, Sabotage};
-use crate::{canonical::DecodeError, store::Row};
+use crate::{
+    canonical::DecodeError,
+    store::{Day, Row},
+};
 
 /// What a kind of row holds.
 pub trait Body: Default {
@@ -31,6 +34,17 @@ pub trait Body: Default {
     fn take_in(&mut self, older: Self);
 }
 
+/// The record that is being folded, as rows see it.
+#[derive(Debug, Clone, Copy)]
+pub struct Current {
+    /// Its position.
+    pub sequence: SequenceNumber,
+    /// Its number in this process.
+    pub record: u64,
+    /// The day of the fold's time at it.
+    pub day: Day,
+}
+
 /// A row in memory.
 #[derive(Debug)]
 pub struct Open<B> {
@@ -40,6 +54,8 @@ pub struct Open<B> {
     pub applied_from: SequenceNumber,
     /// Last record that touched it.
     pub applied_through: SequenceNumber,
+    /// The day of that record.
+    pub folded_on: Day,
     /// Number of the record that touched it last in this process.
     touched_in: u64,
     /// It was through the record that touches it now before that record came.
@@ -53,13 +69,15 @@ pub struct Stored<B> {
     body: B,
     applied_from: SequenceNumber,
     applied_through: SequenceNumber,
+    folded_on: Day,
 }
 
 impl<B: Body> Stored<B> {
     /// Decodes it.
     pub fn of(row: Option<&Row>) -> Result<Self, DecodeError> {
         let Some(row) = row else { return Ok(Self::default()) };
-        Ok(Self { body: B::decode(&row.body)?, applied_from: row.applied_from, applied_through: row.applied_through })
+        let Row { applied_from, applied_through, folded_on, .. } = *row;
+        Ok(Self { body: B::decode(&row.body)?, applied_from, applied_through, folded_on })
     }
 }
 
@@ -111,14 +129,15 @@ impl<K: Hash + Eq + Clone, B: Body> OpenRows<K, B> {
         if let Some(slot) = self.find(key) {
             return slot;
         }
-        let slot = self.insert(key.clone(), B::default(), SequenceNumber::ZERO, SequenceNumber::ZERO);
+        let slot = self.insert(key.clone(), Stored::default());
         self.unmet.push(slot);
         slot
     }
 
-    fn insert(&mut self, key: K, body: B, applied_from: SequenceNumber, applied_through: SequenceNumber) -> Slot {
+    fn insert(&mut self, key: K, stored: Stored<B>) -> Slot {
         let slot = Slot(u32::try_from(self.rows.len()).expect("open rows are bounded far below 2^32"));
-        let open = Open { body, applied_from, applied_through, touched_in: 0, ahead: false, changed: false };
+        let Stored { body, applied_from, applied_through, folded_on } = stored;
+        let open = Open { body, applied_from, applied_through, folded_on, touched_in: 0, ahead: false, changed: false };
         self.rows.push((key.clone(), open));
         self.index.insert(key, slot);
         slot
@@ -127,22 +146,23 @@ impl<K: Hash + Eq + Clone, B: Body> OpenRows<K, B> {
     /// Opens a row with what was read of it, before any record touches it: for rows that a record's folding depends on.
     pub fn admit(&mut self, key: &K, stored: Stored<B>) {
         if self.find(key).is_none() {
-            self.insert(key.clone(), stored.body, stored.applied_from, stored.applied_through);
+            self.insert(key.clone(), stored);
         }
     }
 
-    /// The row's body for the record `sequence`, the `record`th of this process; `None` if the row is already through it.
+    /// The row's body for this record; `None` if the row is already through it.
     #[inline]
-    pub fn touch(&mut self, slot: Slot, sequence: SequenceNumber, record: u64) -> Option<&mut B> {
+    pub fn touch(&mut self, slot: Slot, current: &Current) -> Option<&mut B> {
         let open = &mut self.rows[slot.0 as usize].1;
-        if open.touched_in != record {
-            open.touched_in = record;
-            open.ahead = open.applied_through >= sequence && !sabotage::breaks(Sabotage::RowAheadAddedTo);
+        if open.touched_in != current.record {
+            open.touched_in = current.record;
+            open.ahead = open.applied_through >= current.sequence && !sabotage::breaks(Sabotage::RowAheadAddedTo);
             if !open.ahead {
                 if open.applied_from == SequenceNumber::ZERO {
-                    open.applied_from = sequence;
+                    open.applied_from = current.sequence;
                 }
-                open.applied_through = open.applied_through.max(sequence);
+                open.applied_through = open.applied_through.max(current.sequence);
+                open.folded_on = current.day;
                 self.changed += usize::from(!open.changed);
                 open.changed = true;
             }
@@ -151,8 +171,8 @@ impl<K: Hash + Eq + Clone, B: Body> OpenRows<K, B> {
     }
 
     /// As `touch`, for rows of marks, which answer for records that they are already through; true: it is through this one.
-    pub fn touch_mark(&mut self, slot: Slot, sequence: SequenceNumber, record: u64) -> (&mut B, bool) {
-        let ahead = self.touch(slot, sequence, record).is_none() && !sabotage::breaks(Sabotage::MarkNotAhead);
+    pub fn touch_mark(&mut self, slot: Slot, current: &Current) -> (&mut B, bool) {
+        let ahead = self.touch(slot, current).is_none() && !sabotage::breaks(Sabotage::MarkNotAhead);
         (&mut self.rows[slot.0 as usize].1.body, ahead)
     }
 
@@ -180,7 +200,7 @@ impl<K: Hash + Eq + Clone, B: Body> OpenRows<K, B> {
             open.applied_from = stored.applied_from;
             let is_ahead = stored.applied_through >= open.applied_through;
             if is_ahead && !sabotage::breaks(Sabotage::RowAheadTakenIn) {
-                open.applied_through = stored.applied_through;
+                (open.applied_through, open.folded_on) = (stored.applied_through, stored.folded_on);
                 open.body = older;
                 self.changed -= usize::from(open.changed);
                 open.changed = false;

@@ -13,13 +13,12 @@ mod met;
 use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
-use events::position::SequenceNumber;
 use rustc_hash::FxBuildHasher;
 
 use self::met::Met;
 use super::{
     limits::limits,
-    rows::{Body, OpenRows, Slot},
+    rows::{Body, Current, OpenRows, Slot},
 };
 use crate::{canonical::DecodeError, store::Subject};
 
@@ -34,10 +33,11 @@ pub struct ServiceId(u32);
 pub struct WindowKey {
     pub service: ServiceId,
     pub start_secs: i64,
-    pub page: u32,
+    pub page: u16,
 }
 
-/// The row that says that a service was seen: a list for readers. It holds nothing but the position of the record that first named it.
+/// The row that says that a service was seen: a list for readers. It holds nothing but the positions of the records that named it first of all,
+/// and first on its last day: so it expires when its service is named no longer.
 #[derive(Debug, Default)]
 pub struct Seen;
 
@@ -53,12 +53,10 @@ impl Body for Seen {
     fn take_in(&mut self, _: Self) {}
 }
 
-/// Lists a service that was met. The row of one that is listed already stays as it is.
-pub fn list(seen: &mut OpenRows<Subject, Seen>, subject: Subject, sequence: SequenceNumber, record: u64) {
-    if seen.find(&subject).is_none() {
-        let slot = seen.open(&subject);
-        seen.touch(slot, sequence, record);
-    }
+/// Lists a service that was met today.
+pub fn list(seen: &mut OpenRows<Subject, Seen>, subject: &Subject, current: &Current) {
+    let slot = seen.open(subject);
+    seen.touch(slot, current);
 }
 
 #[derive(Debug)]
@@ -83,8 +81,6 @@ type Names = HashMap<Box<str>, ServiceId, FxBuildHasher>;
 pub struct Newcomer {
     pub tenant: TenantId,
     pub service: ServiceId,
-    /// This process knows it from another day: it is listed already.
-    pub is_listed: bool,
 }
 
 #[derive(Debug)]
@@ -174,10 +170,10 @@ impl Services {
             self.by_name.push(Names::default());
         }
         self.met.add(id.0 - 1, newcomer, name);
-        let listed = self.earlier.get_mut(tenant).and_then(|names| names.remove(name));
-        let service = listed.unwrap_or_else(|| self.number(tenant, name));
+        let known = self.earlier.get_mut(tenant).and_then(|names| names.remove(name));
+        let service = known.unwrap_or_else(|| self.number(tenant, name));
         self.by_name[id.0 as usize].insert(name.into(), service);
-        Newcomer { tenant: id, service, is_listed: listed.is_some() }
+        Newcomer { tenant: id, service }
     }
 
     fn number(&mut self, tenant: &str, name: &str) -> ServiceId {

@@ -31,7 +31,7 @@ pub(super) struct Wanted {
 }
 
 /// Where a value belongs: service, start of its window, page.
-pub(super) fn place<'a>(header: &'a Header, datum: &'a events::event::Datum, named: &Named) -> (&'a str, i64, u32) {
+pub(super) fn place<'a>(header: &'a Header, datum: &'a events::event::Datum, named: &Named) -> (&'a str, i64, u16) {
     let name = datum.service.as_deref().or(header.service.as_deref()).unwrap_or(UNNAMED_SERVICE);
     let time_ms = datum.time_ms.unwrap_or(header.read_at_ms);
     (name, time_ms.div_euclid(60_000) * WINDOW_SECS, named.page)
@@ -66,7 +66,7 @@ impl Shard {
         keys: &mut Vec<RowKey>,
     ) {
         let latest_ms = self.time_ms.max(input.arrived_at_ms).saturating_add(AHEAD_MAX_MS);
-        let mut seen: FxHashSet<(&str, i64, u32)> = HashSet::default();
+        let mut seen: FxHashSet<(&str, i64, u16)> = HashSet::default();
         for (datum, named) in input::data(events).zip(named) {
             let Some(named) = named else { continue };
             let (name, start_secs, page) = place(header, datum, named);

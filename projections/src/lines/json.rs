@@ -55,6 +55,12 @@ impl Reader {
         Some(())
     }
 
+    /// Whether a line whose first byte is `[` is a JSON array that begins with an object. Text may begin so as well, such as `[error] x`.
+    pub(super) fn is_array_of_objects(&mut self, line: &[u8]) -> bool {
+        let first = line[1..].iter().find(|byte| !byte.is_ascii_whitespace());
+        first == Some(&b'{') && str::from_utf8(line).is_ok() && self.reading.validate::<true>(line).is_some()
+    }
+
     /// A line with control bytes or bytes that are not UTF-8: valid only if the former are whitespace between tokens.
     #[cold]
     fn read_odd(&mut self, line: &[u8], found: &mut Found, tools: &mut Tools) -> Option<()> {

@@ -84,6 +84,8 @@ fn lines_that_say_nothing_say_why() {
         ("{\"a\":\"b\tc\"}", Skip::MalformedJson),
         ("{}{}", Skip::MalformedJson),
         ("{\"a\":01}", Skip::MalformedJson),
+        (r#"[{"status":500},{"status":200}]"#, Skip::JsonArray),
+        (" [ {\"a\":[{}]} , 1 ] \r", Skip::JsonArray),
         ("a\0b", Skip::Binary),
         ("{\"a\":\"\0\"}", Skip::Binary),
     ] {
@@ -92,6 +94,19 @@ fn lines_that_say_nothing_say_why() {
     let not_utf8 = b"{\"a\":\"\xff\"}";
     assert_eq!(Parser::new(0).parse(not_utf8, false), Err(Skip::MalformedJson));
     assert!(Parser::new(0).parse(b"text \xff", false).is_ok());
+}
+
+#[test]
+fn text_that_begins_with_a_bracket_is_text() {
+    let level = |line: &str| with(line, |answer| answer.map(|line| line.level));
+    for line in
+        ["[2026-01-02 03:04:05] ERROR x", "[error] x", "[{db}] ERROR x", "[{\"a\":1}] ERROR x", "[{\"a\":1} ERROR"]
+    {
+        assert_eq!(level(line), Ok(Some(Level::Error)), "{line}");
+    }
+    for line in ["[", "[]", "[1,2]", "[\"a\"]", "[{"] {
+        assert_eq!(level(line), Ok(None), "{line}");
+    }
 }
 
 #[test]
@@ -106,6 +121,8 @@ fn a_line_whose_time_is_no_instant_is_skipped_for_that_and_not_counted_as_of_now
         "1.2.3.4 - - [31/Feb/2026:00:00:00 +0000] \"GET / HTTP/1.1\" 500 1",
         "1.2.3.4 - - [0:00] \"GET / HTTP/1.1\" 500 1",
         "level=error time=2026-02-30T00:00:00Z",
+        r#"{"time":"01/02/2026 03:04:05","status":500}"#,
+        "01/02/2026, 03:04:05 ERROR x",
     ] {
         // Twice, so that the second time the layout is known.
         let mut parser = Parser::new(0);
@@ -117,7 +134,7 @@ fn a_line_whose_time_is_no_instant_is_skipped_for_that_and_not_counted_as_of_now
         (r#"{"time":"2026-02-30T00:00:00Z","ts":1795221578}"#, Some(NOON_MS)),
         (r#"{"ts":1795221578,"time":"2026-02-30T00:00:00Z"}"#, Some(NOON_MS)),
         (r#"{"time":null,"status":500}"#, None),
-        (r#"{"time":"10:00:00","date":"2026-02-28"}"#, None),
+        (r#"{"time":"10:00:00","date":"2026-02-28"}"#, Some(1_772_236_800_000)),
         (r#"{"time":"0001-01-01T00:00:00Z","status":500}"#, None),
         ("2026-13-01 00:00:00 time=2026-11-21T00:39:38Z", Some(NOON_MS)),
         ("plain words", None),

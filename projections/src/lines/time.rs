@@ -1,17 +1,22 @@
 //! Decides which instant a timestamp means, in Unix milliseconds. It asks no clock: what it remembers of the last
-//! timestamp (its minute) only saves work.
+//! timestamp (its minute) only saves work, and the year of a form without one comes from when its batch was read.
 //!
 //! | form | example |
 //! |---|---|
 //! | RFC 3339, ISO 8601 | `2026-01-02T03:04:05.123Z`, `T` in any case or a space, any number of decimals after `.` or `,`, seconds or none |
 //! | its zones | `Z` `+01:00` `+0100` `+01`, after a space ` +0100` ` +01:00` ` Z` ` UTC` ` GMT`; none: the default zone |
+//! | ISO 8601, basic | `20260102T030405Z`, decimals and zones as above |
+//! | a date alone, as a whole value | `2026-01-02`: its first instant in the default zone |
 //! | Apache, nginx access | `17/May/2015:10:05:03 +0000` |
 //! | Go, nginx error | `2026/01/02 03:04:05.123`, zones as above |
 //! | RFC 2822, HTTP | `Sat, 21 Nov 2026 00:39:38 GMT`, the weekday may be missing |
 //! | ctime, Apache error | `Sat Nov 21 00:39:38.123 2026`, `Sat Nov 21 00:39:38 UTC 2026` |
+//! | syslog (RFC 3164) | `Nov 21 00:39:38`, `Nov  1 00:39:38.123`, also with a year before the time |
+//! | klog, glog | `I1121 00:39:38.123456`, `I20261121 00:39:38.123456` |
 //! | Unix time | `1767225600.123`; seconds below 10^11, ms below 10^14, µs below 10^17, else ns |
 //!
-//! A form without a year (RFC 3164, klog) or without a time of day says no instant. Years go from 1970 to 9999, decimals
+//! A form without a year means the latest instant of that name that is at most a day after its batch was read. `01/02/2026` may be of January or of
+//! February and says no instant. Years go from 1970 to 9999, decimals
 //! beyond milliseconds are cut off, a date that is not in the calendar is no timestamp, and second 60 is the last
 //! millisecond of its minute, in any minute, since a leap second's minute depends on the zone. What has a timestamp's shape
 //! and says no instant is told from what is no timestamp (`claims`).
@@ -37,17 +42,25 @@ pub(super) struct Clock {
     iso: ([u8; 16], i64),
     /// `17/May/2015:10:05`, likewise.
     clf: ([u8; 17], i64),
+    /// When the lines were read; `None`: nobody said, and a form without a year says no instant.
+    read_at_ms: Option<i64>,
 }
 
 impl Clock {
     pub(super) fn new(default_offset_secs: i32) -> Self {
         let default_offset_ms = i64::from(default_offset_secs) * 1000;
-        Clock { default_offset_ms, iso: (*b"1970-01-01T00:00", 0), clf: (*b"01/Jan/1970:00:00", 0) }
+        let (iso, clf) = ((*b"1970-01-01T00:00", 0), (*b"01/Jan/1970:00:00", 0));
+        Clock { default_offset_ms, iso, clf, read_at_ms: None }
+    }
+
+    /// The timestamps from now on were read then.
+    pub(super) fn read_at(&mut self, read_at_ms: i64) {
+        self.read_at_ms = Some(read_at_ms);
     }
 
     /// The instant that all of `text` says; `Ok(None)`: it is no timestamp.
     pub(super) fn whole(&mut self, text: &[u8]) -> Result<Option<i64>, NoInstant> {
-        let read = self.rfc3339(text).or_else(|| forms::any(self, text));
+        let read = self.rfc3339(text).or_else(|| forms::any(self, text)).or_else(|| forms::date(self, text));
         if let Some((ms, end)) = read
             && end == text.len()
         {

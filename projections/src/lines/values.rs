@@ -5,9 +5,8 @@ use super::names::{self, Field, Role};
 use super::number::{self, Decimal};
 use super::time::{self, Clock, NoInstant};
 use super::{Level, SERVICE_BYTES_MAX};
+use crate::sum::VALUE_ABS_MAX;
 
-/// Largest value of a metric, as for CloudWatch's PutMetricData: 2^360.
-const VALUE_ABS_MAX: f64 = f64::from_bits((1023 + 360) << 52);
 /// `best` of a role that has no value yet.
 const NONE: Field = Field::MAX;
 

@@ -55,7 +55,7 @@ impl Names {
     }
 
     /// Where in a row it is worth looking. Values from an API, which may have any name, stand on other pages than lines.
-    pub(super) fn wanted(&self, page: u32) -> Wanted {
+    pub(super) fn wanted(&self, page: u16) -> Wanted {
         if page == LINES_PAGE { self.wanted } else { Wanted { through: Through::Others, ..self.wanted } }
     }
 

@@ -17,9 +17,12 @@ use super::*;
 use crate::{
     cell::Cell,
     fold::FOLD_REVISION,
-    store::law::{
-        block_on,
-        memory::{Commits, Memory},
+    store::{
+        Day, Partial,
+        law::{
+            block_on,
+            memory::{Commits, Memory},
+        },
     },
 };
 
@@ -106,15 +109,16 @@ proptest! {
 fn a_window_with_more_series_than_a_page_is_read_in_full() {
     let store = Memory::new(Commits::Whole);
     let name = |i: usize| format!("m{:04}", i * 7 % 1_500);
-    // Each series stands on two shards, and its neighbours in order on other pages.
-    for (shard, value) in [(0, 1.0), (1, 2.0)] {
+    // Each series stands on two shards and in two partials of one, and its neighbours in order on other pages.
+    for (shard, partial, value) in [(0, 0, 1.0), (0, 1, 2.0), (1, 0, 4.0)] {
         for (page, names) in (0..1_500).map(name).collect::<Vec<_>>().chunks(20).enumerate() {
             let mut cell = Cell::default();
             for name in names {
                 cell.add_value(&Series::new("Custom", name, &[], "None").unwrap(), 60, value).unwrap();
             }
             let mut row = row(Kind::Window, "a", cell.encode());
-            (row.key.shard, row.key.page) = (ShardId::numbered(shard), 1 + page as u32);
+            (row.key.shard, row.key.partial) = (ShardId::numbered(shard), Partial(partial));
+            row.key.page = 1 + page as u16;
             block_on(store.write(vec![row])).unwrap();
         }
     }
@@ -123,7 +127,7 @@ fn a_window_with_more_series_than_a_page_is_read_in_full() {
         let items = world.pages(&Query { service: Some("a".into()), ..query() }, limit);
         assert_eq!(items.len(), 1_500, "{limit}");
         for (i, item) in items.iter().enumerate() {
-            assert_eq!((item.series.metric.as_str(), item.sum), (format!("m{i:04}").as_str(), 3.0), "{limit}");
+            assert_eq!((item.series.metric.as_str(), item.sum), (format!("m{i:04}").as_str(), 7.0), "{limit}");
         }
     }
 }
@@ -204,8 +208,9 @@ fn a_window_of_another_length_takes_no_part_in_minutes() {
 fn row(kind: Kind, name: &str, body: Vec<u8>) -> Row {
     let subject = Subject { tenant: "local".into(), generation: GENERATION, kind, name: name.into() };
     let at = SequenceNumber::from_parts(1, 1);
-    let key = RowKey { subject, at: HOUR, shard: ShardId::numbered(0), page: 1 };
-    Row { key, applied_from: at, applied_through: at, fold_revision: FOLD_REVISION, body: body.into() }
+    let key = RowKey { subject, at: HOUR, shard: ShardId::numbered(0), partial: Partial(0), page: 1 };
+    let (folded_on, body) = (Day::default(), body.into());
+    Row { key, applied_from: at, applied_through: at, folded_on, fold_revision: FOLD_REVISION, body }
 }
 
 #[test]

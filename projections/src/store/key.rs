@@ -5,11 +5,11 @@
 //! - No key of one tenant, generation, kind or subject lies in the range of another, however their names begin.
 //!
 //! ```text
-//! tenant 00 | generation u32 | kind u8 | name 00 | at i64, sign flipped | shard 00 | page u32
+//! tenant 00 | generation u32 | kind u8 | name 00 | at i64, sign flipped | shard 00 | partial u16 | page u16
 //! ```
-//! Numbers are big-endian. Names hold no NUL, so the one that ends them sorts a name before all that it is a prefix of.
+//! All rows of one window are neighbours, whichever shards, partials and pages they are. Numbers are big-endian. Names hold no NUL, so the one that ends them sorts a name before all that it is a prefix of.
 
-use super::{Generation, KeyRef, Kind, NAME_BYTES_MAX, RowKey, Span, Subject};
+use super::{Generation, KeyRef, Kind, NAME_BYTES_MAX, Partial, RowKey, Span, Subject};
 
 /// Most bytes of a shard's name (Kinesis API reference, `ShardId`).
 pub const SHARD_BYTES_MAX: usize = 128;
@@ -60,6 +60,7 @@ pub fn encode(key: &RowKey) -> Result<Vec<u8>, BadName> {
     bytes.reserve(8 + key.shard.as_str().len() + 5);
     bytes.extend_from_slice(&at(key.at));
     push_name(&mut bytes, "shard", key.shard.as_str(), SHARD_BYTES_MAX)?;
+    bytes.extend_from_slice(&key.partial.0.to_be_bytes());
     bytes.extend_from_slice(&key.page.to_be_bytes());
     Ok(bytes)
 }
@@ -77,21 +78,21 @@ pub fn view(bytes: &[u8]) -> Option<KeyRef<'_>> {
     let (name, rest) = split_name(rest, NAME_BYTES_MAX)?;
     let (at, rest) = rest.split_first_chunk()?;
     let (shard, rest) = split_name(rest, SHARD_BYTES_MAX)?;
-    let page = u32::from_be_bytes(rest.try_into().ok()?);
+    let (partial, page) = split_partial_and_page(rest)?;
     let generation = Generation(u32::from_be_bytes(*generation));
     let kind = Kind::ALL.into_iter().find(|known| *known as u8 == *kind)?;
     let at = (u64::from_be_bytes(*at) ^ SIGN) as i64;
-    Some(KeyRef { tenant, generation, kind, name, at, shard, page })
+    Some(KeyRef { tenant, generation, kind, name, at, shard, partial, page })
 }
 
 /// As `view`, of a key that begins with a subject's bytes, which need not be read again.
 pub fn view_of<'a>(subject: &'a Subject, prefix: &[u8], bytes: &'a [u8]) -> Option<KeyRef<'a>> {
     let (at, rest) = bytes.strip_prefix(prefix)?.split_first_chunk()?;
     let (shard, rest) = split_name(rest, SHARD_BYTES_MAX)?;
-    let page = u32::from_be_bytes(rest.try_into().ok()?);
+    let (partial, page) = split_partial_and_page(rest)?;
     let Subject { tenant, generation, kind, name } = subject;
     let at = (u64::from_be_bytes(*at) ^ SIGN) as i64;
-    Some(KeyRef { tenant, generation: *generation, kind: *kind, name, at, shard, page })
+    Some(KeyRef { tenant, generation: *generation, kind: *kind, name, at, shard, partial, page })
 }
 
 /// What every key of a subject, and no other, begins with.
@@ -169,6 +170,11 @@ fn split_name(bytes: &[u8], bytes_max: usize) -> Option<(&str, &[u8])> {
     Some((std::str::from_utf8(&bytes[..end]).ok()?, &bytes[end + 1..]))
 }
 
+fn split_partial_and_page(bytes: &[u8]) -> Option<(Partial, u16)> {
+    let [a, b, c, d] = bytes.try_into().ok()?;
+    Some((Partial(u16::from_be_bytes([a, b])), u16::from_be_bytes([c, d])))
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -180,7 +186,7 @@ mod tests {
     fn key(tenant: &str, name: &str, at: i64) -> RowKey {
         let generation = Generation(7);
         let subject = Subject { tenant: tenant.into(), generation, kind: Kind::Window, name: name.into() };
-        RowKey { subject, at, shard: ShardId::numbered(3), page: 2 }
+        RowKey { subject, at, shard: ShardId::numbered(3), partial: Partial(1), page: 2 }
     }
 
     prop_compose! {
@@ -188,10 +194,11 @@ mod tests {
         fn keys()(
             tenant in "[a\u{1}\u{ff}\u{10ffff}]{0,3}", name in "[a\u{1}\u{ff}é]{0,3}", shard in "[ab]{1,2}",
             generation in prop_oneof![0..3u32, any::<u32>()], kind in 0..Kind::ALL.len(),
-            at in prop_oneof![-2..2i64, any::<i64>()], page in prop_oneof![0..2u32, any::<u32>()],
+            at in prop_oneof![-2..2i64, any::<i64>()], partial in prop_oneof![0..2u16, any::<u16>()],
+            page in prop_oneof![0..2u16, any::<u16>()],
         ) -> RowKey {
             let subject = Subject { tenant, generation: Generation(generation), kind: Kind::ALL[kind], name };
-            RowKey { subject, at, shard: ShardId::named(&shard), page }
+            RowKey { subject, at, shard: ShardId::named(&shard), partial: Partial(partial), page }
         }
     }
 
@@ -234,7 +241,7 @@ mod tests {
     #[test]
     fn the_stored_bytes_are_those_of_version_1() {
         let bytes = encode(&key("a", "web", -1)).unwrap();
-        let golden = b"a\0\0\0\0\x07\x01web\0\x7f\xff\xff\xff\xff\xff\xff\xffshardId-000000000003\0\0\0\0\x02";
+        let golden = b"a\0\0\0\0\x07\x01web\0\x7f\xff\xff\xff\xff\xff\xff\xffshardId-000000000003\0\0\x01\0\x02";
         assert_eq!(bytes, golden);
     }
 

@@ -25,7 +25,7 @@ use std::{
 use events::position::{SequenceNumber, ShardId};
 
 pub use self::{commits::*, expiry::*, names::*, races::*, rows::*, scans::*};
-use super::{Generation, Kind, Row, RowKey, Span, Store, Subject, Written};
+use super::{Day, Generation, Kind, Partial, Row, RowKey, Span, Store, Subject, Written};
 
 /// How the suite gets stores of the adapter under test. A closure that makes an empty store is one.
 pub trait Adapter: Sync {
@@ -92,6 +92,9 @@ macro_rules! store_laws {
             pages_neither_skip_nor_repeat_while_rows_are_written
             a_walk_shows_what_a_scan_gives
             rows_past_their_time_go_and_others_stay
+            a_row_that_is_folded_into_again_lives_on
+            definitions_and_states_of_alarms_never_expire
+            an_expiry_takes_no_row_that_was_replaced_meanwhile
             a_resume_point_only_moves_forward
             a_commit_brings_its_rows_and_parts
             parts_are_kept_by_reference_and_go_when_unnamed
@@ -132,13 +135,21 @@ pub(super) fn subject(tenant: &str, name: &str) -> Subject {
 }
 
 pub(super) fn key(name: &str, at: i64) -> RowKey {
-    RowKey { subject: subject("tenant", name), at, shard: ShardId::numbered(0), page: 0 }
+    RowKey { subject: subject("tenant", name), at, shard: ShardId::numbered(0), partial: Partial(0), page: 0 }
 }
 
 /// A row through a position, whose other fields follow from key and position, so that a mixture of two shows.
 pub(super) fn row(key: RowKey, through: u64) -> Row {
     let body = format!("{key:?} through {through}").into_bytes().into();
-    Row { key, applied_from: seq(through / 2), applied_through: seq(through), fold_revision: through as u32, body }
+    let folded_on = Day(through as u16);
+    Row {
+        key,
+        applied_from: seq(through / 2),
+        applied_through: seq(through),
+        folded_on,
+        fold_revision: through as u32,
+        body,
+    }
 }
 
 pub(super) fn everything(tenant: Option<&str>) -> Span {

@@ -8,10 +8,10 @@ use redb::{ReadableDatabase, ReadableTableMetadata};
 
 use super::disk::Disk;
 use crate::{
-    embedded::{Embedded, OpenError},
+    embedded::{EXPIRED_TOGETHER_MAX, Embedded, OpenError},
     store::{
-        Checkpoint, Commit, Generation, Kind, PartName, ReadError, Row, RowKey, Span, Store, Subject, WriteError,
-        Written,
+        Checkpoint, Commit, Day, Generation, Kind, PartName, Partial, ReadError, Row, RowKey, Span, Store, Subject,
+        WriteError, Written,
         law::{block_on, random::Random},
     },
 };
@@ -19,10 +19,17 @@ use crate::{
 fn row(name: &str, at: i64, through: u64) -> Row {
     let subject =
         Subject { tenant: "t".to_owned(), generation: Generation(0), kind: Kind::Window, name: name.to_owned() };
-    let key = RowKey { subject, at, shard: ShardId::numbered(0), page: 0 };
+    let key = RowKey { subject, at, shard: ShardId::numbered(0), partial: Partial(0), page: 0 };
     let applied_through = SequenceNumber::from_parts(1, through);
     let body = format!("the body of {name} at {at} through {through}").into_bytes().into();
-    Row { key, applied_from: applied_through, applied_through, fold_revision: 1, body }
+    Row {
+        key,
+        applied_from: applied_through,
+        applied_through,
+        folded_on: Day(at.max(0) as u16),
+        fold_revision: 1,
+        body,
+    }
 }
 
 fn write(store: &Embedded, rows: &[Row]) -> Result<Vec<Written>, WriteError> {
@@ -287,12 +294,13 @@ fn parts_that_no_resume_point_names_take_no_room() {
 fn expiry_goes_on_over_many_transactions() {
     let store = Embedded::in_memory().unwrap();
     let names = ["a", "b", "c"];
-    let per_name = super::super::EXPIRED_TOGETHER_MAX.cast_signed() * 2 / 3;
-    let rows = names.into_iter().flat_map(|name| (0..per_name).map(move |at| row(name, at, 1))).collect::<Vec<_>>();
+    let per_name = EXPIRED_TOGETHER_MAX as u16 * 2 / 3;
+    let rows =
+        names.into_iter().flat_map(|name| (0..per_name).map(move |day| row(name, day.into(), 1))).collect::<Vec<_>>();
     write(&store, &rows).unwrap();
-    let removed = block_on(store.expire(Generation(0), Kind::Window, per_name - 1)).unwrap();
-    assert_eq!(removed, 3 * (per_name.unsigned_abs() - 1));
+    let removed = block_on(store.expire(Generation(0), Kind::Window, Day(per_name - 1))).unwrap();
+    assert_eq!(removed, 3 * (u64::from(per_name) - 1));
     let span = Span::All { tenant: None, generation: Generation(0), kind: Kind::Window };
     let left = block_on(store.scan(&span, None, 10.try_into().unwrap())).unwrap();
-    assert_eq!(left.rows, names.map(|name| row(name, per_name - 1, 1)));
+    assert_eq!(left.rows, names.map(|name| row(name, i64::from(per_name) - 1, 1)));
 }

@@ -9,7 +9,7 @@ use super::disk::Disk;
 use crate::{
     embedded::{Embedded, OpenError},
     store::{
-        Checkpoint, Commit, Generation, Kind, PartName, Row, RowKey, Span, Store, Subject, WriteError,
+        Checkpoint, Commit, Day, Generation, Kind, PartName, Partial, Row, RowKey, Span, Store, Subject, WriteError,
         law::{block_on, random::Random},
     },
 };
@@ -74,12 +74,15 @@ fn next_commit(state: &State, random: &mut Random) -> Commit {
                 subject,
                 at: (position * 200 + random.below(200)).cast_signed(),
                 shard: ShardId::numbered(SHARD),
+                partial: Partial(0),
                 page: 0,
             }
         });
         let length = if random.per_mille(20) { random.below(60_000) } else { random.below(900) };
         let body = bytes(random, length);
-        let row = Row { key: key.clone(), applied_from: through, applied_through: through, fold_revision: 1, body };
+        let folded_on = Day(position as u16);
+        let (applied_from, applied_through) = (through, through);
+        let row = Row { key: key.clone(), applied_from, applied_through, folded_on, fold_revision: 1, body };
         rows.insert(key, row);
     }
     let new = PartName(format!("part {position}"));

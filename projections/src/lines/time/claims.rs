@@ -4,9 +4,9 @@
 /// Go's zero time: the usual way of a Go program to say that no time was set.
 const ZERO_TIME: &[u8] = b"0001-01-01T00:00:00";
 
-/// What timestamps begin with, once `0` stands for every digit and `a` for every letter. A date without a time of day is none of them: it
-/// may have its time in another field.
-const SHAPES: [&[u8]; 11] = [
+/// What timestamps begin with, once `0` stands for every digit and `a` for every letter. A date without a time of day is none of them: its line
+/// may have the time elsewhere.
+const SHAPES: [&[u8]; 13] = [
     b"0000-00-00a00:",
     b"0000-00-00 00:",
     b"0000/00/00a00:",
@@ -16,6 +16,9 @@ const SHAPES: [&[u8]; 11] = [
     b"0 aaa 0000 00:",
     b"00-aaa-0000 00:",
     b"aaa, 00 aaa 0000 00:",
+    // Day and month in one order or the other: which, nobody knows.
+    b"00/00/0000 00:",
+    b"00/00/0000, 00:",
     b"aaa aaa 00 00:00:00 0000",
     b"aaa aaa  0 00:00:00 0000",
 ];

@@ -14,7 +14,9 @@ fn every_form_of_one_instant_gives_that_instant() {
         |2026-11-21T02:39:38+02|2026-11-21 01:39:38 +0100|2026-11-21 00:39:38 UTC|2026-11-21T00:39:38.000000000Z\
         |2026-11-21 00:39:38,000|21/Nov/2026:00:39:38 +0000|21/Nov/2026:02:39:38 +0200|2026/11/21 00:39:38\
         |Sat, 21 Nov 2026 00:39:38 GMT|21 Nov 2026 01:39:38 +0100|Sat Nov 21 00:39:38 2026|Sat Nov 21 00:39:38 UTC 2026\
-        |21-Nov-2026 00:39:38|Sat Nov 21 00:39:38.000000 2026|1795221578|1795221578.0|1795221578000|1795221578000000|1795221578000000000";
+        |21-Nov-2026 00:39:38|Sat Nov 21 00:39:38.000000 2026\
+        |20261121T003938Z|20261121T003938.000Z|20261121T013938+0100|20261121t003938|Nov 21 2026 00:39:38|I20261121 00:39:38.000000\
+        |1795221578|1795221578.0|1795221578000|1795221578000000|1795221578000000000";
     for form in forms.split('|') {
         assert_eq!(at(form), Some(NOON), "{form}");
     }
@@ -38,7 +40,7 @@ fn decimals_are_cut_off_at_milliseconds() {
 #[test]
 fn what_is_no_instant_has_none() {
     let forms = "|2026-02-30T00:00:00Z|2026-13-01T00:00:00Z|2026-00-01T00:00:00Z|2026-01-01T24:00:00Z|2026-01-01T00:60:00Z\
-        |2026-01-01T00:00:61Z|2025-02-29T00:00:00Z|1900-02-29T00:00:00Z|1969-12-31T23:59:59Z|2026-01-01|2026-01-01T00Z\
+        |2026-01-01T00:00:61Z|2025-02-29T00:00:00Z|1900-02-29T00:00:00Z|1969-12-31T23:59:59Z|2026-02-30|2026-01-01 |2026-01-01T00Z\
         |2026-01-01T00:00:00.Z|2026-01-01T00:00:00+24:00|2026-01-01T00:00:00+0|2026-01-01T00:00:00Zulu|2026-01-01_00:00:00\
         |Oct 11 22:14:15|I1121 00:39:38.123|-5|1e30|99999999999999999999|10:00:00|yesterday|29/Feb/2015:10:05:03 +0000\
         |Sat Nov 31 00:39:38 2026|Sat, 31 Nov 2026 00:39:38 GMT|21/Nov/2026:00:39:38 +9900";
@@ -57,12 +59,59 @@ fn what_means_to_be_a_timestamp_is_told_from_what_does_not() {
         assert_eq!(Clock::new(0).whole(form.as_bytes()), Err(NoInstant), "{form}");
     }
     // The last is the zero time of Go.
-    for form in "|yesterday|10:00:00|2026-01-01|2026-01-01T10|Oct 11 22:14:15|0001-01-01T00:00:00Z".split('|') {
+    for form in "|yesterday|10:00:00|2026-02-30|2026-01-01T10|Oct 11 22:14:15|0001-01-01T00:00:00Z".split('|') {
         assert_eq!(Clock::new(0).whole(form.as_bytes()), Ok(None), "{form}");
     }
     assert_eq!(Clock::new(0).prefix(b"2026-02-30 00:00:00 ERROR x"), Err(NoInstant));
     assert_eq!(Clock::new(0).prefix(b"2026-11-21T00:39:38abc"), Err(NoInstant));
     assert_eq!(Clock::new(0).prefix(b"179522 items"), Ok(None));
+}
+
+#[test]
+fn a_date_alone_is_its_first_instant() {
+    assert_eq!(at("2026-11-21"), at("2026-11-21T00:00:00Z"));
+    assert_eq!(Clock::new(3600).whole(b"2026-11-21"), Ok(at("2026-11-20T23:00:00Z")));
+    // In front of a text its time may come elsewhere.
+    assert_eq!(Clock::new(0).prefix(b"2026-11-21 ERROR x"), Ok(None));
+}
+
+#[test]
+fn a_form_without_a_year_takes_the_one_that_ends_at_most_a_day_after_its_reading() {
+    for (read_at, form, expected) in [
+        ("2026-11-21T00:39:38Z", "Nov 21 00:39:38", "2026-11-21T00:39:38Z"),
+        ("2026-11-21T00:39:38Z", "Nov 22 00:39:38", "2026-11-22T00:39:38Z"),
+        ("2026-11-21T00:39:38Z", "Nov 22 00:39:39", "2025-11-22T00:39:39Z"),
+        ("2026-11-21T00:39:38Z", "Nov  1 01:02:03.5", "2026-11-01T01:02:03.5Z"),
+        ("2026-11-21T00:39:38Z", "Nov 21 01:39:38 +0100", "2026-11-21T00:39:38Z"),
+        ("2027-01-01T00:00:10Z", "Dec 31 23:59:59", "2026-12-31T23:59:59Z"),
+        ("2026-12-31T23:59:59Z", "Jan  1 00:00:10", "2027-01-01T00:00:10Z"),
+        // The zone moves it into the year before.
+        ("2026-12-31T12:00:00Z", "Jan  1 00:00:10 +0800", "2026-12-31T16:00:10Z"),
+        ("2026-11-21T00:39:38Z", "Feb 29 00:00:00", "2024-02-29T00:00:00Z"),
+        ("1971-11-21T00:39:38Z", "Dec 31 00:00:00", "1970-12-31T00:00:00Z"),
+        ("2026-11-21T00:39:38Z", "I1121 00:39:38.123456", "2026-11-21T00:39:38.123Z"),
+        ("2026-11-21T00:39:38Z", "E1231 00:39:38.123456", "2025-12-31T00:39:38.123Z"),
+    ] {
+        let mut clock = Clock::new(0);
+        clock.read_at(at(read_at).unwrap());
+        assert_eq!(clock.whole(form.as_bytes()), Ok(at(expected)), "{form} read at {read_at}");
+        let line = format!("{form} host app[1]: hello");
+        assert_eq!(clock.prefix(line.as_bytes()), Ok(at(expected).map(|ms| (ms, form.len()))), "{line}");
+    }
+    let mut clock = Clock::new(0);
+    clock.read_at(NOON);
+    for form in
+        ["Nov 31 00:39:38", "Nov 21 25:39:38", "I1331 00:00:00.1", "I112 00:39:38", "May 12 people came", "Nov 21"]
+    {
+        assert_eq!(clock.prefix(form.as_bytes()), Ok(None), "{form}");
+    }
+    // Before all years that there are.
+    clock.read_at(0);
+    assert_eq!(clock.whole(b"Nov 21 00:39:38"), Ok(None));
+    clock.read_at(i64::MAX);
+    assert!(clock.whole(b"Nov 21 00:39:38").is_ok());
+    clock.read_at(i64::MIN);
+    assert_eq!(clock.whole(b"Nov 21 00:39:38"), Ok(None));
 }
 
 #[test]
@@ -151,8 +200,13 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_make_it_panic(text in proptest::collection::vec(any::<u8>(), 0..60), shaped in "[0-9]{0,4}[-/ ][A-Za-z0-9]{0,3}[-/, ].{0,20}") {
+    fn no_bytes_make_it_panic(text in proptest::collection::vec(any::<u8>(), 0..60), shaped in "[0-9]{0,4}[-/ ][A-Za-z0-9]{0,3}[-/, ].{0,20}",
+        yearless in "(Feb|Dec|I|E)[ 0-9]{1,9}[0-9]{2}:[0-5][0-9]:[0-5][0-9].{0,9}", read_at_ms: i64)
+    {
         let _ = Clock::new(0).whole(&text);
         let _ = Clock::new(0).prefix(shaped.as_bytes());
+        let mut clock = Clock::new(0);
+        clock.read_at(read_at_ms);
+        let _ = clock.whole(yearless.as_bytes());
     }
 }

@@ -22,7 +22,8 @@ use events::position::ShardId;
 
 use super::random::Random;
 use crate::store::{
-    Checkpoint, Commit, Committed, Generation, Kind, ReadError, Row, RowKey, Rows, Span, Store, WriteError, Written,
+    Checkpoint, Commit, Committed, Day, Generation, Kind, ReadError, Row, RowKey, Rows, Span, Store, WriteError,
+    Written,
 };
 
 /// Most writes that wait to happen later; with one more, one of them happens at the next call.
@@ -80,7 +81,7 @@ impl Rates {
 enum Write {
     Rows(Vec<Row>),
     Commit(Commit),
-    Expire(Generation, Kind, i64),
+    Expire(Generation, Kind, Day),
 }
 
 #[derive(Debug)]
@@ -251,7 +252,7 @@ impl<S: Store> Store for Faulty<S> {
         self.store.scan(span, after, limit).await
     }
 
-    async fn expire(&self, generation: Generation, kind: Kind, before: i64) -> Result<u64, WriteError> {
+    async fn expire(&self, generation: Generation, kind: Kind, before: Day) -> Result<u64, WriteError> {
         self.pass_time().await;
         match self.draw_for_write() {
             None => self.store.expire(generation, kind, before).await,

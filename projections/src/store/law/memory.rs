@@ -18,8 +18,8 @@ use events::position::{SequenceNumber, ShardId};
 
 pub use self::broken::Broken;
 use crate::store::{
-    Checkpoint, Commit, Committed, Generation, Kind, PART_BYTES_MAX, PartName, ROW_BYTES_MAX, ReadError, Row, RowKey,
-    Rows, Span, Store, WriteError, Written, key,
+    Checkpoint, Commit, Committed, Day, Generation, Kind, PART_BYTES_MAX, PartName, ROW_BYTES_MAX, ReadError, Row,
+    RowKey, Rows, Span, Store, WriteError, Written, key,
 };
 
 /// How a commit goes into the store.
@@ -138,7 +138,8 @@ impl Memory {
             return Written::Lost(if self.is(Broken::LostHearsItself) { comes } else { stands });
         }
         let body = if self.is(Broken::OldBodyStays) { standing.body.clone() } else { row.body.clone() };
-        items.rows.insert(row.key.clone(), Row { body, ..row });
+        let folded_on = if self.is(Broken::OldDayStays) { standing.folded_on } else { row.folded_on };
+        items.rows.insert(row.key.clone(), Row { body, folded_on, ..row });
         Written::Stored
     }
 
@@ -345,13 +346,37 @@ impl Store for Memory {
         self.look(|items| self.page(items, span, after, limit.get()))
     }
 
-    async fn expire(&self, generation: Generation, kind: Kind, before: i64) -> Result<u64, WriteError> {
+    async fn expire(&self, generation: Generation, kind: Kind, before: Day) -> Result<u64, WriteError> {
+        let is_past = |key: &RowKey, row: &Row| {
+            let is_generation = key.subject.generation == generation || self.is(Broken::ExpiresEveryGeneration);
+            let is_before = match self.broken {
+                Some(Broken::ExpiresItsEnd) => row.folded_on <= before,
+                Some(Broken::ExpiresByPlace) => Day::of(key.at.saturating_mul(1000)) < before,
+                _ => row.folded_on < before,
+            };
+            let may_go = kind.expires() || self.is(Broken::ExpiresEveryKind);
+            is_generation && key.subject.kind == kind && is_before && may_go
+        };
+        let seen: Option<Vec<RowKey>> = self.is(Broken::ExpiresWhatItSaw).then(|| {
+            let state = self.state();
+            state.items.rows.iter().filter(|(key, row)| is_past(key, row)).map(|(key, _)| key.clone()).collect()
+        });
+        // Until others have replaced one of them: so the fault shows at once.
+        let stand = |seen: &Vec<RowKey>| {
+            let state = self.state();
+            seen.iter().all(|key| state.items.rows.get(key).is_some_and(|row| is_past(key, row)))
+        };
+        for _ in 0..10_000 {
+            if !seen.as_ref().is_some_and(|seen| !seen.is_empty() && stand(seen)) {
+                break;
+            }
+            std::thread::yield_now();
+        }
         let removed = self.change(|items| {
             let count = items.rows.len();
-            items.rows.retain(|key, _| {
-                let is_generation = key.subject.generation == generation || self.is(Broken::ExpiresEveryGeneration);
-                let is_past = key.at < before || self.is(Broken::ExpiresItsEnd) && key.at == before;
-                !(is_generation && key.subject.kind == kind && is_past)
+            items.rows.retain(|key, row| match &seen {
+                Some(seen) => !seen.contains(key),
+                None => !is_past(key, row),
             });
             count - items.rows.len()
         })?;

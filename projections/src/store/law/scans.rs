@@ -5,7 +5,7 @@ use std::{cell::Cell, collections::BTreeMap, num::NonZeroUsize};
 use events::position::ShardId;
 
 use super::{Adapter, Bench, everything, key, row, subject};
-use crate::store::{Generation, KeyRef, Kind, ReadError, Row, RowKey, Span, Store, Subject};
+use crate::store::{Generation, KeyRef, Kind, Partial, ReadError, Row, RowKey, Span, Store, Subject};
 
 /// Names of which some begin with others, and whose bytes sort low, high and between.
 const NAMES: [&str; 9] = ["", "\u{1}", "a", "a\u{1}", "ab", "abc", "a\u{ff}", "b", "\u{10ffff}"];
@@ -21,14 +21,16 @@ fn many() -> BTreeMap<RowKey, Row> {
             {
                 let (tenant, name) = (tenant.to_owned(), name.to_owned());
                 let subject = Subject { tenant, generation: Generation(generation), kind, name };
-                put(RowKey { subject, at: 60, shard: ShardId::numbered(0), page: 0 });
+                put(RowKey { subject, at: 60, shard: ShardId::numbered(0), partial: Partial(0), page: 0 });
             }
         }
     }
     for at in PLACES {
         for shard in ["a", "ab", "b", "shardId-000000000002"] {
-            for page in [0, 1, 255, 256, u32::MAX] {
-                put(RowKey { subject: subject("a", "places"), at, shard: ShardId::named(shard), page });
+            for (partial, page) in [(0, 0), (0, 1), (0, 256), (0, u16::MAX), (1, 0), (255, 1), (256, 0), (u16::MAX, 1)]
+            {
+                let (subject, shard) = (subject("a", "places"), ShardId::named(shard));
+                put(RowKey { subject, at, shard, partial: Partial(partial), page });
             }
         }
     }
@@ -62,7 +64,7 @@ fn all_spans() -> Vec<Span> {
     spans
 }
 
-/// Tenant, generation, kind, name, place (negative first), shard, page.
+/// Tenant, generation, kind, name, place (negative first), shard, partial, page.
 pub fn a_scan_has_the_order_of_the_keys<A: Adapter>(adapter: &A) {
     let bench = Bench::empty(adapter);
     let rows = many();

@@ -40,12 +40,13 @@ mod item_by_item {
 }
 
 /// Which law finds which fault. Others may find it too; this one is there for it.
-const FOUND_BY: [(Broken, &str); 25] = [
+const FOUND_BY: [(Broken, &str); 29] = [
     (Broken::EqualReplaces, "a_row_is_replaced_only_by_one_that_goes_further"),
     (Broken::AnythingReplaces, "workers_in_any_order_leave_the_furthest_rows"),
     (Broken::LostHearsItself, "a_row_is_replaced_only_by_one_that_goes_further"),
     (Broken::LoserEndsTheWrite, "each_row_of_a_write_has_its_own_condition"),
     (Broken::OldBodyStays, "a_row_is_replaced_only_by_one_that_goes_further"),
+    (Broken::OldDayStays, "a_row_is_replaced_only_by_one_that_goes_further"),
     (Broken::RefusesLate, "what_is_too_large_is_refused_whole"),
     (Broken::ResumePointFirst, "a_crash_leaves_no_resume_point_without_its_rows_and_parts"),
     (Broken::ResumePointGoesBack, "a_resume_point_only_moves_forward"),
@@ -63,6 +64,9 @@ const FOUND_BY: [(Broken, &str); 25] = [
     (Broken::AnswersSorted, "reads_answer_in_the_order_of_their_keys"),
     (Broken::MissingLeftOut, "reads_answer_in_the_order_of_their_keys"),
     (Broken::ExpiresItsEnd, "rows_past_their_time_go_and_others_stay"),
+    (Broken::ExpiresByPlace, "rows_past_their_time_go_and_others_stay"),
+    (Broken::ExpiresEveryKind, "definitions_and_states_of_alarms_never_expire"),
+    (Broken::ExpiresWhatItSaw, "an_expiry_takes_no_row_that_was_replaced_meanwhile"),
     (Broken::ExpiresEveryGeneration, "rows_past_their_time_go_and_others_stay"),
     (Broken::ReadsLate, "what_was_acknowledged_is_seen_by_all_threads"),
     (Broken::ChecksThenPuts, "what_was_acknowledged_is_seen_by_all_threads"),

@@ -14,6 +14,8 @@ pub enum Broken {
     LoserEndsTheWrite,
     /// A body is kept although the row is replaced.
     OldBodyStays,
+    /// A row keeps the day of the one that it replaced.
+    OldDayStays,
     /// A refused write has already stored rows.
     RefusesLate,
     /// The resume point is put before rows and parts.
@@ -46,8 +48,14 @@ pub enum Broken {
     AnswersSorted,
     /// Missing rows are left out.
     MissingLeftOut,
-    /// Expiry takes the place that it should end before.
+    /// Expiry takes the day that it should end before.
     ExpiresItsEnd,
+    /// Expiry goes by the place in time, not by the day of folding.
+    ExpiresByPlace,
+    /// Expiry takes kinds that stay.
+    ExpiresEveryKind,
+    /// Expiry takes what was past when it was looked at, although it was replaced since.
+    ExpiresWhatItSaw,
     /// Expiry takes all generations.
     ExpiresEveryGeneration,
     /// Reads see the state before the last write.
@@ -58,12 +66,13 @@ pub enum Broken {
 
 impl Broken {
     /// All of them.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 29] = [
         Self::EqualReplaces,
         Self::AnythingReplaces,
         Self::LostHearsItself,
         Self::LoserEndsTheWrite,
         Self::OldBodyStays,
+        Self::OldDayStays,
         Self::RefusesLate,
         Self::ResumePointFirst,
         Self::ResumePointGoesBack,
@@ -81,6 +90,9 @@ impl Broken {
         Self::AnswersSorted,
         Self::MissingLeftOut,
         Self::ExpiresItsEnd,
+        Self::ExpiresByPlace,
+        Self::ExpiresEveryKind,
+        Self::ExpiresWhatItSaw,
         Self::ExpiresEveryGeneration,
         Self::ReadsLate,
         Self::ChecksThenPuts,
