@@ -3,17 +3,21 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use events::{
+    event::Ticked,
     identity::Origin,
     position::{SequenceNumber, ShardId},
 };
 use projections::{
-    fold::limits::Limits,
+    fold::{Place, limits::Limits},
     series::Series,
     store::{Generation, Kind, RowKey, Subject},
 };
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::input::{Says, Written};
+use crate::{
+    alarms::{self, AlarmShard, Change, Common},
+    input::{Says, Written},
+};
 
 const AHEAD_MAX_MS: i64 = 2 * 3_600_000;
 
@@ -50,10 +54,17 @@ pub enum Meaning {
         read_at_ms: i64,
         identity: Identity,
         body: Body,
+        /// The revision of definitions that it names.
+        definitions: Option<SequenceNumber>,
     },
     Noise,
-    /// Ticks and what shards tell each other: no line is in it.
+    /// Nothing that a row holds.
     System,
+    Ticked(Ticked),
+    /// Another shard has spoken: who, and at which tick.
+    Spoken(ShardId, SequenceNumber),
+    /// Tenant, name and body of an alarm.
+    Defined(String, String, String),
     /// A person confirmed that the clock is right.
     TimeReset,
     /// The fold's meaning changes here.
@@ -69,6 +80,10 @@ pub struct Stat {
     pub max: f64,
 }
 
+impl Stat {
+    pub const NONE: Self = Self { count: 0, sum: 0.0, min: f64::INFINITY, max: f64::NEG_INFINITY };
+}
+
 /// What a row has to hold.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Holds {
@@ -79,6 +94,7 @@ pub enum Holds {
         dead: u64,
         skipped: BTreeMap<&'static str, u64>,
     },
+    Alarm(Change),
     /// Not looked at by the model.
     Mark,
 }
@@ -90,6 +106,7 @@ pub type History = Vec<(SequenceNumber, Holds)>;
 #[derive(Debug)]
 pub struct ModelShard {
     id: ShardId,
+    alarms: AlarmShard,
     pub time_ms: i64,
     /// Records that were told.
     pub told: usize,
@@ -123,9 +140,10 @@ pub fn page_of(metric: &str) -> u32 {
 }
 
 impl ModelShard {
-    pub fn new(id: ShardId, limits: Limits) -> Self {
+    pub fn new(place: Place, limits: Limits) -> Self {
         Self {
-            id,
+            id: place.shard.clone(),
+            alarms: AlarmShard::new(place),
             time_ms: 0,
             told: 0,
             last: SequenceNumber::ZERO,
@@ -143,20 +161,46 @@ impl ModelShard {
         }
     }
 
-    /// The next record of the shard.
-    pub fn tell(&mut self, at: SequenceNumber, arrived_at_ms: i64, meaning: &Arc<Meaning>) {
+    /// The next record of the shard. False: it has to wait for what another shard says.
+    pub fn tell(
+        &mut self,
+        at: SequenceNumber,
+        arrived_at_ms: i64,
+        meaning: &Arc<Meaning>,
+        common: &mut Common,
+    ) -> bool {
+        if let Meaning::Spoken(source, position) = &**meaning
+            && !self.ended
+            && !common.has_said(source, *position, &self.id)
+        {
+            return false;
+        }
         self.told += 1;
         if self.ended || matches!(**meaning, Meaning::NewRevision) {
             self.ended = true;
-            return;
+            return true;
         }
         self.last = at;
+        let named = match &**meaning {
+            Meaning::Batch { definitions, .. } => *definitions,
+            Meaning::Ticked(tick) => Some(tick.definitions),
+            _ => None,
+        };
+        self.alarms.name_revision(named.unwrap_or_default(), common);
         self.pass_time(self.time_ms.max(arrived_at_ms));
         match &**meaning {
             Meaning::System | Meaning::NewRevision => {}
-            Meaning::TimeReset => self.pass_time(arrived_at_ms),
+            Meaning::TimeReset => {
+                self.pass_time(arrived_at_ms);
+                self.alarms.reset_time(arrived_at_ms);
+            }
+            Meaning::Ticked(tick) => self.alarms.tick(at, self.time_ms, tick, common),
+            Meaning::Spoken(source, position) => self.alarms.told(source, *position, common),
+            Meaning::Defined(tenant, name, body) => {
+                common.define(at, tenant.clone(), name.clone(), body.clone());
+            }
             Meaning::Noise => self.balance(at, "local", |_, _, dead, _| *dead += 1),
-            Meaning::Batch { tenant, service, read_at_ms, identity, body } => {
+            Meaning::Batch { tenant, service, read_at_ms, identity, body, definitions: _ } => {
                 let is_new = self.identify(at, tenant, identity);
                 let service = service.unwrap_or("unnamed");
                 match body {
@@ -166,6 +210,20 @@ impl ModelShard {
                         self.data(at, tenant, service, *read_at_ms, is_new, is_named, data);
                     }
                 }
+            }
+        }
+        self.keep_changes(at);
+        true
+    }
+
+    /// Of each alarm the last state stands, and each change.
+    fn keep_changes(&mut self, at: SequenceNumber) {
+        for change in self.alarms.take_changes() {
+            let page = u32::from(change.from.is_some());
+            let transition = key(&self.id, Kind::Transition, &change.tenant, &change.alarm, change.time_secs, page);
+            let state = key(&self.id, Kind::Alarm, &change.tenant, &change.alarm, 0, 0);
+            for key in [transition, state] {
+                self.touch(at, key, || Holds::Mark, |holds| *holds = Holds::Alarm(change.clone()));
             }
         }
     }
@@ -234,6 +292,7 @@ impl ModelShard {
                     for (metric, value) in metrics {
                         // Lines have a page to themselves, and it has room.
                         let _ = self.add(at, tenant, service, *minute, 0, metric, value);
+                        self.alarms.count(self.time_ms, tenant, service, *minute, metric, value);
                     }
                     self.balance(at, tenant, |folded, _, _, _| *folded += 1);
                 }
@@ -319,16 +378,7 @@ impl ModelShard {
                     added = Err("too_many_series");
                     return;
                 }
-                let stat = metrics.entry(metric).or_insert(Stat {
-                    count: 0,
-                    sum: 0.0,
-                    min: f64::INFINITY,
-                    max: f64::NEG_INFINITY,
-                });
-                stat.count += 1;
-                stat.sum += value;
-                stat.min = stat.min.min(value);
-                stat.max = stat.max.max(value);
+                alarms::add(metrics.entry(metric).or_insert(Stat::NONE), value);
             },
         );
         added

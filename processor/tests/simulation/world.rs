@@ -16,10 +16,11 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::{
     actors::{BrokenIngest, Sender, Sent, Surroundings},
-    check,
+    alarms, check,
     fuse::Fuse,
     input::{BEGIN_MS, File},
     model::{Meaning, ModelShard},
+    reference,
     shape::Shape,
     store::{BrokenStore, SimStore},
     stream::SimStream,
@@ -58,6 +59,8 @@ pub struct World {
     pub places: Vec<Place>,
     pub processes: Vec<Vec<Process>>,
     pub models: Vec<ModelShard>,
+    /// What alarms of all shards have in common.
+    pub alarms: alarms::Common,
     pub meanings: FxHashMap<Bytes, Arc<Meaning>>,
     pub senders: Vec<Sender>,
     pub files: Vec<File>,
@@ -108,7 +111,7 @@ impl World {
             .map(|(shard, _)| Place { generation: Generation::default(), shard: shard.clone(), ring: ring.clone() })
             .collect();
         let begin_ms = shape.begin_ms;
-        let models = places.iter().map(|place| ModelShard::new(place.shard.clone(), shape.limits)).collect();
+        let models = places.iter().map(|place| ModelShard::new(place.clone(), shape.limits)).collect();
         let mut world = Self {
             processes: places.iter().map(|_| vec![]).collect(),
             shape,
@@ -120,6 +123,7 @@ impl World {
             store,
             places,
             models,
+            alarms: alarms::Common::default(),
             meanings: FxHashMap::default(),
             senders: vec![],
             files: vec![],
@@ -281,11 +285,21 @@ impl World {
 
     /// Tells the model what has come.
     pub fn tell(&mut self) {
-        for shard in 0..self.models.len() {
-            for record in self.stream.log(shard, self.models[shard].told) {
-                let system = Arc::new(Meaning::System);
-                let meaning = self.meanings.get(&record.data).unwrap_or(&system);
-                self.models[shard].tell(record.sequence, record.arrived_at_ms, meaning);
+        // A shard waits for another's word, which may be on its way in this very step.
+        let mut moved = true;
+        while std::mem::take(&mut moved) {
+            for shard in 0..self.models.len() {
+                for record in self.stream.log(shard, self.models[shard].told) {
+                    let (at, arrived_at_ms) = (record.sequence, record.arrived_at_ms);
+                    let meaning = match self.meanings.get(&record.data) {
+                        Some(meaning) if !matches!(**meaning, Meaning::System) => meaning.clone(),
+                        _ => Arc::new(reference::meaning(&record)),
+                    };
+                    if !self.models[shard].tell(at, arrived_at_ms, &meaning, &mut self.alarms) {
+                        break;
+                    }
+                    moved = true;
+                }
             }
         }
     }
