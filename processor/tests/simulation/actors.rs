@@ -130,7 +130,7 @@ impl Sender {
         let mut at = first;
         while let Some(packed) = packer.next(true) {
             let lines = file.text.lines_in(at, at + packed.covers).to_vec();
-            let identity = Identity::Origin(file.origin.clone(), file.from + at);
+            let identity = Identity::Origin(file.origin.clone(), file.from + at, file.from + at + packed.covers);
             let body = Body::Lines(lines);
             let meaning = Meaning::Batch { tenant: file.tenant, service, read_at_ms, identity, body, definitions };
             let put = Put { partition_key: packed.partition_key, hash_key: None, data: packed.data };
@@ -237,10 +237,13 @@ fn join(last: &mut Sent, next: &Sent) {
     header.extent.as_mut().unwrap().to = b.header.extent.unwrap().to;
     last.put.data = wire::encode(&header, &body);
     let mut meaning = (*last.meaning).clone();
-    if let (Meaning::Batch { body: Body::Lines(lines), .. }, Meaning::Batch { body: Body::Lines(more), .. }) =
-        (&mut meaning, &*next.meaning)
+    if let (
+        Meaning::Batch { body: Body::Lines(lines), identity: Identity::Origin(_, _, to), .. },
+        Meaning::Batch { body: Body::Lines(more), identity: Identity::Origin(_, _, end), .. },
+    ) = (&mut meaning, &*next.meaning)
     {
         lines.extend(more.iter().cloned());
+        *to = *end;
     }
     last.meaning = meaning.into();
 }

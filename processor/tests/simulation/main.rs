@@ -201,7 +201,7 @@ fn a_seed_is_the_same_run_every_time() {
 }
 
 /// Each schedule that a law names after its "else" or "so", as the switch that brings it about.
-const LAWS: [(&str, Broken); 42] = [
+const LAWS: [(&str, Broken); 44] = [
     ("3: the time of the fold never goes back", Broken::Fold(Sabotage::TimeGoesBack)),
     ("14: only a TimeReset lowers time", Broken::Fold(Sabotage::TimeResetIgnored)),
     ("3: time is part of the state", Broken::Fold(Sabotage::TimeNotRestored)),
@@ -227,6 +227,8 @@ const LAWS: [(&str, Broken); 42] = [
     ("6: the key is nothing but tenant, object and slice", Broken::Ingest(BrokenIngest::ServiceInKey)),
     ("6: a batch never crosses a slice", Broken::Ingest(BrokenIngest::CutAcrossSlices)),
     ("6: a mark that is ahead still says what each took", Broken::Fold(Sabotage::MarkNotAhead)),
+    ("6: a mark that is ahead knows what it refused", Broken::Fold(Sabotage::RefusalForgotten)),
+    ("6: room depends on bytes, not on what was joined", Broken::Fold(Sabotage::RangesCounted)),
     ("6: who meets a joined range is a zombie and stops", Broken::Fold(Sabotage::OvertakenNotSeen)),
     ("6: who asks for forgotten counters is a zombie too", Broken::Fold(Sabotage::ForgottenNotSeen)),
     ("6: an older counter is a duplicate", Broken::Fold(Sabotage::OldCounterTaken)),

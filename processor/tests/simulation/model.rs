@@ -25,8 +25,13 @@ const AHEAD_MAX_MS: i64 = 2 * 3_600_000;
 #[derive(Debug, Clone)]
 pub enum Identity {
     Nobody,
-    Origin(Origin, u64),
-    Producer { id: String, epoch: u64, counter: u64 },
+    /// From the first byte to the first after.
+    Origin(Origin, u64, u64),
+    Producer {
+        id: String,
+        epoch: u64,
+        counter: u64,
+    },
 }
 
 /// One value of an API.
@@ -113,6 +118,8 @@ pub struct ModelShard {
     pub last: SequenceNumber,
     pub ended: bool,
     taken: FxHashSet<u64>,
+    /// By name of a mark: the bytes that were taken, as pieces with gaps between.
+    pieces: FxHashMap<String, Vec<(u64, u64)>>,
     counters: FxHashSet<(String, u64, u64)>,
     limits: Limits,
     /// The day whose services are counted, and they by tenant.
@@ -127,6 +134,17 @@ pub struct ModelShard {
     pub fresh: Vec<u64>,
     /// Lines that were skipped because they claimed to be late: depends on when a record came.
     pub future: u64,
+}
+
+/// What of a batch is new.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum New {
+    All,
+    Nothing,
+    /// Each line decides by itself.
+    ByLine,
+    /// The same, but what is new cannot be taken.
+    NoRoom,
 }
 
 pub fn key(shard: &ShardId, kind: Kind, tenant: &str, name: &str, at: i64, page: u32) -> RowKey {
@@ -149,6 +167,7 @@ impl ModelShard {
             last: SequenceNumber::ZERO,
             ended: false,
             taken: FxHashSet::default(),
+            pieces: FxHashMap::default(),
             counters: FxHashSet::default(),
             limits,
             day: 0,
@@ -201,13 +220,13 @@ impl ModelShard {
             }
             Meaning::Noise => self.balance(at, "local", |_, _, dead, _| *dead += 1),
             Meaning::Batch { tenant, service, read_at_ms, identity, body, definitions: _ } => {
-                let is_new = self.identify(at, tenant, identity);
+                let new = self.identify(at, tenant, identity);
                 let service = service.unwrap_or("unnamed");
                 match body {
-                    Body::Lines(lines) => self.lines(at, tenant, service, *read_at_ms, is_new, lines),
+                    Body::Lines(lines) => self.lines(at, tenant, service, *read_at_ms, new, lines),
                     Body::Data(data) => {
                         let is_named = !matches!(identity, Identity::Nobody);
-                        self.data(at, tenant, service, *read_at_ms, is_new, is_named, data);
+                        self.data(at, tenant, service, *read_at_ms, new, is_named, data);
                     }
                 }
             }
@@ -237,36 +256,58 @@ impl ModelShard {
         }
     }
 
-    /// `None`: each line decides by itself.
-    fn identify(&mut self, at: SequenceNumber, tenant: &str, identity: &Identity) -> Option<bool> {
+    fn identify(&mut self, at: SequenceNumber, tenant: &str, identity: &Identity) -> New {
         match identity {
-            Identity::Nobody => Some(true),
-            Identity::Origin(origin, from) => {
-                let mark = key(&self.id, Kind::Taken, tenant, &origin.partition_key(tenant, *from), 0, 0);
-                self.touch(at, mark, || Holds::Mark, |_| {});
-                None
+            Identity::Nobody => New::All,
+            Identity::Origin(origin, from, to) => {
+                let name = origin.partition_key(tenant, *from);
+                let has_room = self.take(name.clone(), *from, *to);
+                self.touch(at, key(&self.id, Kind::Taken, tenant, &name, 0, 0), || Holds::Mark, |_| {});
+                if has_room { New::ByLine } else { New::NoRoom }
             }
             Identity::Producer { id, epoch, counter } => {
                 self.touch(at, key(&self.id, Kind::Producer, tenant, id, 0, 0), || Holds::Mark, |_| {});
-                Some(self.counters.insert((format!("{tenant} {id}"), *epoch, *counter)))
+                let is_new = self.counters.insert((format!("{tenant} {id}"), *epoch, *counter));
+                if is_new { New::All } else { New::Nothing }
             }
         }
     }
 
-    fn lines(
-        &mut self,
-        at: SequenceNumber,
-        tenant: &str,
-        service: &str,
-        read_at_ms: i64,
-        is_new: Option<bool>,
-        lines: &[Written],
-    ) {
+    /// Takes these bytes, unless they would make one piece more than the limit allows. What has no gap between is one piece.
+    fn take(&mut self, name: String, from: u64, to: u64) -> bool {
+        let pieces = self.pieces.entry(name).or_default();
+        let mut with: Vec<(u64, u64)> = vec![];
+        let mut all = [&pieces[..], &[(from, to)]].concat();
+        all.sort_unstable();
+        for (from, to) in all {
+            match with.last_mut() {
+                Some(last) if from <= last.1 => last.1 = last.1.max(to),
+                _ => with.push((from, to)),
+            }
+        }
+        let has_room = with.len() <= pieces.len().max(self.limits.pieces);
+        if has_room {
+            *pieces = with;
+        }
+        has_room
+    }
+
+    fn lines(&mut self, at: SequenceNumber, tenant: &str, service: &str, read_at_ms: i64, new: New, lines: &[Written]) {
         // What the last head became: its window's service and minute, or why it was skipped.
         let mut head: Result<(String, i64), &'static str> = Err("nothing");
         for line in lines {
-            if !is_new.unwrap_or_else(|| self.taken.insert(line.id)) {
+            let is_new = match new {
+                New::All => true,
+                New::Nothing => false,
+                New::ByLine => self.taken.insert(line.id),
+                New::NoRoom => !self.taken.contains(&line.id),
+            };
+            if !is_new {
                 self.balance(at, tenant, |_, duplicate, _, _| *duplicate += 1);
+                continue;
+            }
+            if new == New::NoRoom {
+                self.balance(at, tenant, |_, _, _, skipped| *skipped.entry("too_many_gaps").or_default() += 1);
                 continue;
             }
             self.fresh.push(line.id);
@@ -309,12 +350,12 @@ impl ModelShard {
         tenant: &str,
         service: &str,
         read_at_ms: i64,
-        is_new: Option<bool>,
+        new: New,
         is_named: bool,
         data: &[Datum],
     ) {
         for datum in data {
-            if is_new == Some(false) {
+            if new == New::Nothing {
                 self.balance(at, tenant, |_, duplicate, _, _| *duplicate += 1);
                 continue;
             }

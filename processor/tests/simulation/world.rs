@@ -307,6 +307,11 @@ impl World {
     /// After every step.
     pub fn check(&mut self) -> Result<(), String> {
         self.tell();
+        for (model, length) in self.models.iter().zip(self.stream.lengths()) {
+            if model.told < length {
+                return Err(format!("after {:?} stands a RolledUp that its source had no reason to say", model.last));
+            }
+        }
         let places = &self.places;
         let at = |name: &str| places.iter().position(|place| place.shard.as_str() == name).unwrap();
         check::changes(&self.store, &self.models, at)?;
