@@ -74,6 +74,8 @@ pub struct World {
     pub ids: u64,
     pub names: u64,
     pub step: u64,
+    /// Nothing is held against the model: a broken law goes on unseen.
+    pub is_unchecked: bool,
     /// What happened, if somebody wants to know.
     pub trace: Option<Vec<String>>,
 }
@@ -135,6 +137,7 @@ impl World {
             ids: 0,
             names: 0,
             step: 0,
+            is_unchecked: false,
             trace: traced.then(Vec::new),
         };
         for number in 0..world.shape.files {
@@ -244,7 +247,7 @@ impl World {
         match done {
             Some(Ok((folded, _))) => {
                 self.tell();
-                for (at, balance) in &folded {
+                for (at, balance) in folded.iter().filter(|_| !self.is_unchecked) {
                     check::outcome(&self.models[shard], *at, balance)?;
                 }
                 self.processes[shard].insert(which, Process { worker, name, alone, sleepy });
@@ -307,6 +310,10 @@ impl World {
     /// After every step.
     pub fn check(&mut self) -> Result<(), String> {
         self.tell();
+        if self.is_unchecked {
+            self.store.take_changes();
+            return Ok(());
+        }
         for (model, length) in self.models.iter().zip(self.stream.lengths()) {
             if model.told < length {
                 return Err(format!("after {:?} stands a RolledUp that its source had no reason to say", model.last));
