@@ -2,8 +2,10 @@
 //! change no transition, nor its time or reason.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+#[path = "parts/local.rs"]
+mod local;
+
 use std::{
-    num::NonZeroU16,
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering},
@@ -12,24 +14,22 @@ use std::{
 };
 
 use events::{
-    embedded::{Commit, Embedded, Options, disk::simulated::SimulatedDisk},
     event::{Defined, Event, RolledUp, Ticked},
-    identity::{CONTROL_KEY, Origin, OriginKind},
-    pack::{Identity, Packer, Source},
+    identity::CONTROL_KEY,
     position::{HashKey, SequenceNumber},
     stream::{Limits, Put, ReadOnly, Start, Stream},
-    wire::{self, Codec},
+    wire,
 };
 use processor::{
     consume::{Live, Worker, append_all, system_event},
     replay::{Replay, ResumePoints},
-    tick, verify,
+    tick,
 };
 use projections::{
     alarm::State,
     fold::{FOLD_REVISION, Place, alarms::Decision},
     store::{
-        Generation, Kind, Span, Store,
+        Kind, Span, Store,
         law::{
             block_on,
             memory::{Commits, Memory},
@@ -37,28 +37,9 @@ use projections::{
     },
 };
 
-/// 2026-01-01T00:00:00Z.
-const START_MS: i64 = 1_767_225_600_000;
-const GENERATION: Generation = Generation(0);
+use self::local::{GENERATION, LocalStream, START_MS};
 
-type LocalStream = Embedded<SimulatedDisk>;
 type LocalWorker = Worker<LocalStream, Memory, Live<LocalStream>>;
-
-/// A text as a file of its own.
-fn file(name: &str, at: i64, text: &str) -> Put {
-    let origin = Origin { kind: OriginKind::File, name: name.into(), version: "1".into() };
-    let source = Source {
-        tenant: "local".into(),
-        service: None,
-        identity: Identity::Origin { origin, from: 0 },
-        read_at_ms: at * 1000,
-        definitions: None,
-    };
-    let mut packer = Packer::new(source, Codec::None, 1 << 16);
-    packer.push(text.as_bytes());
-    let packed = packer.next(true).unwrap();
-    Put { partition_key: packed.partition_key, hash_key: None, data: packed.data }
-}
 
 struct World {
     clock: Arc<AtomicI64>,
@@ -74,20 +55,8 @@ struct World {
 impl World {
     fn of(shards: u16, commits: Commits, seed: u64) -> Self {
         let clock = Arc::new(AtomicI64::new(START_MS));
-        let stamps = clock.clone();
-        let options = Options {
-            shards: NonZeroU16::new(shards).unwrap(),
-            segment_bytes: 64 << 10,
-            commit: Commit::Inline,
-            ..Options::default()
-        };
-        let disk = SimulatedDisk::new(1);
-        let stream = Arc::new(Embedded::open(disk, move || stamps.load(Ordering::SeqCst), options).unwrap());
-        let ring: Vec<_> =
-            block_on(stream.shards()).unwrap().into_iter().map(|shard| (shard.id.clone(), shard.range)).collect();
-        let place =
-            |(shard, _): &(_, _)| Place { generation: GENERATION, shard: Clone::clone(shard), ring: ring.clone() };
-        let places = ring.iter().map(place).collect();
+        let stream = local::stream(shards, &clock);
+        let places = local::places(block_on(stream.shards()).unwrap());
         let store = Arc::new(Memory::new(commits));
         let mut world = Self { clock, stream, store, places, workers: vec![], seed, files: 0 };
         world.restart();
@@ -148,7 +117,7 @@ impl World {
             let name = format!("/logs/{}.log", self.files);
             let at = START_MS / 1000 + minute * 60 + 30;
             let text = format!("{{\"ts\":{at},\"service\":\"shop\",\"latency_ms\":{latency}}}\n");
-            let put = file(&name, at, &text);
+            let put = local::part_of_file(&name, 0, at * 1000, &text);
             block_on(append_all(&*self.stream, vec![put])).unwrap();
         }
     }
@@ -176,10 +145,7 @@ impl World {
     }
 
     fn verify(&self) {
-        let stream = ReadOnly::new(self.stream.clone());
-        let scratch = Arc::new(Memory::new(Commits::Whole));
-        let verified = verify::verify(stream, &*self.store, scratch, self.places.clone(), async {}, |_| {});
-        let report = block_on(verified).unwrap();
+        let report = local::verify(&self.stream, &*self.store, self.places.clone());
         assert_eq!(report.differences, 0, "{:?}", report.first_difference);
         assert!(report.rows > 20, "{report:?}");
     }
@@ -265,7 +231,8 @@ impl World {
             world.clock.store(START_MS + (minute + 1) * 60_000 + 1_000, Ordering::SeqCst);
             let at = START_MS / 1000 + minute * 60;
             let line = format!("{{\"ts\":{at},\"service\":\"shop\",\"latency_ms\":5}}\n");
-            let mut puts: Vec<Put> = (0..3).map(|n| file(&format!("/{minute}/{n}.log"), at, &line)).collect();
+            let mut puts: Vec<Put> =
+                (0..3).map(|n| local::part_of_file(&format!("/{minute}/{n}.log"), 0, at * 1000, &line)).collect();
             puts.iter_mut().for_each(|put| put.hash_key = Some(home));
             puts.extend(world.places[0].ring.iter().map(|(_, range)| system_event(range.from, tick.clone())));
             block_on(append_all(&*world.stream, puts)).unwrap();

@@ -3,11 +3,13 @@
 //! and so is every sector that is torn.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+#[path = "parts/local.rs"]
+mod local;
+
 use std::{
     cell,
     collections::BTreeMap,
     io::{self, IoSlice},
-    num::NonZeroU16,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
@@ -18,7 +20,7 @@ use std::{
 
 use events::{
     embedded::{
-        Commit, Embedded as EmbeddedStream, Options, Sabotage,
+        Options, Sabotage,
         disk::{
             Disk, File,
             simulated::{Faults, Seeded, SimulatedDisk},
@@ -26,10 +28,9 @@ use events::{
     },
     event::{Defined, Event},
     identity::{CONTROL_KEY, Origin, OriginKind},
-    pack::{Identity, Packer, Source},
+    pack::Identity,
     position::{HashKey, ShardId},
     stream::{Put, ReadOnly, Stream},
-    wire::Codec,
 };
 use processor::{
     consume::{Live, Sink, Worker, append_all, system_event},
@@ -40,13 +41,13 @@ use projections::{
     embedded::Embedded as EmbeddedStore,
     fold::{Effect, Input, Place},
     store::{
-        Generation, Kind, Span, Store,
+        Kind, Span, Store,
         law::memory::{Commits, Memory},
     },
 };
 
-const START_MS: i64 = 1_767_225_600_000;
-const GENERATION: Generation = Generation(0);
+use self::local::{GENERATION, LocalStream, START_MS};
+
 const ROWS: &str = "rows.redb";
 const SERVICES: u64 = 3;
 const FILES: u64 = 5;
@@ -102,7 +103,6 @@ impl Sink for Mute {
     }
 }
 
-type LocalStream = EmbeddedStream<SimulatedDisk>;
 type LocalWorker = Worker<LocalStream, EmbeddedStore, Live<LocalStream>>;
 
 /// One life of the process.
@@ -148,18 +148,9 @@ fn file(random: &mut Seeded, number: u64, lines: &mut BTreeMap<String, u64>) -> 
             )
         };
         let text: String = (0..20).map(line).collect();
-        let source = Source {
-            tenant: "local".into(),
-            service: None,
-            identity: Identity::Origin { origin: origin.clone(), from },
-            read_at_ms: START_MS,
-            definitions: None,
-        };
+        let identity = Identity::Origin { origin: origin.clone(), from };
         from += text.len() as u64;
-        let mut packer = Packer::new(source, Codec::None, 1 << 16);
-        packer.push(text.as_bytes());
-        let packed = packer.next(true).unwrap();
-        Put { partition_key: packed.partition_key, hash_key: None, data: packed.data }
+        local::batch(identity, START_MS, &text)
     };
     (0..BATCHES).map(batch).collect()
 }
@@ -185,13 +176,7 @@ impl World {
     async fn open(&mut self) -> Result<Process, String> {
         self.lives += 1;
         let stamps = self.clock.clone();
-        let options = Options {
-            shards: NonZeroU16::new(2).unwrap(),
-            segment_bytes: 0,
-            commit: Commit::Inline,
-            sabotage: self.sabotage,
-            ..Options::default()
-        };
+        let options = Options { segment_bytes: 0, sabotage: self.sabotage, ..local::options(2) };
         let stream = LocalStream::open(self.disk.clone(), move || stamps.load(Ordering::SeqCst), options);
         let stream = Arc::new(stream.map_err(|error| format!("the stream: {error}"))?);
         let disk = self.disk.clone();
@@ -203,13 +188,7 @@ impl World {
         let store = EmbeddedStore::over(ROWS.into(), storage).map_err(|error| format!("the rows: {}", error))?;
         let store = Arc::new(store);
         let shards = stream.shards().await.map_err(|error| error.to_string())?;
-        let ring: Vec<_> = shards.iter().map(|shard| (shard.id.clone(), shard.range)).collect();
-        let place = |shard: &events::stream::Shard| Place {
-            generation: GENERATION,
-            shard: shard.id.clone(),
-            ring: ring.clone(),
-        };
-        let places: Vec<Place> = shards.iter().map(place).collect();
+        let places = local::places(shards);
         let (mut workers, mut others) = (vec![], vec![]);
         for place in &places {
             let read = ReadOnly::new(stream.clone());

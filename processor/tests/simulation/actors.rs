@@ -115,12 +115,13 @@ impl Sender {
         first: u64,
         service: Option<&'static str>,
     ) -> Self {
+        let definitions = around.definitions.filter(|_| around.random.below(2) == 0);
         let source = Source {
             tenant: file.tenant.into(),
             service: service.map(str::to_owned),
             identity: pack::Identity::Origin { origin: file.origin.clone(), from: file.from + first },
             read_at_ms,
-            definitions: around.definitions.filter(|_| around.random.below(2) == 0),
+            definitions,
         };
         let codec = if around.random.below(4) == 0 { Codec::Lz4 } else { Codec::None };
         let mut packer = Packer::new(source, codec, 1 + around.random.below(900) as usize);
@@ -129,9 +130,9 @@ impl Sender {
         let mut at = first;
         while let Some(packed) = packer.next(true) {
             let lines = file.text.lines_in(at, at + packed.covers).to_vec();
-            let identity = Identity::Origin(file.origin.clone(), file.from + at);
+            let identity = Identity::Origin(file.origin.clone(), file.from + at, file.from + at + packed.covers);
             let body = Body::Lines(lines);
-            let meaning = Meaning::Batch { tenant: file.tenant, service, read_at_ms, identity, body };
+            let meaning = Meaning::Batch { tenant: file.tenant, service, read_at_ms, identity, body, definitions };
             let put = Put { partition_key: packed.partition_key, hash_key: None, data: packed.data };
             let mut sent = Sent { put, meaning: meaning.into() };
             if around.broken == Some(BrokenIngest::ServiceInKey) {
@@ -236,10 +237,13 @@ fn join(last: &mut Sent, next: &Sent) {
     header.extent.as_mut().unwrap().to = b.header.extent.unwrap().to;
     last.put.data = wire::encode(&header, &body);
     let mut meaning = (*last.meaning).clone();
-    if let (Meaning::Batch { body: Body::Lines(lines), .. }, Meaning::Batch { body: Body::Lines(more), .. }) =
-        (&mut meaning, &*next.meaning)
+    if let (
+        Meaning::Batch { body: Body::Lines(lines), identity: Identity::Origin(_, _, to), .. },
+        Meaning::Batch { body: Body::Lines(more), identity: Identity::Origin(_, _, end), .. },
+    ) = (&mut meaning, &*next.meaning)
     {
         lines.extend(more.iter().cloned());
+        *to = *end;
     }
     last.meaning = meaning.into();
 }
@@ -285,7 +289,8 @@ impl Spool {
         let packed = packer.next(true).unwrap();
         let identity = Identity::Producer { id: producer.id, epoch: producer.epoch, counter: producer.counter };
         let body = Body::Lines(text.lines);
-        let meaning = Meaning::Batch { tenant: self.tenant, service, read_at_ms: around.now_ms, identity, body };
+        let (read_at_ms, definitions) = (around.now_ms, around.definitions);
+        let meaning = Meaning::Batch { tenant: self.tenant, service, read_at_ms, identity, body, definitions };
         let put = Put { partition_key: packed.partition_key, hash_key: None, data: packed.data };
         Sent { put, meaning: meaning.into() }
     }
@@ -350,6 +355,7 @@ fn measured(around: &mut Surroundings<'_>, tenant: &'static str, producer: Optio
     let partition_key = producer.as_ref().map_or_else(|| format!("api{}", around.ids), |p| p.partition_key(tenant));
     let identity =
         producer.map_or(Identity::Nobody, |Producer { id, epoch, counter }| Identity::Producer { id, epoch, counter });
-    let meaning = Meaning::Batch { tenant, service, read_at_ms: around.now_ms, identity, body: Body::Data(data) };
+    let (read_at_ms, body, definitions) = (around.now_ms, Body::Data(data), around.definitions);
+    let meaning = Meaning::Batch { tenant, service, read_at_ms, identity, body, definitions };
     Sent { put: Put { partition_key, hash_key: None, data: bytes }, meaning: meaning.into() }
 }

@@ -2,8 +2,9 @@
 
 use events::position::SequenceNumber;
 use projections::{
+    alarm::State,
     cell::Cell,
-    fold::{balance::Balance, rows::Body as _},
+    fold::{alarms::Decision, balance::Balance, rows::Body as _},
     series::LOGS_NAMESPACE,
     store::{Kind, Row},
 };
@@ -81,17 +82,20 @@ fn stored(row: &Row, model: &ModelShard) -> Result<(), String> {
     if row.applied_through > model.last {
         return Err(format!("{:?} is through {:?}, past the end {:?}", row.key, row.applied_through, model.last));
     }
-    if !matches!(row.key.subject.kind, Kind::Window | Kind::Balance | Kind::Taken | Kind::Producer) {
+    let is_decision = matches!(row.key.subject.kind, Kind::Alarm | Kind::Transition);
+    if !is_decision && !matches!(row.key.subject.kind, Kind::Window | Kind::Balance | Kind::Taken | Kind::Producer) {
         return Ok(());
     }
     let Some(history) = model.rows.get(&row.key) else {
-        return Err(format!("{:?} was stored, and no line belongs there", row.key));
+        return Err(format!("{:?} was stored, and no line or decision belongs there", row.key));
     };
     let Ok(place) = history.binary_search_by_key(&row.applied_through, |moment| moment.0) else {
         return Err(format!("{:?} is through {:?}, which did not touch it", row.key, row.applied_through));
     };
-    if row.applied_from != history[0].0 {
-        return Err(format!("{:?} is said to begin at {:?}, not {:?}", row.key, row.applied_from, history[0].0));
+    // A decision is a fact of one record, and replaces the one before.
+    let begins = history[if is_decision { place } else { 0 }].0;
+    if row.applied_from != begins {
+        return Err(format!("{:?} is said to begin at {:?}, not {begins:?}", row.key, row.applied_from));
     }
     let differs = |holds: &dyn std::fmt::Debug| {
         let (through, expected) = &history[place];
@@ -99,6 +103,13 @@ fn stored(row: &Row, model: &ModelShard) -> Result<(), String> {
     };
     match &history[place].1 {
         Holds::Mark => Ok(()),
+        Holds::Alarm(expected) => {
+            let of = Decision::decode(&row.body).map_err(|error| error.to_string())?;
+            let same = (of.tenant.as_str(), of.alarm.as_str(), of.from.map(State::as_str), of.to.as_str())
+                == (expected.tenant.as_str(), expected.alarm.as_str(), expected.from, expected.to)
+                && (of.time_secs, of.revision, &of.reason) == (expected.time_secs, expected.revision, &expected.reason);
+            if same { Ok(()) } else { differs(&of) }
+        }
         expected @ Holds::Balance { .. } => {
             let balance = Balance::decode(&row.body).map_err(|error| error.to_string())?;
             if is_balance(expected, &balance) { Ok(()) } else { differs(&balance) }

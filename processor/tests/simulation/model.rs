@@ -3,17 +3,21 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use events::{
+    event::Ticked,
     identity::Origin,
     position::{SequenceNumber, ShardId},
 };
 use projections::{
-    fold::limits::Limits,
+    fold::{Place, limits::Limits},
     series::Series,
     store::{Generation, Kind, Partial, RowKey, Subject},
 };
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::input::{Says, Written};
+use crate::{
+    alarms::{self, AlarmShard, Change, Common},
+    input::{Says, Written},
+};
 
 const AHEAD_MAX_MS: i64 = 2 * 3_600_000;
 
@@ -21,8 +25,13 @@ const AHEAD_MAX_MS: i64 = 2 * 3_600_000;
 #[derive(Debug, Clone)]
 pub enum Identity {
     Nobody,
-    Origin(Origin, u64),
-    Producer { id: String, epoch: u64, counter: u64 },
+    /// From the first byte to the first after.
+    Origin(Origin, u64, u64),
+    Producer {
+        id: String,
+        epoch: u64,
+        counter: u64,
+    },
 }
 
 /// One value of an API.
@@ -50,10 +59,17 @@ pub enum Meaning {
         read_at_ms: i64,
         identity: Identity,
         body: Body,
+        /// The revision of definitions that it names.
+        definitions: Option<SequenceNumber>,
     },
     Noise,
-    /// Ticks and what shards tell each other: no line is in it.
+    /// Nothing that a row holds.
     System,
+    Ticked(Ticked),
+    /// Another shard has spoken: who, and at which tick.
+    Spoken(ShardId, SequenceNumber),
+    /// Tenant, name and body of an alarm.
+    Defined(String, String, String),
     /// A person confirmed that the clock is right.
     TimeReset,
     /// The fold's meaning changes here.
@@ -69,6 +85,10 @@ pub struct Stat {
     pub max: f64,
 }
 
+impl Stat {
+    pub const NONE: Self = Self { count: 0, sum: 0.0, min: f64::INFINITY, max: f64::NEG_INFINITY };
+}
+
 /// What a row has to hold.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Holds {
@@ -79,6 +99,7 @@ pub enum Holds {
         dead: u64,
         skipped: BTreeMap<&'static str, u64>,
     },
+    Alarm(Change),
     /// Not looked at by the model.
     Mark,
 }
@@ -90,12 +111,15 @@ pub type History = Vec<(SequenceNumber, Holds)>;
 #[derive(Debug)]
 pub struct ModelShard {
     id: ShardId,
+    alarms: AlarmShard,
     pub time_ms: i64,
     /// Records that were told.
     pub told: usize,
     pub last: SequenceNumber,
     pub ended: bool,
     taken: FxHashSet<u64>,
+    /// By name of a mark: the bytes that were taken, as pieces with gaps between.
+    pieces: FxHashMap<String, Vec<(u64, u64)>>,
     counters: FxHashSet<(String, u64, u64)>,
     limits: Limits,
     /// The day whose services are counted, and they by tenant.
@@ -112,6 +136,17 @@ pub struct ModelShard {
     pub future: u64,
 }
 
+/// What of a batch is new.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum New {
+    All,
+    Nothing,
+    /// Each line decides by itself.
+    ByLine,
+    /// The same, but what is new cannot be taken.
+    NoRoom,
+}
+
 pub fn key(shard: &ShardId, kind: Kind, tenant: &str, name: &str, at: i64, page: u16) -> RowKey {
     let subject = Subject { tenant: tenant.into(), generation: Generation::default(), kind, name: name.into() };
     RowKey { subject, at, shard: shard.clone(), partial: Partial(0), page }
@@ -123,14 +158,16 @@ pub fn page_of(metric: &str) -> u16 {
 }
 
 impl ModelShard {
-    pub fn new(id: ShardId, limits: Limits) -> Self {
+    pub fn new(place: Place, limits: Limits) -> Self {
         Self {
-            id,
+            id: place.shard.clone(),
+            alarms: AlarmShard::new(place),
             time_ms: 0,
             told: 0,
             last: SequenceNumber::ZERO,
             ended: false,
             taken: FxHashSet::default(),
+            pieces: FxHashMap::default(),
             counters: FxHashSet::default(),
             limits,
             day: 0,
@@ -143,29 +180,69 @@ impl ModelShard {
         }
     }
 
-    /// The next record of the shard.
-    pub fn tell(&mut self, at: SequenceNumber, arrived_at_ms: i64, meaning: &Arc<Meaning>) {
+    /// The next record of the shard. False: it has to wait for what another shard says.
+    pub fn tell(
+        &mut self,
+        at: SequenceNumber,
+        arrived_at_ms: i64,
+        meaning: &Arc<Meaning>,
+        common: &mut Common,
+    ) -> bool {
+        if let Meaning::Spoken(source, position) = &**meaning
+            && !self.ended
+            && !common.has_said(source, *position, &self.id)
+        {
+            return false;
+        }
         self.told += 1;
         if self.ended || matches!(**meaning, Meaning::NewRevision) {
             self.ended = true;
-            return;
+            return true;
         }
         self.last = at;
+        let named = match &**meaning {
+            Meaning::Batch { definitions, .. } => *definitions,
+            Meaning::Ticked(tick) => Some(tick.definitions),
+            _ => None,
+        };
+        self.alarms.name_revision(named.unwrap_or_default(), common);
         self.pass_time(self.time_ms.max(arrived_at_ms));
         match &**meaning {
             Meaning::System | Meaning::NewRevision => {}
-            Meaning::TimeReset => self.pass_time(arrived_at_ms),
+            Meaning::TimeReset => {
+                self.pass_time(arrived_at_ms);
+                self.alarms.reset_time(arrived_at_ms);
+            }
+            Meaning::Ticked(tick) => self.alarms.tick(at, self.time_ms, tick, common),
+            Meaning::Spoken(source, position) => self.alarms.told(source, *position, common),
+            Meaning::Defined(tenant, name, body) => {
+                common.define(at, tenant.clone(), name.clone(), body.clone());
+            }
             Meaning::Noise => self.balance(at, "local", |_, _, dead, _| *dead += 1),
-            Meaning::Batch { tenant, service, read_at_ms, identity, body } => {
-                let is_new = self.identify(at, tenant, identity);
+            Meaning::Batch { tenant, service, read_at_ms, identity, body, definitions: _ } => {
+                let new = self.identify(at, tenant, identity);
                 let service = service.unwrap_or("unnamed");
                 match body {
-                    Body::Lines(lines) => self.lines(at, tenant, service, *read_at_ms, is_new, lines),
+                    Body::Lines(lines) => self.lines(at, tenant, service, *read_at_ms, new, lines),
                     Body::Data(data) => {
                         let is_named = !matches!(identity, Identity::Nobody);
-                        self.data(at, tenant, service, *read_at_ms, is_new, is_named, data);
+                        self.data(at, tenant, service, *read_at_ms, new, is_named, data);
                     }
                 }
+            }
+        }
+        self.keep_changes(at);
+        true
+    }
+
+    /// Of each alarm the last state stands, and each change.
+    fn keep_changes(&mut self, at: SequenceNumber) {
+        for change in self.alarms.take_changes() {
+            let page = u16::from(change.from.is_some());
+            let transition = key(&self.id, Kind::Transition, &change.tenant, &change.alarm, change.time_secs, page);
+            let state = key(&self.id, Kind::Alarm, &change.tenant, &change.alarm, 0, 0);
+            for key in [transition, state] {
+                self.touch(at, key, || Holds::Mark, |holds| *holds = Holds::Alarm(change.clone()));
             }
         }
     }
@@ -179,36 +256,58 @@ impl ModelShard {
         }
     }
 
-    /// `None`: each line decides by itself.
-    fn identify(&mut self, at: SequenceNumber, tenant: &str, identity: &Identity) -> Option<bool> {
+    fn identify(&mut self, at: SequenceNumber, tenant: &str, identity: &Identity) -> New {
         match identity {
-            Identity::Nobody => Some(true),
-            Identity::Origin(origin, from) => {
-                let mark = key(&self.id, Kind::Taken, tenant, &origin.partition_key(tenant, *from), 0, 0);
-                self.touch(at, mark, || Holds::Mark, |_| {});
-                None
+            Identity::Nobody => New::All,
+            Identity::Origin(origin, from, to) => {
+                let name = origin.partition_key(tenant, *from);
+                let has_room = self.take(name.clone(), *from, *to);
+                self.touch(at, key(&self.id, Kind::Taken, tenant, &name, 0, 0), || Holds::Mark, |_| {});
+                if has_room { New::ByLine } else { New::NoRoom }
             }
             Identity::Producer { id, epoch, counter } => {
                 self.touch(at, key(&self.id, Kind::Producer, tenant, id, 0, 0), || Holds::Mark, |_| {});
-                Some(self.counters.insert((format!("{tenant} {id}"), *epoch, *counter)))
+                let is_new = self.counters.insert((format!("{tenant} {id}"), *epoch, *counter));
+                if is_new { New::All } else { New::Nothing }
             }
         }
     }
 
-    fn lines(
-        &mut self,
-        at: SequenceNumber,
-        tenant: &str,
-        service: &str,
-        read_at_ms: i64,
-        is_new: Option<bool>,
-        lines: &[Written],
-    ) {
+    /// Takes these bytes, unless they would make one piece more than the limit allows. What has no gap between is one piece.
+    fn take(&mut self, name: String, from: u64, to: u64) -> bool {
+        let pieces = self.pieces.entry(name).or_default();
+        let mut with: Vec<(u64, u64)> = vec![];
+        let mut all = [&pieces[..], &[(from, to)]].concat();
+        all.sort_unstable();
+        for (from, to) in all {
+            match with.last_mut() {
+                Some(last) if from <= last.1 => last.1 = last.1.max(to),
+                _ => with.push((from, to)),
+            }
+        }
+        let has_room = with.len() <= pieces.len().max(self.limits.pieces);
+        if has_room {
+            *pieces = with;
+        }
+        has_room
+    }
+
+    fn lines(&mut self, at: SequenceNumber, tenant: &str, service: &str, read_at_ms: i64, new: New, lines: &[Written]) {
         // What the last head became: its window's service and minute, or why it was skipped.
         let mut head: Result<(String, i64), &'static str> = Err("nothing");
         for line in lines {
-            if !is_new.unwrap_or_else(|| self.taken.insert(line.id)) {
+            let is_new = match new {
+                New::All => true,
+                New::Nothing => false,
+                New::ByLine => self.taken.insert(line.id),
+                New::NoRoom => !self.taken.contains(&line.id),
+            };
+            if !is_new {
                 self.balance(at, tenant, |_, duplicate, _, _| *duplicate += 1);
+                continue;
+            }
+            if new == New::NoRoom {
+                self.balance(at, tenant, |_, _, _, skipped| *skipped.entry("too_many_gaps").or_default() += 1);
                 continue;
             }
             self.fresh.push(line.id);
@@ -234,6 +333,7 @@ impl ModelShard {
                     for (metric, value) in metrics {
                         // Lines have a page to themselves, and it has room.
                         let _ = self.add(at, tenant, service, *minute, 0, metric, value);
+                        self.alarms.count(self.time_ms, tenant, service, *minute, metric, value);
                     }
                     self.balance(at, tenant, |folded, _, _, _| *folded += 1);
                 }
@@ -250,12 +350,12 @@ impl ModelShard {
         tenant: &str,
         service: &str,
         read_at_ms: i64,
-        is_new: Option<bool>,
+        new: New,
         is_named: bool,
         data: &[Datum],
     ) {
         for datum in data {
-            if is_new == Some(false) {
+            if new == New::Nothing {
                 self.balance(at, tenant, |_, duplicate, _, _| *duplicate += 1);
                 continue;
             }
@@ -319,16 +419,7 @@ impl ModelShard {
                     added = Err("too_many_series");
                     return;
                 }
-                let stat = metrics.entry(metric).or_insert(Stat {
-                    count: 0,
-                    sum: 0.0,
-                    min: f64::INFINITY,
-                    max: f64::NEG_INFINITY,
-                });
-                stat.count += 1;
-                stat.sum += value;
-                stat.min = stat.min.min(value);
-                stat.max = stat.max.max(value);
+                alarms::add(metrics.entry(metric).or_insert(Stat::NONE), value);
             },
         );
         added

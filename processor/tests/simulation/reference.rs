@@ -20,7 +20,7 @@ use projections::{
     store::{Kind, Row},
 };
 
-use crate::{fuse::Fuse, store::SimStore, stream::SimStream};
+use crate::{fuse::Fuse, model::Meaning, store::SimStore, stream::SimStream};
 
 const SYSTEM_KEY: &str = "weir/system";
 
@@ -51,6 +51,19 @@ fn event(record: &Record) -> Option<Event> {
     }
     let batch = wire::decode(&record.data).ok().filter(|batch| batch.header.content == wire::Content::Events)?;
     wire::decode_events(&batch.body).ok()?.into_iter().next()
+}
+
+/// What a record of the system means to the model.
+pub fn meaning(record: &Record) -> Meaning {
+    match event(record) {
+        Some(Event::Ticked(tick)) => Meaning::Ticked(tick),
+        Some(Event::RolledUp(told)) => Meaning::Spoken(told.source, told.source_position),
+        Some(Event::Defined(defined)) => {
+            let tenant = wire::decode(&record.data).expect("it was decoded before").header.tenant;
+            Meaning::Defined(tenant, defined.name, defined.body)
+        }
+        _ => Meaning::System,
+    }
 }
 
 fn is_definition(record: &Record) -> bool {

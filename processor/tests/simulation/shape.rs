@@ -107,7 +107,7 @@ impl Shape {
             tenant_services: 1 + random.below(3) as usize,
             services: 2 + random.below(3) as usize,
             series: 1 + random.below(2) as usize,
-            pieces: Limits::REAL.pieces,
+            pieces: 1 + random.below(3) as usize,
         };
         let (until_night, hasty) = (random.below(2) == 0, random.below(6) == 0);
         let stream = if hasty { stream::Rates { unknown: 150, late: 300, ..stream } } else { stream };

@@ -11,8 +11,8 @@ use std::{
 use bytes::Bytes;
 use events::position::{SequenceNumber, ShardId};
 use projections::store::{
-    Checkpoint, Commit, Committed, Day, Generation, Kind, PartName, ReadError, Row, RowKey, Rows, Span, Store,
-    WriteError, Written, law::random::Random,
+    Checkpoint, Commit, Committed, Day, Generation, Kind, NAME_BYTES_MAX, PART_BYTES_MAX, PartName, ROW_BYTES_MAX,
+    ReadError, Row, RowKey, Rows, Span, Store, WriteError, Written, law::random::Random,
 };
 use rustc_hash::FxHashMap;
 
@@ -58,12 +58,24 @@ struct State {
     rates: Rates,
     rows: BTreeMap<RowKey, Arc<Row>>,
     stale: FxHashMap<RowKey, Arc<Row>>,
-    points: FxHashMap<ShardId, Checkpoint>,
-    parts: FxHashMap<(ShardId, PartName), Bytes>,
+    points: FxHashMap<(Generation, ShardId), Checkpoint>,
+    /// Of every name that was ever used: what a resume point does not name any more, nobody can name again.
+    parts: FxHashMap<(Generation, ShardId, PartName), Bytes>,
     changes: Vec<Change>,
 }
 
-/// See the module. One generation.
+impl State {
+    fn point(&self, generation: Generation, shard: &ShardId) -> Option<&Checkpoint> {
+        self.points.get(&(generation, shard.clone()))
+    }
+
+    fn bodies(&self, point: &Checkpoint) -> Vec<Bytes> {
+        let key = |name: &PartName| (point.generation, point.shard.clone(), name.clone());
+        point.parts.iter().map(|name| self.parts[&key(name)].clone()).collect()
+    }
+}
+
+/// See the module.
 #[derive(Debug)]
 pub struct SimStore {
     atomic: bool,
@@ -112,25 +124,28 @@ impl SimStore {
     pub fn newest_definition(&self) -> Option<SequenceNumber> {
         let state = self.state();
         let rows = state.rows.values().filter(|row| row.key.subject.kind == Kind::Definition);
-        let point = |shard| state.points.get(shard).map_or(SequenceNumber::ZERO, |point| point.position);
-        rows.filter(|row| row.applied_through <= point(&row.key.shard)).map(|row| row.applied_through).max()
+        let point = |row: &Row| state.point(row.key.subject.generation, &row.key.shard);
+        rows.filter(|row| point(row).is_some_and(|point| row.applied_through <= point.position))
+            .map(|row| row.applied_through)
+            .max()
     }
 
     /// The snapshot of a resume point.
     pub fn snapshot(&self, shard: &ShardId) -> Vec<u8> {
         let state = self.state();
-        let Some(point) = state.points.get(shard) else { return vec![] };
-        let parts = point.parts.iter().map(|name| state.parts[&(shard.clone(), name.clone())].clone());
-        parts.collect::<Vec<_>>().concat()
+        state.point(Generation::default(), shard).map_or(vec![], |point| state.bodies(point).concat())
     }
 
     pub fn resume_point(&self, shard: &ShardId) -> SequenceNumber {
-        self.state().points.get(shard).map_or(SequenceNumber::ZERO, |point| point.position)
+        self.state().point(Generation::default(), shard).map_or(SequenceNumber::ZERO, |point| point.position)
     }
 
     fn put(&self, state: &mut State, row: Row) -> Written {
-        let before = state.rows.get(&row.key).map_or(SequenceNumber::ZERO, |row| row.applied_through);
-        if before >= row.applied_through && self.broken != Some(BrokenStore::RowConditionUnchecked) {
+        let standing = state.rows.get(&row.key).map(|row| row.applied_through);
+        let before = standing.unwrap_or(SequenceNumber::ZERO);
+        if standing.is_some_and(|standing| standing >= row.applied_through)
+            && self.broken != Some(BrokenStore::RowConditionUnchecked)
+        {
             return Written::Lost(before);
         }
         let row = Arc::new(row);
@@ -151,24 +166,30 @@ impl SimStore {
         new: &Checkpoint,
         parts: &[(PartName, Bytes)],
     ) -> Result<(), SequenceNumber> {
-        let shard = new.shard.clone();
-        let before = state.points.get(&shard).map_or(SequenceNumber::ZERO, |point| point.position);
-        let stands = state.points.contains_key(&shard);
+        let (generation, shard) = (new.generation, new.shard.clone());
+        let standing = state.point(generation, &shard);
+        let (before, stands) = (standing.map_or(SequenceNumber::ZERO, |point| point.position), standing.is_some());
+        let known = |name| standing.is_some_and(|point| point.parts.contains(name));
+        let is_known = |name| known(name) || parts.iter().any(|(offered, _)| offered == name);
+        if !new.parts.iter().all(is_known) {
+            return Err(before);
+        }
         if stands && before >= new.position && self.broken != Some(BrokenStore::ResumePointGoesBack) {
             return Err(before);
         }
         for (name, body) in parts {
-            let standing = state.parts.insert((shard.clone(), name.clone()), body.clone());
+            let standing = state.parts.insert((generation, shard.clone(), name.clone()), body.clone());
             assert!(standing.is_none_or(|standing| standing == *body), "{name:?} was used for something else before");
         }
         state.changes.push(Change::ResumePoint { shard: shard.clone(), before, position: new.position });
-        state.points.insert(shard, new.clone());
+        state.points.insert((generation, shard), new.clone());
         Ok(())
     }
 
     async fn commit_now(&self, commit: Commit, rows_max: usize) -> Committed {
-        let Commit { mut rows, parts, checkpoint } = commit;
-        let mut answers = vec![];
+        let Commit { rows, parts, checkpoint } = commit;
+        let mut answers: Vec<Option<Written>> = rows.iter().map(|_| None).collect();
+        let mut rows: Vec<(usize, Row)> = rows.into_iter().enumerate().collect();
         let mut early = None;
         if self.broken == Some(BrokenStore::ResumePointFirst) {
             early = Some(self.move_point(&mut self.state(), &checkpoint, &parts));
@@ -178,12 +199,13 @@ impl SimStore {
             self.state().random.shuffle(&mut rows);
         }
         let is_part = rows_max < rows.len();
-        for row in rows.into_iter().take(rows_max) {
+        for (place, row) in rows.into_iter().take(rows_max) {
             if !self.atomic {
                 self.fuse.burn().await;
             }
-            answers.push(self.put(&mut self.state(), row));
+            answers[place] = Some(self.put(&mut self.state(), row));
         }
+        let answers = answers.into_iter().flatten().collect();
         if is_part {
             return Committed { rows: answers, checkpoint: Ok(()) };
         }
@@ -211,14 +233,28 @@ impl SimStore {
     }
 }
 
+/// Nothing of what cannot be stored whole is stored.
+fn check(rows: &[Row], parts: &[(PartName, Bytes)]) -> Result<(), WriteError> {
+    let names = |row: &Row| [row.key.subject.tenant.len(), row.key.subject.name.len()];
+    let is_name = |row: &Row| {
+        let texts = [&row.key.subject.tenant, &row.key.subject.name];
+        names(row).iter().all(|length| *length <= NAME_BYTES_MAX) && texts.iter().all(|text| !text.contains('\0'))
+    };
+    let fits = rows.iter().all(|row| is_name(row) && row.body.len() <= ROW_BYTES_MAX);
+    let parts_fit = parts.iter().all(|(_, body)| body.len() <= PART_BYTES_MAX);
+    if fits && parts_fit { Ok(()) } else { Err(WriteError::NotWritten("it is too large".into())) }
+}
+
 impl Store for SimStore {
     async fn write(&self, rows: Vec<Row>) -> Result<Vec<Written>, WriteError> {
+        check(&rows, &[])?;
         let state = &mut *self.state();
         Ok(rows.into_iter().map(|row| self.put(state, row)).collect())
     }
 
     async fn commit(&self, commit: Commit) -> Result<Committed, WriteError> {
         self.fuse.burn().await;
+        check(&commit.rows, &commit.parts)?;
         let (rates, pick, part) = {
             let state = &mut *self.state();
             let count = commit.rows.len() as u64;
@@ -244,13 +280,15 @@ impl Store for SimStore {
         if pick < answer_lost { lost() } else { Ok(committed) }
     }
 
-    async fn checkpoint(&self, _: Generation, shard: &ShardId) -> Result<Option<(Checkpoint, Vec<Bytes>)>, ReadError> {
+    async fn checkpoint(
+        &self,
+        generation: Generation,
+        shard: &ShardId,
+    ) -> Result<Option<(Checkpoint, Vec<Bytes>)>, ReadError> {
         self.fuse.burn().await;
         self.fails_to_read()?;
         let state = self.state();
-        let Some(point) = state.points.get(shard) else { return Ok(None) };
-        let parts = point.parts.iter().map(|name| state.parts[&(shard.clone(), name.clone())].clone()).collect();
-        Ok(Some((point.clone(), parts)))
+        Ok(state.point(generation, shard).map(|point| (point.clone(), state.bodies(point))))
     }
 
     async fn read(&self, keys: &[RowKey]) -> Result<Vec<Option<Row>>, ReadError> {
@@ -289,5 +327,17 @@ impl Store for SimStore {
         };
         state.rows.retain(|key, row| !is_past(key, row));
         Ok((count - state.rows.len()) as u64)
+    }
+}
+
+/// The laws of the port, without faults. Its deaths are the simulator's own: a future that nobody polls any more; so the law of crashes says nothing
+/// here, and worlds hold what it says at every step.
+mod laws {
+    mod whole {
+        projections::store_laws!(|| super::super::SimStore::new(true, None, 1, Default::default()));
+    }
+
+    mod row_by_row {
+        projections::store_laws!(|| super::super::SimStore::new(false, None, 1, Default::default()));
     }
 }

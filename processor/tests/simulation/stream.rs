@@ -160,10 +160,17 @@ impl SimStream {
             Start::TrimHorizon => 0,
             Start::At(at) => log.partition_point(|record| record.sequence < at),
             Start::After(after) => log.partition_point(|record| record.sequence <= after),
-            Start::AtTimestamp(_) | Start::Latest => unimplemented!("no worker starts there"),
+            Start::AtTimestamp(ms) => log.iter().position(|record| record.arrived_at_ms >= ms).unwrap_or(log.len()),
+            Start::Latest => log.len(),
         };
         let records: Vec<Record> = log[first..].iter().take(count).cloned().collect();
-        let next = records.last().map_or(from, |last| Start::After(last.sequence));
+        // Who asked for what comes from now on goes on from here, even if nothing came yet.
+        let here = match (from, log.last()) {
+            (Start::Latest, Some(last)) => Start::After(last.sequence),
+            (Start::Latest, None) => Start::TrimHorizon,
+            _ => from,
+        };
+        let next = records.last().map_or(here, |last| Start::After(last.sequence));
         let behind_ms = u64::from(first + records.len() < log.len());
         Ok(Page { records, next: Some(next), behind_ms })
     }
@@ -185,4 +192,27 @@ impl Stream for SimStream {
         self.fuse.burn().await;
         self.read_now(shard, from, limits)
     }
+}
+
+#[test]
+fn a_reader_begins_at_a_time_or_with_what_comes_next() {
+    let fuse = Arc::new(Fuse::default());
+    let stream = SimStream::new(1, 7, fuse, 0, 1);
+    let shard = stream.ring().remove(0).0;
+    let limits = Limits { records: 9.try_into().unwrap(), bytes: 1, wait: std::time::Duration::ZERO };
+    let first = |from| stream.read_now(&shard, from, limits).unwrap();
+    let began = first(Start::Latest).next.unwrap();
+    for stamp in [10, 20, 20, 30] {
+        stream.set_clock(stamp);
+        let put = Put { partition_key: "k".into(), hash_key: None, data: bytes::Bytes::new() };
+        assert!(stream.append_now(vec![put]).unwrap()[0].is_ok());
+    }
+    let sequence = |page: Page| page.records.first().map(|record| record.sequence);
+    let log = stream.log(0, 0);
+    assert_eq!(sequence(first(began)), Some(log[0].sequence));
+    for (stamp, place) in [(5, Some(0)), (20, Some(1)), (21, Some(3)), (31, None)] {
+        assert_eq!(sequence(first(Start::AtTimestamp(stamp))), place.map(|place: usize| log[place].sequence));
+    }
+    let now = first(Start::Latest);
+    assert_eq!((now.records.len(), now.next), (0, Some(Start::After(log[3].sequence))));
 }

@@ -90,7 +90,11 @@ impl Alarms {
             Some(in_force) => (parse(&in_force.all), in_force.revision),
             None => (self.alarms.clone(), self.in_force.revision),
         };
-        let longest = alarms.values().chain(self.alarms.values()).map(Alarm::range_secs).max().unwrap_or(0);
+        let mut ranges: BTreeMap<(String, String), i64> = BTreeMap::new();
+        for ((tenant, _), alarm) in &alarms {
+            let range = ranges.entry((tenant.clone(), alarm.service.clone())).or_default();
+            *range = (*range).max(alarm.range_secs());
+        }
         alarms.retain(|name, _| is_home(place, name));
         self.begin_and_end(&alarms, end_secs, revision);
         let mut walked = (self.decided_through_secs + 60).max(end_secs - WALK_MAX_SECS);
@@ -104,8 +108,11 @@ impl Alarms {
             }
         }
         self.decided_through_secs = end_secs;
-        for (_, windows) in &mut self.values {
-            *windows = windows.split_off(&(end_secs - longest - KEEP_SECS));
+        // Just as long as the shards keep them, which tell them anew to a home that is new to them: else what an alarm finds there when it
+        // begins would depend on which others are at home with it.
+        for ((_, tenant, service, _), windows) in &mut self.values {
+            let range = ranges.get(&(tenant.clone(), service.clone()));
+            *windows = range.map_or(BTreeMap::new(), |range| windows.split_off(&(end_secs - range - KEEP_SECS)));
         }
         self.values.retain(|(_, windows)| !windows.is_empty());
     }
