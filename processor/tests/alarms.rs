@@ -13,7 +13,7 @@ use std::{
 
 use events::{
     embedded::{Commit, Embedded, Options, disk::simulated::SimulatedDisk},
-    event::{Defined, Event, RolledUp, Ticked},
+    event::{Defined, Event, RolledUp, RolledWindow, Ticked},
     identity::{CONTROL_KEY, Origin, OriginKind},
     pack::{Identity, Packer, Source},
     position::{HashKey, SequenceNumber, ShardId},
@@ -354,11 +354,10 @@ fn words_that_stand_on_the_stream_again_soon_and_long_after_hold_up_no_replay() 
 fn a_day_of_logs_under_alarms_that_look_back_a_day_is_told_in_parts_and_decided() {
     let mut world = World::of(2, Commits::Whole, 0);
     world.end_minute(0, 1);
+    let day = ALARM.replace("\"Period\":120", "\"Period\":60");
+    let day = day.replace("\"EvaluationPeriods\":3", "\"EvaluationPeriods\":1440");
     for number in 0..24 {
-        let body = ALARM
-            .replace("\"Period\":120", "\"Period\":60")
-            .replace("\"EvaluationPeriods\":3", "\"EvaluationPeriods\":1440");
-        world.apply_as(&format!("a{number}"), &body.replace("\"shop\"", &format!("\"shop{number}\"")));
+        world.apply_as(&format!("a{number}"), &day.replace("\"shop\"", &format!("\"shop{number}\"")));
     }
     world.end_minute(1, 1);
     // Yesterday's, of all services, minute by minute.
@@ -374,12 +373,27 @@ fn a_day_of_logs_under_alarms_that_look_back_a_day_is_told_in_parts_and_decided(
     world.end_minute(2, 1);
     let rung = world.transitions().iter().filter(|decision| decision.to == State::Alarm).count();
     assert_eq!(rung, 24, "each has two bad minutes in its range");
-    let words = |world: &World| world.places.iter().flat_map(|place| world.words_to(&place.shard)).collect::<Vec<_>>();
+    let words = |world: &World| {
+        let mut words: Vec<_> = world.places.iter().flat_map(|place| world.words_to(&place.shard)).collect();
+        words.sort_by_key(|word| word.source_time_ms);
+        words
+    };
     let parts: Vec<(u32, u32)> = words(&world).iter().map(|word| (word.part, word.parts_after)).collect();
     assert!(parts.iter().any(|(_, after)| *after >= 2), "more than two records hold: {parts:?}");
     world.end_minute(3, 1);
     let quiet = &words(&world)[parts.len()..];
     assert!(quiet.iter().all(|word| word.windows.is_empty()), "what has not changed is not told again");
     assert_eq!(quiet.len(), 2);
+    // Another threshold, and another alarm on windows that are watched already.
+    let said = words(&world).len();
+    let body = |threshold: &str| day.replace("\"shop\"", "\"shop7\"").replace("\"Threshold\":100", threshold);
+    world.apply_as("a7", &body("\"Threshold\":200"));
+    (0..4).for_each(|number| world.apply_as(&format!("another{number}"), &body("\"Threshold\":300")));
+    world.end_minute(4, 1);
+    let again: Vec<RolledWindow> = words(&world).split_off(said).into_iter().flat_map(|word| word.windows).collect();
+    assert!(again.iter().all(|window| window.service == "shop7"), "only what a new alarm looks at is told again");
+    assert_eq!(again.len(), 1440, "and all of that");
+    let rung = world.transitions().into_iter().filter(|decision| decision.to == State::Alarm);
+    assert_eq!(rung.filter(|decision| decision.alarm.starts_with("another")).count(), 4);
     world.verify();
 }

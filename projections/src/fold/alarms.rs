@@ -16,7 +16,7 @@ mod heard;
 mod parts;
 mod watched;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use events::{
     event::{Event, RolledUp, Ticked},
@@ -77,6 +77,8 @@ struct Standing {
 pub struct Alarms {
     in_force: InForce,
     watched: Vec<Watched>,
+    /// Alarms whose homes may never have been told what is watched already: at the next tick they are told all of it.
+    untold: BTreeSet<Name>,
     heard: BTreeMap<ShardId, VecDeque<RolledUp>>,
     /// By source.
     spoken: BTreeMap<ShardId, Spoken>,
@@ -139,8 +141,8 @@ impl Alarms {
                 pending.definitions = Some(before.clone());
             }
         }
-        self.alarms = parse(&self.in_force.all);
-        self.rewatch();
+        let before = std::mem::replace(&mut self.alarms, parse(&self.in_force.all));
+        self.rewatch(&before);
     }
 
     /// A tick came: tells the homes what changed, and decides what can be decided.
