@@ -36,6 +36,9 @@ pub struct Ticked {
 }
 
 /// See [`Event::RolledUp`]. State, not a difference: a higher position of the same source replaces a lower.
+///
+/// What does not fit into one record is said in parts, each an event of its own with the same source, position and time. The source has spoken
+/// for its tick once all of them were heard, in whatever order and however often.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RolledUp {
     /// Who speaks.
@@ -46,6 +49,16 @@ pub struct RolledUp {
     pub source_time_ms: i64,
     /// Watched windows that changed since it last spoke to this home; none: it has nothing new to say.
     pub windows: Vec<RolledWindow>,
+    /// Which part of what is said to this home at this tick, from 0.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub part: u32,
+    /// Parts that come after this one: 0 in the last.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub parts_after: u32,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// One window of one watched series, as far as its shard has folded.

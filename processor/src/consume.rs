@@ -22,7 +22,7 @@ use events::{
     event::Event,
     identity::LOCAL_TENANT,
     position::{HashKey, SequenceNumber, ShardId},
-    stream::{AppendError, Limits, Put, ReadError, ReadOnly, Refused, Start, Stream},
+    stream::{APPEND_RECORDS_MAX, AppendError, Limits, Put, ReadError, ReadOnly, Refused, Start, Stream},
     wire::{self, Content, Header},
 };
 use projections::{
@@ -44,6 +44,8 @@ pub const COMMIT_IDLE: Duration = Duration::from_millis(500);
 /// How much one read of the stream may bring.
 const PAGE_BYTES: usize = 2 << 20;
 const PAGE_RECORDS: NonZeroUsize = NonZeroUsize::new(1_000).unwrap();
+/// One append has no more bytes than this, or one record (Kinesis API reference, `PutRecords`: 5 MiB with the partition keys).
+const APPEND_BYTES_MAX: usize = 4 << 20;
 /// An append of effects, or a commit, is tried so often before the worker gives up; it then starts again from its resume point.
 const TRIES_MAX: u32 = 5;
 
@@ -152,6 +154,8 @@ impl<S: Stream> Sink for Live<S> {
     async fn carry_out(&mut self, _: &ShardId, effects: Vec<Effect>) -> Result<(), String> {
         let puts: Vec<Put> =
             effects.into_iter().map(|Effect::Append { hash_key, event }| system_event(hash_key, event)).collect();
+        // Else the shard stands still for good: whoever folds the record again decides the same effect again.
+        debug_assert!(puts.iter().all(|put| put.check().is_ok()), "an effect of the fold fits into a record");
         append_all(&*self.0, puts).await
     }
 
@@ -171,26 +175,52 @@ pub fn system_event_of(tenant: &str, hash_key: HashKey, event: Event) -> Put {
     Put { partition_key: "weir/system".into(), hash_key: Some(hash_key), data: wire::encode_events(header, &[event]) }
 }
 
-/// Appends records, again those that were refused, until all are durable. Records must bear being appended twice.
-pub async fn append_all<S: Stream>(stream: &S, mut puts: Vec<Put>) -> Result<(), String> {
-    for attempt in 0..TRIES_MAX {
-        if puts.is_empty() {
-            return Ok(());
+/// Appends any number of records, again those that were refused, until all are durable. Records must bear being appended twice.
+///
+/// `Err`: the words of the last refusal. One that can never be taken is refused at once, and what stands after it may not have been appended.
+pub async fn append_all<S: Stream>(stream: &S, puts: Vec<Put>) -> Result<(), String> {
+    let mut puts = puts.into_iter().peekable();
+    while puts.peek().is_some() {
+        let (mut call, mut bytes) = (vec![], 0);
+        while let Some(put) = puts.next_if(|put| {
+            bytes += put.partition_key.len() + put.data.len();
+            call.is_empty() || (call.len() < APPEND_RECORDS_MAX && bytes <= APPEND_BYTES_MAX)
+        }) {
+            call.push(put);
         }
+        append_call(stream, call).await?;
+    }
+    Ok(())
+}
+
+async fn append_call<S: Stream>(stream: &S, mut puts: Vec<Put>) -> Result<(), String> {
+    let mut last = String::new();
+    for attempt in 0..TRIES_MAX {
         if attempt > 0 {
             tokio::time::sleep(Duration::from_millis(50 << attempt)).await;
         }
         match stream.append(puts.clone()).await {
             Ok(answers) => {
-                let refused = puts.into_iter().zip(answers).filter_map(|(put, answer)| answer.is_err().then_some(put));
-                puts = refused.collect();
+                let mut again = vec![];
+                for (put, answer) in puts.into_iter().zip(answers) {
+                    match answer {
+                        Ok(_) => {}
+                        Err(refused @ Refused::Invalid(_)) => return Err(refused.to_string()),
+                        Err(refused) => {
+                            last = refused.to_string();
+                            again.push(put);
+                        }
+                    }
+                }
+                if again.is_empty() {
+                    return Ok(());
+                }
+                puts = again;
             }
-            Err(AppendError::NotAppended(why)) if attempt + 1 == TRIES_MAX => return Err(why),
-            Err(AppendError::Unknown(why)) if attempt + 1 == TRIES_MAX => return Err(why),
-            Err(_) => {}
+            Err(AppendError::NotAppended(why) | AppendError::Unknown(why)) => last = why,
         }
     }
-    if puts.is_empty() { Ok(()) } else { Err(Refused::Throttled.to_string()) }
+    Err(last)
 }
 
 /// What one step did.

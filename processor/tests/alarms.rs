@@ -14,11 +14,12 @@ use std::{
 };
 
 use events::{
-    event::{Defined, Event, RolledUp, Ticked},
-    identity::CONTROL_KEY,
-    position::{HashKey, SequenceNumber},
+    event::{Defined, Event, RolledUp, RolledWindow, Ticked},
+    identity::{CONTROL_KEY, Origin, OriginKind},
+    pack::{Identity, Packer, Source},
+    position::{HashKey, SequenceNumber, ShardId},
     stream::{Limits, Put, ReadOnly, Start, Stream},
-    wire,
+    wire::{self, Codec},
 };
 use processor::{
     consume::{Live, Worker, append_all, system_event},
@@ -40,6 +41,23 @@ use projections::{
 use self::local::{GENERATION, LocalStream, START_MS};
 
 type LocalWorker = Worker<LocalStream, Memory, Live<LocalStream>>;
+
+/// A text as a file of its own, in as many batches as it needs.
+fn file(name: &str, at: i64, text: &str) -> Vec<Put> {
+    let origin = Origin { kind: OriginKind::File, name: name.into(), version: "1".into() };
+    let source = Source {
+        tenant: "local".into(),
+        service: None,
+        identity: Identity::Origin { origin, from: 0 },
+        read_at_ms: at * 1000,
+        definitions: None,
+    };
+    let mut packer = Packer::new(source, Codec::None, 1 << 19);
+    packer.push(text.as_bytes());
+    std::iter::from_fn(|| packer.next(true))
+        .map(|packed| Put { partition_key: packed.partition_key, hash_key: None, data: packed.data })
+        .collect()
+}
 
 struct World {
     clock: Arc<AtomicI64>,
@@ -104,8 +122,12 @@ impl World {
     }
 
     fn apply(&mut self, body: &str) {
+        self.apply_as("slow", body);
+    }
+
+    fn apply_as(&mut self, name: &str, body: &str) {
         let event =
-            Event::Defined(Defined { kind: "alarm".into(), name: "slow".into(), body: body.into(), by: "me".into() });
+            Event::Defined(Defined { kind: "alarm".into(), name: name.into(), body: body.into(), by: "me".into() });
         block_on(append_all(&*self.stream, vec![system_event(HashKey::of(CONTROL_KEY), event)])).unwrap();
         self.settle();
     }
@@ -113,12 +135,11 @@ impl World {
     /// Lines of one minute, spread over the shards: each is a file of its own.
     fn lines(&mut self, minute: i64, latencies: &[f64]) {
         for latency in latencies {
-            self.files += 1;
-            let name = format!("/logs/{}.log", self.files);
             let at = START_MS / 1000 + minute * 60 + 30;
             let text = format!("{{\"ts\":{at},\"service\":\"shop\",\"latency_ms\":{latency}}}\n");
-            let put = local::part_of_file(&name, 0, at * 1000, &text);
-            block_on(append_all(&*self.stream, vec![put])).unwrap();
+            self.files += 1;
+            let name = format!("/logs/{}.log", self.files);
+            block_on(append_all(&*self.stream, file(&name, at, &text))).unwrap();
         }
     }
 
@@ -231,8 +252,7 @@ impl World {
             world.clock.store(START_MS + (minute + 1) * 60_000 + 1_000, Ordering::SeqCst);
             let at = START_MS / 1000 + minute * 60;
             let line = format!("{{\"ts\":{at},\"service\":\"shop\",\"latency_ms\":5}}\n");
-            let mut puts: Vec<Put> =
-                (0..3).map(|n| local::part_of_file(&format!("/{minute}/{n}.log"), 0, at * 1000, &line)).collect();
+            let mut puts: Vec<Put> = (0..3).flat_map(|n| file(&format!("/{minute}/{n}.log"), at, &line)).collect();
             puts.iter_mut().for_each(|put| put.hash_key = Some(home));
             puts.extend(world.places[0].ring.iter().map(|(_, range)| system_event(range.from, tick.clone())));
             block_on(append_all(&*world.stream, puts)).unwrap();
@@ -250,10 +270,13 @@ impl World {
         ring.iter().find(|(_, range)| range.contains(key)).unwrap().1.from
     }
 
-    /// Every word of one shard to another that stands on the stream, in order.
+    /// Every word of other shards to the alarm's home that stands on the stream, in order.
     fn words(&self) -> Vec<RolledUp> {
+        self.words_to(self.places[0].owner(self.home()))
+    }
+
+    fn words_to(&self, home: &ShardId) -> Vec<RolledUp> {
         let (mut words, mut from) = (vec![], Start::TrimHorizon);
-        let home = self.places[0].owner(self.home());
         let limits = Limits { records: 1_000.try_into().unwrap(), bytes: 1 << 20, wait: Duration::ZERO };
         loop {
             let page = block_on(self.stream.read(home, from, limits)).unwrap();
@@ -308,4 +331,52 @@ fn words_that_stand_on_the_stream_again_soon_and_long_after_hold_up_no_replay() 
     world.end_minute(42, 1);
     world.verify();
     assert_eq!(world.transitions(), before, "and they change nothing");
+}
+
+#[test]
+fn a_day_of_logs_under_alarms_that_look_back_a_day_is_told_in_parts_and_decided() {
+    let mut world = World::of(2, Commits::Whole, 0);
+    world.end_minute(0, 1);
+    let day = ALARM.replace("\"Period\":120", "\"Period\":60");
+    let day = day.replace("\"EvaluationPeriods\":3", "\"EvaluationPeriods\":1440");
+    for number in 0..24 {
+        world.apply_as(&format!("a{number}"), &day.replace("\"shop\"", &format!("\"shop{number}\"")));
+    }
+    world.end_minute(1, 1);
+    // Yesterday's, of all services, minute by minute.
+    let mut text = String::new();
+    for minute in -1440..0 {
+        for line in 0..72 {
+            let (at, latency) = (START_MS / 1000 + minute * 60 + 30, 10.0 + f64::from(line / 24) * 400.5);
+            text += &format!("{{\"ts\":{at},\"service\":\"shop{}\",\"latency_ms\":{latency}}}\n", line % 24);
+        }
+    }
+    let yesterdays = file("/logs/yesterday.log", START_MS / 1000 + 60, &text);
+    block_on(append_all(&*world.stream, yesterdays)).unwrap();
+    world.end_minute(2, 1);
+    let rung = world.transitions().iter().filter(|decision| decision.to == State::Alarm).count();
+    assert_eq!(rung, 24, "each has two bad minutes in its range");
+    let words = |world: &World| {
+        let mut words: Vec<_> = world.places.iter().flat_map(|place| world.words_to(&place.shard)).collect();
+        words.sort_by_key(|word| word.source_time_ms);
+        words
+    };
+    let parts: Vec<(u32, u32)> = words(&world).iter().map(|word| (word.part, word.parts_after)).collect();
+    assert!(parts.iter().any(|(_, after)| *after >= 2), "more than two records hold: {parts:?}");
+    world.end_minute(3, 1);
+    let quiet = &words(&world)[parts.len()..];
+    assert!(quiet.iter().all(|word| word.windows.is_empty()), "what has not changed is not told again");
+    assert_eq!(quiet.len(), 2);
+    // Another threshold, and another alarm on windows that are watched already.
+    let said = words(&world).len();
+    let body = |threshold: &str| day.replace("\"shop\"", "\"shop7\"").replace("\"Threshold\":100", threshold);
+    world.apply_as("a7", &body("\"Threshold\":200"));
+    (0..4).for_each(|number| world.apply_as(&format!("another{number}"), &body("\"Threshold\":300")));
+    world.end_minute(4, 1);
+    let again: Vec<RolledWindow> = words(&world).split_off(said).into_iter().flat_map(|word| word.windows).collect();
+    assert!(again.iter().all(|window| window.service == "shop7"), "only what a new alarm looks at is told again");
+    assert_eq!(again.len(), 1440, "and all of that");
+    let rung = world.transitions().into_iter().filter(|decision| decision.to == State::Alarm);
+    assert_eq!(rung.filter(|decision| decision.alarm.starts_with("another")).count(), 4);
+    world.verify();
 }

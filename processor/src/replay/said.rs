@@ -3,7 +3,8 @@
 //!
 //! A home asks for what its records hold. A record may stand on the stream twice, and again long after, because whoever appends hears no answer and
 //! appends again. So what was heard cannot be found by what is left of it: a home is remembered by how far it has heard each source. A word that is
-//! not further than that is one that the fold does not heed, whatever it says.
+//! not further than that is one that the fold does not heed, whatever it says. What a shard says of one tick may be several words, its parts; it says
+//! all of them before a home hears one, and a home may hear them in any order.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,12 +20,19 @@ pub(super) const AHEAD_MAX: usize = 64;
 /// One source and one home, by the key under which others address it.
 type Pair = (ShardId, HashKey);
 
+/// The source's tick, and which part of what it said there.
+type Part = (SequenceNumber, u32);
+
+fn part(word: &RolledUp) -> Part {
+    (word.source_position, word.part)
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Said {
     /// Homes of whose records the stream has none: they never ask, and of what they are told the last words are kept.
     gone: BTreeSet<HashKey>,
-    waiting: BTreeMap<Pair, BTreeMap<SequenceNumber, RolledUp>>,
+    waiting: BTreeMap<Pair, BTreeMap<Part, RolledUp>>,
     heard_through: BTreeMap<Pair, SequenceNumber>,
     count: usize,
     most: usize,
@@ -43,7 +51,7 @@ impl Said {
             return;
         }
         let waiting = self.waiting.entry(pair).or_default();
-        self.count += usize::from(waiting.insert(rolled_up.source_position, rolled_up).is_none());
+        self.count += usize::from(waiting.insert(part(&rolled_up), rolled_up).is_none());
         if waiting.len() > AHEAD_MAX && self.gone.contains(&home) {
             waiting.pop_first();
             self.count -= 1;
@@ -54,20 +62,23 @@ impl Said {
     /// What a recorded word stands for; `None`: the source's replay has not come so far.
     pub fn of(&self, home: HashKey, recorded: &RolledUp) -> Option<RolledUp> {
         let pair = (recorded.source.clone(), home);
-        if self.heard_through.get(&pair).is_some_and(|through| recorded.source_position <= *through) {
+        let own = self.waiting.get(&pair).and_then(|waiting| waiting.get(&part(recorded)));
+        if own.is_none() && self.heard_through.get(&pair).is_some_and(|through| recorded.source_position <= *through) {
             return Some(recorded.clone());
         }
-        self.waiting.get(&pair)?.get(&recorded.source_position).cloned()
+        // An older revision of the fold may have needed more parts for it: the first one twice changes nothing.
+        own.or_else(|| self.waiting.get(&pair)?.get(&(recorded.source_position, 0))).cloned()
     }
 
     /// The home folds this word next: it asks for none before it any more.
     pub fn heard(&mut self, home: HashKey, word: &RolledUp) {
         let pair = (word.source.clone(), home);
         if let Some(waiting) = self.waiting.get_mut(&pair) {
-            while waiting.first_key_value().is_some_and(|(position, _)| *position <= word.source_position) {
+            while waiting.first_key_value().is_some_and(|((position, _), _)| *position < word.source_position) {
                 waiting.pop_first();
                 self.count -= 1;
             }
+            self.count -= usize::from(waiting.remove(&part(word)).is_some());
         }
         let through = self.heard_through.entry(pair).or_default();
         *through = word.source_position.max(*through);
@@ -103,7 +114,25 @@ mod tests {
             source_position: SequenceNumber::from_parts(1, position),
             source_time_ms: time_ms,
             windows: vec![],
+            part: 0,
+            parts_after: 0,
         }
+    }
+
+    #[test]
+    fn every_part_of_a_word_is_the_replays_own_in_whatever_order_it_was_recorded() {
+        let mut said = Said::default();
+        let said_of = |position, time_ms, part| RolledUp { part, parts_after: 2 - part, ..word(position, time_ms) };
+        (0..3).for_each(|part| said.say(HOME, said_of(1, 30, part)));
+        for part in [0, 2, 1] {
+            assert_eq!(said.of(HOME, &said_of(1, 0, part)), Some(said_of(1, 30, part)));
+            said.heard(HOME, &said_of(1, 30, part));
+        }
+        assert_eq!((said.count, said.unheard()), (0, vec![]));
+        assert_eq!(said.of(HOME, &said_of(1, 0, 2)), Some(said_of(1, 0, 2)), "it stands there again");
+        said.say(HOME, word(2, 40));
+        assert_eq!(said.of(HOME, &said_of(2, 0, 2)), Some(word(2, 40)), "it needed more parts once");
+        assert_eq!(said.of(HOME, &word(3, 0)), None);
     }
 
     #[test]

@@ -203,7 +203,7 @@ fn a_seed_is_the_same_run_every_time() {
 }
 
 /// Each schedule that a law names after its "else" or "so", as the switch that brings it about.
-const LAWS: [(&str, Broken); 44] = [
+const LAWS: [(&str, Broken); 45] = [
     ("3: the time of the fold never goes back", Broken::Fold(Sabotage::TimeGoesBack)),
     ("14: only a TimeReset lowers time", Broken::Fold(Sabotage::TimeResetIgnored)),
     ("3: time is part of the state", Broken::Fold(Sabotage::TimeNotRestored)),
@@ -242,6 +242,7 @@ const LAWS: [(&str, Broken); 44] = [
     ("8: the highest revision that records have named", Broken::Fold(Sabotage::StoreDefinitionsUsed)),
     ("8: and none past it", Broken::Fold(Sabotage::LaterDefinitionsUsed)),
     ("9: else one slow shard makes false alarms", Broken::Fold(Sabotage::DecidedEarly)),
+    ("9: a shard has spoken at the last part of its word", Broken::Fold(Sabotage::FirstPartIsAll)),
     ("9: no news of later minutes", Broken::Fold(Sabotage::LaterNewsUsed)),
     ("9: no definitions of later minutes", Broken::Fold(Sabotage::PendingByLaterDefinitions)),
     ("9: state, not a difference", Broken::Fold(Sabotage::ToldTwiceAddsUp)),

@@ -24,8 +24,8 @@ use crate::{fuse::Fuse, model::Meaning, store::SimStore, stream::SimStream};
 
 const SYSTEM_KEY: &str = "weir/system";
 
-/// By source, its position and the home's key.
-type Said = BTreeMap<(ShardId, SequenceNumber, HashKey), RolledUp>;
+/// By source, its position, the home's key and the part.
+type Said = BTreeMap<(ShardId, SequenceNumber, HashKey, u32), RolledUp>;
 
 struct Listener(Arc<Mutex<Said>>);
 
@@ -33,7 +33,7 @@ impl Sink for Listener {
     async fn carry_out(&mut self, _: &ShardId, effects: Vec<Effect>) -> Result<(), String> {
         for Effect::Append { hash_key, event } in effects {
             if let Event::RolledUp(told) = event {
-                self.0.lock().unwrap().insert((told.source.clone(), told.source_position, hash_key), told);
+                self.0.lock().unwrap().insert((told.source.clone(), told.source_position, hash_key, told.part), told);
             }
         }
         Ok(())
@@ -123,7 +123,7 @@ fn effects(stream: &SimStream, said: &Said, places: &[Place], until: &[SequenceN
     for (home, (_, range)) in places[0].ring.iter().enumerate() {
         for told in stream.log(home, 0).iter().filter_map(rolled_up) {
             let source = places.iter().position(|place| place.shard == told.source);
-            let key = (told.source.clone(), told.source_position, range.from);
+            let key = (told.source.clone(), told.source_position, range.from, told.part);
             let is_folded = source.is_some_and(|source| told.source_position <= until[source]);
             if is_folded && said.get(&key) != Some(&told) {
                 return Err(format!("{key:?} said\n  {told:?}, not\n  {:?}", said.get(&key)));

@@ -5,6 +5,7 @@
 //! listed has spoken for it, or after `LATE_TICKS_MAX` further ticks.
 //!
 //! Invariants:
+//! - What does not fit into one record is told in parts; a shard has spoken once its last part was heard.
 //! - A decision for a minute uses from each source what it had said up to its own tick of that minute, and the definitions that were in force at
 //!   the home's tick of that minute, never later news: so the number of shards changes no decision.
 //! - An alarm begins, and ends, with a minute: nothing is decided for the minutes before.
@@ -12,9 +13,10 @@
 
 mod decided;
 mod heard;
+mod parts;
 mod watched;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use events::{
     event::{Event, RolledUp, Ticked},
@@ -24,7 +26,7 @@ use rustc_hash::FxBuildHasher;
 use serde::{Deserialize, Serialize};
 
 pub use self::decided::Decision;
-use self::watched::Watched;
+use self::{heard::Spoken, watched::Watched};
 use super::{
     Effect, Place,
     sabotage::{self, Sabotage},
@@ -75,9 +77,11 @@ struct Standing {
 pub struct Alarms {
     in_force: InForce,
     watched: Vec<Watched>,
+    /// Alarms whose homes may never have been told what is watched already: at the next tick they are told all of it.
+    untold: BTreeSet<Name>,
     heard: BTreeMap<ShardId, VecDeque<RolledUp>>,
-    /// By source: its last position, and the minute up to which it has spoken.
-    spoken: BTreeMap<ShardId, (SequenceNumber, i64)>,
+    /// By source.
+    spoken: BTreeMap<ShardId, Spoken>,
     values: Vec<(Told, BTreeMap<i64, serde_bytes::ByteBuf>)>,
     pending: VecDeque<Pending>,
     standings: Vec<Standing>,
@@ -114,7 +118,7 @@ impl Alarms {
         let minute = time_ms.div_euclid(60_000) * 60;
         self.ticked_secs = self.ticked_secs.min(minute);
         self.decided_through_secs = self.decided_through_secs.min(minute);
-        self.spoken.values_mut().for_each(|spoken| spoken.1 = spoken.1.min(minute));
+        self.spoken.values_mut().for_each(|spoken| spoken.through_secs = spoken.through_secs.min(minute));
         self.standings.iter_mut().for_each(|standing| standing.since_secs = standing.since_secs.min(minute));
         self.pending.clear();
         self.advance(time_ms);
@@ -137,8 +141,8 @@ impl Alarms {
                 pending.definitions = Some(before.clone());
             }
         }
-        self.alarms = parse(&self.in_force.all);
-        self.rewatch();
+        let before = std::mem::replace(&mut self.alarms, parse(&self.in_force.all));
+        self.rewatch(&before);
     }
 
     /// A tick came: tells the homes what changed, and decides what can be decided.
@@ -172,6 +176,8 @@ impl Alarms {
                 source_position: position,
                 source_time_ms: time_ms,
                 windows: self.changed_windows(&at_home),
+                part: 0,
+                parts_after: 0,
             };
             if sabotage::breaks(Sabotage::SaysWrong) && *home != place.shard {
                 rolled_up.windows.clear();
@@ -181,7 +187,8 @@ impl Alarms {
                 let listed = tick.open_shards.clone();
                 self.pending.push_back(Pending { end_secs, listed, waited_ticks: 0, definitions: None });
             } else {
-                effects.push(Effect::Append { hash_key: range.from, event: Event::RolledUp(rolled_up) });
+                let parts = parts::of(rolled_up).into_iter().map(Event::RolledUp);
+                effects.extend(parts.map(|event| Effect::Append { hash_key: range.from, event }));
             }
         }
         self.alarms = alarms;

@@ -52,6 +52,8 @@ pub enum Sabotage {
     EveryTickCounts,
     /// What a shard says again, or said before, replaces what it has said since.
     HeardAgain,
+    /// A shard has spoken as soon as one part of what it says was heard.
+    FirstPartIsAll,
     /// A minute is decided before all shards have spoken.
     DecidedEarly,
     /// A decision uses what was said for later minutes.

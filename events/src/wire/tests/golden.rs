@@ -39,6 +39,8 @@ fn events() -> Vec<Event> {
             source_position: at,
             source_time_ms: 9,
             windows: vec![window],
+            part: 0,
+            parts_after: 0,
         }),
         Event::Defined(Defined { kind: "alarm".into(), name: "a".into(), body: "{}".into(), by: "somebody".into() }),
         Event::Measured(Measured { data: vec![datum, bare] }),

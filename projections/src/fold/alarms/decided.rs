@@ -63,7 +63,7 @@ impl Alarms {
             let silent: Vec<ShardId> = pending
                 .listed
                 .iter()
-                .filter(|shard| self.spoken.get(*shard).is_none_or(|spoken| spoken.1 < pending.end_secs))
+                .filter(|shard| self.spoken.get(*shard).is_none_or(|spoken| spoken.through_secs < pending.end_secs))
                 .cloned()
                 .collect();
             let is_early = sabotage::breaks(Sabotage::DecidedEarly);

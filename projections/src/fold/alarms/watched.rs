@@ -53,7 +53,15 @@ impl Alarms {
     }
 
     /// The definitions in force are others now.
-    pub(super) fn rewatch(&mut self) {
+    pub(super) fn rewatch(&mut self, before: &BTreeMap<Name, Alarm>) {
+        // A home that is new to these windows has never been told them, and may have forgotten what lies further back than it looked.
+        let sees_no_more = |name, alarm: &Alarm| {
+            before.get(name).is_some_and(|was: &Alarm| {
+                (&was.service, &was.series) == (&alarm.service, &alarm.series) && was.range_secs() >= alarm.range_secs()
+            })
+        };
+        let untold = self.alarms.iter().filter(|(name, alarm)| !sees_no_more(*name, *alarm));
+        self.untold.extend(untold.map(|(name, _)| name.clone()));
         let mut watched: BTreeMap<Name, i64> = BTreeMap::new();
         for ((tenant, _), alarm) in &self.alarms {
             let range = watched.entry((tenant.clone(), alarm.service.clone())).or_default();
@@ -62,11 +70,7 @@ impl Alarms {
         self.watched.retain(|of| watched.contains_key(&(of.tenant.clone(), of.service.clone())));
         for ((tenant, service), range_secs) in watched {
             match self.watched.iter_mut().find(|of| of.tenant == tenant && of.service == service) {
-                Some(of) => {
-                    of.range_secs = range_secs;
-                    // A home that is new to these windows has never been told them.
-                    of.cells.values_mut().for_each(|cell| cell.1 = true);
-                }
+                Some(of) => of.range_secs = range_secs,
                 None => {
                     let (series, cells) = (BTreeSet::new(), BTreeMap::new());
                     self.watched.push(Watched { tenant, service, range_secs, series, cells });
@@ -131,18 +135,18 @@ impl Alarms {
         }
     }
 
-    /// Once per series, however many alarms look at it.
+    /// Once per series, however many alarms look at it; all windows where one of these is new.
     pub(super) fn changed_windows(&self, alarms: &[(&Name, &Alarm)]) -> Vec<RolledWindow> {
-        let mut told: BTreeMap<(&str, &str, &Series), ()> = BTreeMap::new();
+        let mut told: BTreeMap<(&str, &str, &Series), bool> = BTreeMap::new();
         for (name, alarm) in alarms {
-            told.insert((&name.0, &alarm.service, &alarm.series), ());
+            *told.entry((&name.0, &alarm.service, &alarm.series)).or_default() |= self.untold.contains(*name);
         }
         let mut windows = vec![];
-        for (tenant, service, series) in told.keys() {
+        for ((tenant, service, series), all) in &told {
             let Some(of) = self.watched.iter().find(|of| of.tenant == *tenant && of.service == *service) else {
                 continue;
             };
-            for (start_secs, (cell, _)) in of.cells.iter().filter(|(_, (_, changed))| *changed) {
+            for (start_secs, (cell, _)) in of.cells.iter().filter(|(_, (_, changed))| *all || *changed) {
                 let Some(values) = cell.0.window(series) else { continue };
                 let mut value = vec![];
                 values.encode(&mut value);
@@ -155,6 +159,7 @@ impl Alarms {
 
     /// All that changed before this minute was told; what no evaluation range reaches any more is forgotten.
     pub(super) fn told(&mut self, end_secs: i64) {
+        self.untold.clear();
         for of in &mut self.watched {
             let floor = end_secs - of.range_secs - KEEP_SECS;
             of.cells = of.cells.split_off(&floor);
