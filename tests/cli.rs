@@ -30,3 +30,5 @@ mod shards;
 mod tenants;
 #[path = "cli/up.rs"]
 mod up;
+#[path = "cli/verify.rs"]
+mod verify;
