@@ -6,6 +6,8 @@
 mod alarms;
 #[path = "cli/environment.rs"]
 mod environment;
+#[path = "program/history.rs"]
+mod history;
 #[path = "cli/http.rs"]
 mod http;
 #[path = "cli/ingest.rs"]
@@ -22,6 +24,8 @@ mod metrics;
 mod program;
 #[path = "cli/refusals.rs"]
 mod refusals;
+#[path = "cli/rings.rs"]
+mod rings;
 #[path = "cli/room.rs"]
 mod room;
 #[path = "cli/shards.rs"]
