@@ -6,6 +6,8 @@
 mod alarms;
 #[path = "cli/environment.rs"]
 mod environment;
+#[path = "program/history.rs"]
+mod history;
 #[path = "cli/http.rs"]
 mod http;
 #[path = "cli/ingest.rs"]
@@ -26,6 +28,8 @@ mod program;
 mod readme;
 #[path = "cli/refusals.rs"]
 mod refusals;
+#[path = "cli/rings.rs"]
+mod rings;
 #[path = "cli/room.rs"]
 mod room;
 #[path = "cli/shards.rs"]
@@ -34,3 +38,5 @@ mod shards;
 mod tenants;
 #[path = "cli/up.rs"]
 mod up;
+#[path = "cli/verify.rs"]
+mod verify;

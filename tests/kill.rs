@@ -1,10 +1,15 @@
-//! The real program, killed with SIGKILL at random points while it reads logs, and run again until it is done: each time verify finds no
-//! difference, and totals are those that awk counts in the raw files.
+//! The real program, killed with SIGKILL at random points while it reads logs, and run again until it is done: after each kill verify finds no
+//! difference, and at the end totals are those that awk counts in the raw files, and an alarm has done what it does when nobody is killed.
+//!
+//! The stream of a round begins with the history of an alarm that rings and falls silent, of which nothing but the definition is folded yet: so kills
+//! fall into its decisions too, and it is known what they have to be.
 //!
 //! `WEIR_KILLS` says how many kills (half of them while `weir ingest` works alone, half with a `weir up` that it goes through), `WEIR_SEED` which.
 //! Kill points are drawn as shares of an undisturbed run's duration, so they cover the whole run on any machine.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+#[path = "program/history.rs"]
+mod history;
 #[path = "kill/logs.rs"]
 mod logs;
 #[path = "program/weir.rs"]
@@ -19,6 +24,8 @@ use std::{
 use logs::{Logs, Random, Totals, totals_of};
 use program::{Folder, Said, Server};
 
+/// Of each folder.
+const SHARDS: u16 = 2;
 /// Kills of each of the two tests where `WEIR_KILLS` is not set: well below a minute in a dev build on two idle cores.
 const KILLS: u64 = 12;
 /// A share that no run reaches.
@@ -159,7 +166,8 @@ fn some<'a>(logs: &'a Logs, random: &mut Random, attempt: u32) -> Vec<&'a std::p
 #[track_caller]
 fn assert_totals(folder: &Folder, logs: &Logs, seed: u64) {
     let csv = folder.run("metrics", ["-o", "csv"]).exits(0).out;
-    let found = totals_of(&csv);
+    let mut found = totals_of(&csv);
+    found.retain(|(service, _), _| service != history::SERVICE);
     if found != logs.totals {
         panic!("seed {seed}: {}", first_difference(&found, &logs.totals));
     }
@@ -181,11 +189,24 @@ fn first_difference(found: &Totals, counted: &Totals) -> String {
 }
 
 /// A killed process leaves a folder whose rows are what the stream says, however far they are.
-fn perhaps_verify(folder: &Folder, random: &mut Random, seed: u64) {
-    if random.one_in(4) {
-        let said = folder.run("verify", ["--json"]);
-        assert_eq!(said.code, Some(0), "seed {seed}: after a kill: {said:?}");
-    }
+#[track_caller]
+fn verify(folder: &Folder, seed: u64) {
+    let said = folder.run("verify", ["--json"]);
+    assert_eq!(said.code, Some(0), "seed {seed}: after a kill: {said:?}");
+}
+
+/// A new folder, in which the alarm has yet to ring; and what it will do.
+fn begun() -> (Folder, serde_json::Value) {
+    let folder = Folder::new();
+    let transitions = history::live(&folder.data, SHARDS, history::Rows::Definition);
+    (folder, transitions)
+}
+
+/// The alarm has done what it does when nobody is killed, at the same times and for the same reasons.
+#[track_caller]
+fn assert_alarm(folder: &Folder, transitions: &serde_json::Value, seed: u64) {
+    let alarm = folder.run("alarms", [history::ALARM, "--json"]).exits(0).json();
+    assert_eq!(&alarm["transitions"], transitions, "seed {seed}");
 }
 
 /// The files hold nothing new, and the totals stay.
@@ -201,9 +222,10 @@ fn an_ingest_that_is_killed_anywhere_counts_every_line_once_when_it_is_run_again
     let logs = Logs::in_folder(sources.root.path());
     // Once to have it all in the machine's memory, once to be timed.
     let said = Folder::new().ingest(&logs.paths).exits(0);
-    let undisturbed = Folder::new();
+    let (undisturbed, transitions) = begun();
     let mut kills = Kills::measure(&undisturbed, &logs);
     assert_totals(&undisturbed, &logs, 0);
+    assert_alarm(&undisturbed, &transitions, 0);
     let digest = undisturbed.verifies()["digest"].clone();
     assert!(said.last_line().starts_with(&format!("accepted {} = folded", logs.lines)), "{said:?}");
 
@@ -212,7 +234,7 @@ fn an_ingest_that_is_killed_anywhere_counts_every_line_once_when_it_is_run_again
         kills.rounds += 1;
         let seed = base + kills.rounds;
         let mut random = Random(seed);
-        let folder = Folder::new();
+        let (folder, transitions) = begun();
         let mut attempts = 0;
         loop {
             attempts += 1;
@@ -235,9 +257,10 @@ fn an_ingest_that_is_killed_anywhere_counts_every_line_once_when_it_is_run_again
                     break;
                 }
             }
-            perhaps_verify(&folder, &mut random, seed);
+            verify(&folder, seed);
         }
         assert_totals(&folder, &logs, seed);
+        assert_alarm(&folder, &transitions, seed);
         // The same windows on every route: also as when nobody was killed.
         assert_eq!(folder.verifies()["digest"], digest, "seed {seed}");
         if random.one_in(4) {
@@ -252,10 +275,10 @@ fn killing_weir_up_or_the_ingest_that_goes_through_it_counts_every_line_once() {
     let sources = Folder::new();
     let logs = Logs::in_folder(sources.root.path());
     let none: [&str; 0] = [];
-    let undisturbed = Folder::new();
-    let begun = Instant::now();
+    let (undisturbed, _) = begun();
+    let started = Instant::now();
     let server = undisturbed.up(none);
-    let starting = begun.elapsed();
+    let starting = started.elapsed();
     let mut kills = Kills::measure(&undisturbed, &logs);
     server.stop().exits(0);
     let digest = undisturbed.verifies()["digest"].clone();
@@ -264,7 +287,8 @@ fn killing_weir_up_or_the_ingest_that_goes_through_it_counts_every_line_once() {
     while kills.done < kills.wanted {
         kills.rounds += 1;
         let seed = base + kills.rounds;
-        let mut round = Round { folder: Folder::new(), random: Random(seed), seed, starting, server: None };
+        let (folder, transitions) = begun();
+        let mut round = Round { folder, transitions, random: Random(seed), seed, starting, server: None };
         let mut attempts = 1;
         while !round.attempt(&logs, &mut kills, attempts) {
             attempts += 1;
@@ -278,6 +302,7 @@ fn killing_weir_up_or_the_ingest_that_goes_through_it_counts_every_line_once() {
 /// One folder, until everything is in it.
 struct Round {
     folder: Folder,
+    transitions: serde_json::Value,
     random: Random,
     seed: u64,
     /// How long an undisturbed start takes.
@@ -294,6 +319,7 @@ impl Round {
                 let share = self.random.share() * 1.5;
                 // It does not end by itself, so each of these is a kill; they fall into no tenth of an ingest.
                 kills.done += u64::from(killed_at(&mut child, share, self.starting));
+                verify(&self.folder, self.seed);
             }
         }
         let none: [&str; 0] = [];
@@ -330,8 +356,8 @@ impl Round {
         let code = ingest.wait().unwrap().code();
         kills.heard(&mut ingest);
         assert!(came || code == Some(0), "seed {}: an ingest that was not disturbed exits with {code:?}", self.seed);
-        if self.server.is_none() {
-            perhaps_verify(&self.folder, &mut self.random, self.seed);
+        if came {
+            verify(&self.folder, self.seed);
         }
         // It may have had its answer just before.
         code == Some(0) && all
@@ -349,6 +375,7 @@ impl Round {
         if self.random.one_in(2) {
             // What was said to be readable is durable.
             self.kill_server();
+            verify(&self.folder, seed);
         }
         if let Some(server) = self.server.take() {
             assert_totals(&self.folder, logs, seed);
@@ -358,14 +385,15 @@ impl Round {
             let skipped: u64 = balance["skipped"].as_object().unwrap().values().map(|n| n.as_u64().unwrap()).sum();
             assert_eq!(
                 (number("folded"), skipped),
-                (logs.lines - logs.skipped, logs.skipped),
+                (logs.lines - logs.skipped + history::LINES, logs.skipped),
                 "seed {seed}: {balance}"
             );
-            assert_eq!(number("accepted"), logs.lines + number("duplicate"), "seed {seed}: {balance}");
+            assert_eq!(number("accepted"), logs.lines + history::LINES + number("duplicate"), "seed {seed}: {balance}");
             let Said { code, .. } = server.stop();
             assert_eq!(code, Some(0), "seed {seed}");
         }
         assert_totals(&self.folder, logs, seed);
+        assert_alarm(&self.folder, &self.transitions, seed);
         assert_eq!(&self.folder.verifies()["digest"], digest, "seed {seed}");
     }
 }

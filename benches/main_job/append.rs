@@ -49,15 +49,15 @@ impl Waits {
     }
 }
 
-/// Runs the step in `folder`.
-pub fn append(folder: &Path, bytes: u64) {
+/// Runs the step in `folder`, with records of so many bytes in all, and so many at most.
+pub fn append(folder: &Path, bytes: u64, records_max: u64) {
     println!(
         "append: records made durable by one caller and by eight, beside bare fdatasync writes. Leaves out: packing and reading."
     );
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.expect("a runtime of two threads");
     for size in [4usize << 10, 64 << 10, 512 << 10, MIB_BYTES] {
-        let bytes = bytes.min(size as u64 * 4096);
+        let bytes = bytes.min(size as u64 * records_max);
         let payload: Bytes = (0..size).map(|i| (i * 31 % 251) as u8).collect::<Vec<_>>().into();
         let kib = size.div_ceil(1 << 10);
         let file = prepared(&folder.join("zeros"), bytes);

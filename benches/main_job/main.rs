@@ -5,13 +5,14 @@
 //!
 //! Without steps: all but `memory` and `codec`. Without a file: generated JSON lines. Each step says what it leaves out and prints a checksum of
 //! its result. CPU time is that of the whole process, of all threads and of the kernel on its behalf; on a shared machine wall time says little.
-//! Under `cargo test` everything runs once on little data.
+//! Under `cargo test` everything runs once on little data, and the checksums have to be those that `small.rs` lists.
 #![allow(clippy::print_stdout)]
 
 mod alone;
 mod append;
 mod generate;
 mod measure;
+mod small;
 mod whole;
 
 use std::path::{Path, PathBuf};
@@ -20,6 +21,8 @@ use generate::Format;
 
 /// A line of JSON has so many bytes, about.
 const LINE_BYTES: u64 = 274;
+/// Steps that are done only where they are named, and once on little data.
+const FURTHER: [&str; 2] = ["codec", "memory"];
 const STEPS: [&str; 9] = ["parse", "pack", "fold", "append", "end-to-end", "replay", "query", "checkpoint", "shards"];
 
 struct Args {
@@ -44,13 +47,15 @@ fn args() -> Args {
     while let Some(arg) = given.next() {
         let mut value = || given.next().unwrap_or_else(|| panic!("{arg} needs a value"));
         match arg.as_str() {
-            "--bench" | "--test" | "--nocapture" | "--exact" | "main_job" => {}
+            // What `cargo test` and nextest say to every test program.
+            "--test-threads" | "--skip" | "--format" | "--color" | "--logfile" => drop(value()),
             "--file" => args.file = Some(value().into()),
             "--mb" => args.mb = value().parse().expect("--mb takes a whole number"),
             "--times" => args.times = value().parse().expect("--times takes a whole number"),
             "--dir" => args.folder = Some(value().into()),
             "--shards" => args.shards = value().parse().expect("--shards takes a whole number"),
             "--core" => measure::hold_on_core(value().parse().expect("--core takes a whole number")),
+            flag if flag.starts_with('-') => {}
             step => args.steps.push(step.to_owned()),
         }
     }
@@ -64,7 +69,14 @@ fn main() {
         }
         return;
     }
-    let args = args();
+    let mut args = args();
+    if args.small && !args.steps.iter().any(|step| is_step(step)) {
+        // Part of the name of a test, as for any other test program: it may be this one.
+        if !args.steps.is_empty() && !args.steps.iter().any(|filter| "main_job".contains(filter.as_str())) {
+            return;
+        }
+        args.steps.clear();
+    }
     if args.steps.first().is_some_and(|step| step == "generate") {
         return generate_file(&args.steps[1..]);
     }
@@ -78,13 +90,20 @@ fn main() {
         file
     });
     let steps: Vec<&str> = match args.steps.as_slice() {
-        [] if args.small => STEPS.into_iter().chain(["codec", "memory"]).collect(),
+        [] if args.small => STEPS.into_iter().chain(FURTHER).collect(),
         [] => STEPS.to_vec(),
         given => given.iter().map(String::as_str).collect(),
     };
     for step in steps {
         run(step, &args, &folder, &file, lines);
     }
+    if args.small && args.steps.is_empty() && args.file.is_none() {
+        small::compare(&measure::checks());
+    }
+}
+
+fn is_step(text: &str) -> bool {
+    text == "generate" || STEPS.iter().chain(&FURTHER).any(|step| *step == text)
 }
 
 fn run(step: &str, args: &Args, folder: &Path, file: &Path, lines: u64) {
@@ -95,14 +114,14 @@ fn run(step: &str, args: &Args, folder: &Path, file: &Path, lines: u64) {
         "pack" => alone::pack(&text(), args.times),
         "fold" => alone::fold(&text(), args.times),
         "codec" => alone::codec(&text(), args.times),
-        "append" => append::append(folder, args.mb << 20),
+        "append" => append::append(folder, args.mb << 20, if args.small { 64 } else { 4096 }),
         "end-to-end" => whole::end_to_end(folder, file, args.shards),
         "shards" => whole::shards(folder, file, if args.small { 1 } else { 3 }),
         "replay" => whole::replay(folder, file),
         "query" => whole::query(folder, file, if args.small { 2 } else { 20 * args.times }),
         "checkpoint" => whole::checkpoint(folder, file),
-        "memory" => whole::memory(folder, lines),
-        _ => panic!("there is no step `{step}`: {}, codec, memory", STEPS.join(", ")),
+        "memory" => whole::memory(folder, lines, args.small),
+        _ => panic!("there is no step `{step}`: {}, {}", STEPS.join(", "), FURTHER.join(", ")),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     hint::black_box,
+    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -52,8 +53,21 @@ pub fn cost<T>(work: impl FnOnce() -> T) -> (T, Cost) {
     (done, Cost { cpu: cpu() - cpu_before, wall: wall.elapsed() })
 }
 
+static CHECKS: Mutex<Vec<(String, String)>> = Mutex::new(vec![]);
+
+/// A step came to this result.
+pub fn checked(step: &str, check: &str) {
+    CHECKS.lock().unwrap_or_else(PoisonError::into_inner).push((step.trim().to_owned(), check.to_owned()));
+}
+
+/// What all steps so far came to, in their order.
+pub fn checks() -> Vec<(String, String)> {
+    CHECKS.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
 /// Prints a line: what was done, how quick, and the result's checksum.
 pub fn report(step: &str, bytes: u64, cost: Cost, check: &str) {
+    checked(step, check);
     println!(
         "{step:34} {:8.1} MB {:7.0} MB/cpu-s  cpu {:8.4} s  wall {:8.4} s  check {check}",
         bytes as f64 / 1e6,

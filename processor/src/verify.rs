@@ -1,10 +1,24 @@
 //! Exactly once, shown: folds the stream again beside the rows and compares both, shard by shard.
+//!
+//! | what | equal |
+//! | --- | --- |
+//! | a row | key, body, first and last record, revision of the fold |
+//! | marks of files and objects | the bytes that were taken, and of each stretch without a gap the highest record that took some of it |
+//! | marks of producers | the counters that a producer may still send again, with their records, and the highest record of those before |
+//! | the snapshot of a resume point | every byte: time, alarms with definitions, windows and states, the services of the day |
+//!
+//! Not compared, as they depend on when commits fell and on nothing that was folded: into how many ranges a stretch is cut, which counters are listed
+//! that can no longer come, and what parts of a snapshot are called.
+//! Not comparable: what holds something of records that the stream no longer has, or differs and may depend on such (`doubt`). It is counted, and
+//! named by kind and service.
 
 mod doubt;
+mod report;
+mod same;
+mod walk;
 
 use std::{
     collections::{BTreeMap, HashMap},
-    num::NonZeroUsize,
     sync::Arc,
 };
 
@@ -13,15 +27,20 @@ use events::{
     stream::{ReadOnly, Stream},
 };
 use projections::{
-    fold::{LINES_PAGE, Place, rows::Body, taken::Taken},
-    store::{Generation, Kind, ReadError, Row, RowKey, Span, Store},
+    fold::{LINES_PAGE, Place, snapshot},
+    query::Digest,
+    store::{Generation, Kind, Row, Span, Store},
 };
-use serde::Serialize;
 
-use self::doubt::{Differing, Doubts};
+pub use self::report::{Difference, OLDER_MAX, Older, Report};
+use self::{
+    doubt::{Differing, Doubts},
+    same::{What, difference},
+    walk::{Pair, SideBySide, Walk},
+};
 use crate::{
-    drive::{self, SCAN_ROWS},
-    replay::{Progress, Replay, ReplayError, kept::Brought, resume_points},
+    drive,
+    replay::{Progress, Replay, ReplayError, ResumePoints, kept::Brought, resume_points},
 };
 
 /// Most rows that differ of which it is asked whether what the stream has lost explains it: those that come after count as they are.
@@ -29,48 +48,10 @@ const ASKED_MAX: usize = 10_000;
 /// Damaged rows after which no more are looked for: whoever has so many needs no longer list.
 const DAMAGED_MAX: u64 = 100;
 
-/// A row that is not what the stream says.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Difference {
-    /// Tenant of the row.
-    pub tenant: String,
-    /// Its kind.
-    pub kind: String,
-    /// Its subject.
-    pub subject: String,
-    /// Its place in time.
-    pub at: i64,
-    /// Its shard.
-    pub shard: String,
-    /// The row in words.
-    pub row: String,
-    /// What differs.
-    pub what: String,
-}
-
-/// What was compared.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Report {
-    /// Records folded again.
-    pub records: u64,
-    /// Rows compared.
-    pub rows: u64,
-    /// Rows that differ.
-    pub differences: u64,
-    /// The first of them in key order.
-    pub first_difference: Option<Difference>,
-    /// Rows that hold records older than the stream's oldest, or differ and may depend on such: they cannot be recomputed, and were not compared.
-    pub older_than_stream: u64,
-    /// Rows of these that differ because they are damaged.
-    pub damaged: u64,
-    /// The first record of each shard that the stream still has.
-    pub from: BTreeMap<String, String>,
-}
-
 /// Folds every shard up to where its rows stand into `scratch`, an empty store, and compares. `progress` hears how much is done.
 ///
 /// Rows move on meanwhile. So the long replay runs beside them; then `pause` keeps every worker from committing for as long as its answer lives,
-/// the replay catches up with the last commits, and the rows are compared standing still.
+/// the replay catches up with the last commits, and the rows are compared, and their digest is taken, standing still.
 pub async fn verify<S: Stream, T: Store, R: Store, G>(
     stream: ReadOnly<S>,
     store: &T,
@@ -91,22 +72,21 @@ pub async fn verify<S: Stream, T: Store, R: Store, G>(
     let _paused = pause.await;
     let until = resume_points(store, generation, &shards).await?;
     replay.through(&until, &progress).await?;
-    let from = |(shard, first): (&ShardId, &SequenceNumber)| {
-        (
-            shard.to_string(),
-            if [SequenceNumber::ZERO, SequenceNumber::MAX].contains(first) {
-                "nothing".into()
-            } else {
-                first.to_string()
-            },
-        )
-    };
     let mut report =
-        Report { records: replay.records(), from: replay.oldest().iter().map(from).collect(), ..Report::default() };
+        Report { records: replay.records(), from: shown(replay.oldest()), through: shown(&until), ..Report::default() };
     let definitions = drive::definitions(store, generation).await.map_err(ReplayError::Definitions)?;
     let doubts = Doubts::new(replay.begins_ms().clone(), &definitions);
-    compare(store, &*scratch, generation, replay.oldest(), doubts, &mut report).await?;
+    rows(store, &*scratch, generation, replay.oldest(), doubts, &mut report).await?;
+    snapshots(store, &*scratch, generation, replay.oldest(), &mut report).await?;
     Ok(report)
+}
+
+fn shown(positions: &ResumePoints) -> BTreeMap<String, String> {
+    let shown = |(shard, position): (&ShardId, &SequenceNumber)| {
+        let is_none = [SequenceNumber::ZERO, SequenceNumber::MAX].contains(position);
+        (shard.to_string(), if is_none { "nothing".into() } else { position.to_string() })
+    };
+    positions.iter().map(shown).collect()
 }
 
 /// Whether a page of values had room is known from what it holds now, as no page loses a series. So those that are older are given as they stand.
@@ -128,8 +108,8 @@ async fn give_full_pages<S: Stream, T: Store, R: Store>(
     Ok(())
 }
 
-/// Walks both stores in key order, side by side.
-async fn compare<T: Store, R: Store>(
+/// Walks both stores in key order, side by side. The digest is that of the very rows that are compared.
+async fn rows<T: Store, R: Store>(
     store: &T,
     scratch: &R,
     generation: Generation,
@@ -137,162 +117,94 @@ async fn compare<T: Store, R: Store>(
     mut doubts: Doubts,
     report: &mut Report,
 ) -> Result<(), ReplayError> {
-    let mut differing = vec![];
+    let (mut differing, mut digest) = (vec![], Some(Digest::default()));
+    // Of what is not asked about, how many and the first.
+    let (mut further, mut first_further) = (0, None);
     'kinds: for kind in Kind::ALL {
         let span = Span::All { tenant: None, generation, kind };
-        let (mut ours, mut theirs) = (Walk::new(store, &span), Walk::new(scratch, &span));
-        let (mut stored, mut replayed) = (ours.next_or_damaged().await?, theirs.next().await?);
-        while stored.is_some() || replayed.is_some() {
-            if let Some(Err(damage)) = &stored {
-                report.rows += 1;
-                report.differences += 1;
-                report.damaged += 1;
-                // What stands there cannot be told; most likely it is the row that the stream has next.
-                let Some(row) = replayed.take() else {
-                    report.first_difference.get_or_insert_with(|| unnamed(kind, damage));
-                    break;
-                };
-                differing.push(Differing::of(row.key.clone(), damage_of(&row.key, damage), None, None));
-                if report.damaged == DAMAGED_MAX {
-                    break 'kinds;
+        let mut both = SideBySide::begin(store, scratch, &span).await?;
+        while let Some(pair) = both.next().await? {
+            let (key, stored, replayed) = match pair {
+                Pair::Rows(key, stored, replayed) => (key, stored, replayed),
+                Pair::Damaged(key, why) => {
+                    report.damaged += 1;
+                    match key {
+                        Some(key) => differing.push(Differing::of(key.clone(), What::damage(&key, &why), None, None)),
+                        None => {
+                            further += 1;
+                            first_further.get_or_insert_with(|| Difference::unnamed(kind, why));
+                        }
+                    }
+                    if report.damaged == DAMAGED_MAX {
+                        break 'kinds;
+                    }
+                    continue;
                 }
-                ours.go_on_behind(row.key);
-                (stored, replayed) = (ours.next_or_damaged().await?, theirs.next().await?);
+            };
+            // Of rows that cannot all be read there is no digest.
+            if let Some(row) = stored.as_ref().filter(|_| kind == Kind::Window)
+                && digest.as_mut().is_some_and(|digest| digest.add(row).is_err())
+            {
+                digest = None;
+            }
+            let first = oldest.get(&key.shard).copied().unwrap_or_default();
+            if let Some(older) = stored.as_ref().filter(|row| row.applied_from < first) {
+                report.is_older(&key);
+                doubts.older(older, first);
                 continue;
             }
-            let mut stored_row = stored.take().and_then(Result::ok);
-            let key =
-                stored_row.iter().chain(&replayed).map(|row| row.key.clone()).min().expect("one of them is there");
-            let left = if stored_row.as_ref().is_some_and(|row| row.key == key) { stored_row.take() } else { None };
-            let right = if replayed.as_ref().is_some_and(|row| row.key == key) { replayed.take() } else { None };
-            let first = oldest.get(&key.shard).copied().unwrap_or_default();
-            if let Some(older) = left.as_ref().filter(|row| row.applied_from < first) {
-                report.older_than_stream += 1;
-                doubts.older(older, first);
-            } else {
-                report.rows += 1;
-                if let Some(what) = difference(left.as_ref(), right.as_ref()) {
-                    report.differences += 1;
-                    if differing.len() < ASKED_MAX {
-                        differing.push(Differing::of(key, what, left.as_ref(), right.as_ref()));
-                    }
+            match difference(stored.as_ref(), replayed.as_ref()) {
+                None => report.compared(None),
+                Some(what) if differing.len() < ASKED_MAX => {
+                    differing.push(Differing::of(key, what, stored.as_ref(), replayed.as_ref()));
                 }
-            }
-            stored = if left.is_some() { ours.next_or_damaged().await? } else { stored_row.map(Ok) };
-            if right.is_some() {
-                replayed = theirs.next().await?;
+                Some(what) => {
+                    further += 1;
+                    first_further.get_or_insert_with(|| Difference::of(&key, what));
+                }
             }
         }
     }
     let (earnest, doubted) = doubts.judge(differing);
-    report.differences -= doubted as u64;
-    report.rows -= doubted as u64;
-    report.older_than_stream += doubted as u64;
-    let first = earnest.into_iter().next().map(|found| name(&found.key, found.what));
-    report.first_difference = first.or(report.first_difference.take());
+    doubted.iter().for_each(|key| report.is_older(key));
+    earnest.into_iter().for_each(|found| report.compared(Some(Difference::of(&found.key, found.what))));
+    (report.rows, report.differences) = (report.rows + further, report.differences + further);
+    report.first_difference = report.first_difference.take().or(first_further);
+    report.digest = digest.filter(|_| report.damaged == 0).map(Digest::end);
     Ok(())
 }
 
-fn name(key: &RowKey, what: String) -> Difference {
-    Difference {
-        tenant: key.subject.tenant.clone(),
-        kind: format!("{:?}", key.subject.kind),
-        subject: key.subject.name.clone(),
-        at: key.at,
-        shard: key.shard.to_string(),
-        row: key.to_string(),
-        what,
-    }
-}
-
-/// Why a row cannot be read; it names the row, which stands there already.
-fn damage_of(key: &RowKey, damage: &str) -> String {
-    damage.strip_prefix(&key.to_string()).map_or_else(|| damage.to_owned(), |rest| format!("it{rest}"))
-}
-
-/// One behind all that the stream has.
-fn unnamed(kind: Kind, damage: &str) -> Difference {
-    Difference { kind: format!("{kind:?}"), row: "a row".into(), what: damage.into(), ..Difference::default() }
-}
-
-fn difference(stored: Option<&Row>, replayed: Option<&Row>) -> Option<String> {
-    let (stored, replayed) = match (stored, replayed) {
-        (Some(stored), Some(replayed)) => (stored, replayed),
-        (Some(_), None) => return Some("the stream says nothing of this row".into()),
-        (None, _) => return Some("the stream says that there is such a row, and there is none".into()),
-    };
-    if canonical(stored) != canonical(replayed) {
-        return Some("it holds something else than the stream says".into());
-    }
-    (stored.applied_through != replayed.applied_through).then(|| {
-        format!("it is through {:?} where the stream says {:?}", stored.applied_through, replayed.applied_through)
-    })
-}
-
-/// The body without what depends on when rows were written: which marks were joined, and which old counters were forgotten.
-fn canonical(row: &Row) -> Vec<u8> {
-    match row.key.subject.kind {
-        Kind::Taken => match Taken::decode(&row.body) {
-            Ok(mut taken) => {
-                for range in &mut taken.ranges {
-                    range.position = SequenceNumber::ZERO;
-                }
-                taken.join(SequenceNumber::MAX);
-                taken.ranges.iter_mut().for_each(|range| range.joined = true);
-                taken.encode()
+/// The state at each resume point: what decisions will depend on.
+async fn snapshots<T: Store, R: Store>(
+    store: &T,
+    scratch: &R,
+    generation: Generation,
+    oldest: &HashMap<ShardId, SequenceNumber>,
+    report: &mut Report,
+) -> Result<(), ReplayError> {
+    let (mut found, mut is_cut) = (vec![], false);
+    for (shard, first) in oldest {
+        // Nothing was committed, and nothing is folded again.
+        let Some((stood, stored)) = store.checkpoint(generation, shard).await? else { continue };
+        let is_older = snapshot::applied_from(&stored).is_ok_and(|from| from < *first);
+        is_cut |= is_older || *first == SequenceNumber::MAX;
+        let what = match scratch.checkpoint(generation, shard).await? {
+            None => Some("the stream says nothing of it".to_owned()),
+            Some((stands, _)) if stands.position != stood.position => {
+                Some(format!("it is at {} where the stream says {}", stood.position, stands.position))
             }
-            Err(_) => row.body.to_vec(),
-        },
-        Kind::Producer => vec![],
-        _ => row.body.to_vec(),
+            Some((_, replayed)) => snapshot::difference(&stored, &replayed),
+        };
+        found.push((shard, what));
     }
-}
-
-/// Rows one by one.
-struct Walk<'a, T> {
-    store: &'a T,
-    span: &'a Span,
-    page: std::vec::IntoIter<Row>,
-    page_rows: NonZeroUsize,
-    after: Option<RowKey>,
-    ended: bool,
-}
-
-impl<'a, T: Store> Walk<'a, T> {
-    fn new(store: &'a T, span: &'a Span) -> Self {
-        Self { store, span, page: vec![].into_iter(), page_rows: SCAN_ROWS, after: None, ended: false }
-    }
-
-    /// The next row, or why it cannot be read: those before damage are had one by one.
-    async fn next_or_damaged(&mut self) -> Result<Option<Result<Row, String>>, ReadError> {
-        loop {
-            match self.next().await {
-                Ok(row) => return Ok(row.map(Ok)),
-                Err(ReadError::Damaged(why)) if self.page_rows == NonZeroUsize::MIN => return Ok(Some(Err(why))),
-                Err(ReadError::Damaged(_)) => self.page_rows = NonZeroUsize::MIN,
-                Err(error) => return Err(error),
-            }
+    found.sort();
+    for (shard, what) in found {
+        // Shards tell each other what alarms are decided by: what one of them has lost may be missing at any.
+        if what.is_some() && is_cut {
+            report.is_older_snapshot();
+        } else {
+            report.compared(what.map(|what| Difference::of_snapshot(shard, what)));
         }
     }
-
-    /// Passes over everything up to a row.
-    fn go_on_behind(&mut self, key: RowKey) {
-        self.after = Some(key);
-        self.page_rows = SCAN_ROWS;
-    }
-
-    async fn next(&mut self) -> Result<Option<Row>, ReadError> {
-        loop {
-            if let Some(row) = self.page.next() {
-                return Ok(Some(row));
-            }
-            if self.ended {
-                return Ok(None);
-            }
-            let page = self.store.scan(self.span, self.after.as_ref(), self.page_rows).await?;
-            self.ended = page.next_after.is_none();
-            self.after = page.next_after;
-            self.page = page.rows.into_iter();
-        }
-    }
+    Ok(())
 }

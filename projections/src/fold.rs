@@ -136,6 +136,8 @@ pub enum Stop {
 /// The state of one shard's fold.
 pub struct Shard {
     place: Place,
+    /// The first record that it folded, in this process or before.
+    began: SequenceNumber,
     position: SequenceNumber,
     resume_point: SequenceNumber,
     time_ms: i64,
@@ -163,6 +165,7 @@ impl Shard {
     pub fn new(place: Place) -> Self {
         Self {
             place,
+            began: SequenceNumber::ZERO,
             position: SequenceNumber::ZERO,
             resume_point: SequenceNumber::ZERO,
             time_ms: 0,
@@ -221,6 +224,9 @@ impl Shard {
         self.begin_day();
         let folded = self.fold_body(input)?;
         self.position = input.sequence;
+        if self.began == SequenceNumber::ZERO {
+            self.began = input.sequence;
+        }
         self.count(input, &folded.balance);
         Ok(folded)
     }

@@ -28,7 +28,7 @@ use self::names::Names;
 pub use self::{
     alarms::alarms,
     cursor::{BadCursor, Cursor},
-    digest::digest,
+    digest::{Digest, digest},
     item::{BadStatistic, Dimensions, Item, Shown, Statistics},
     json::write_items,
     tally::{Tally, balance},

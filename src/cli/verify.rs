@@ -27,18 +27,15 @@ pub async fn run(options: Verify) -> Result<Answer, Failure> {
     Ok(if same { Answer::Yes } else { Answer::No })
 }
 
+/// Groups of rows that could not be recomputed are named so far; `--json` has more of them.
+const OLDER_SHOWN_MAX: usize = 20;
+
 fn words(report: &Value, same: bool) -> Vec<String> {
     let number = |field: &str| report[field].as_u64().unwrap_or(0);
     let (compared, older) = (number("rows"), number("older_than_stream"));
     let mut lines = vec![format!("folded {} records again and compared {compared} rows", number("records"))];
     if older > 0 {
-        lines.push(format!(
-            "{older} rows hold records that the stream no longer has, or may depend on them, and could not be recomputed:"
-        ));
-        lines.extend(report["from"].as_object().into_iter().flatten().map(|(shard, first)| match first.as_str() {
-            None | Some("nothing") => format!("  {shard} has nothing left"),
-            Some(first) => format!("  {shard} can be recomputed from {first} on"),
-        }));
+        lines.extend(not_recomputed(report, older));
     }
     let digest = report["digest"].as_str().unwrap_or("?");
     if same {
@@ -55,7 +52,11 @@ fn words(report: &Value, same: bool) -> Vec<String> {
         0 => String::new(),
         damaged => format!(", {damaged} of them because they are damaged"),
     };
-    lines.push(format!("{} rows differ{damaged}. The first, in key order:", number("differences")));
+    lines.push(match number("differences") {
+        1 if damaged.is_empty() => "1 row differs:".to_owned(),
+        1 => "1 row differs, because it is damaged:".to_owned(),
+        many => format!("{many} rows differ{damaged}. The first, in key order:"),
+    });
     lines.push(format!("  {}: {}", text("row"), text("what")));
     lines.push(match older {
         0 => "To have every row made anew from the stream, move rows.redb out of the data folder and run any command (README, A newer program, and a damaged row)"
@@ -68,6 +69,54 @@ fn words(report: &Value, same: bool) -> Vec<String> {
     lines
 }
 
+/// From where each shard can be recomputed, and which rows cannot.
+fn not_recomputed(report: &Value, older: u64) -> Vec<String> {
+    let mut lines = vec![format!(
+        "{older} rows hold records that the stream no longer has, or may depend on them, and could not be recomputed:"
+    )];
+    let groups: Vec<&Value> = report["older"].as_array().into_iter().flatten().collect();
+    lines.extend(groups.iter().take(OLDER_SHOWN_MAX).map(|of| format!("  {}", group(of))));
+    let shown: u64 = groups.iter().take(OLDER_SHOWN_MAX).filter_map(|of| of["rows"].as_u64()).sum();
+    if shown < older {
+        lines.push(format!("  and {} more; `weir verify --json` names further ones", older - shown));
+    }
+    lines.extend(report["from"].as_object().into_iter().flatten().map(|(shard, first)| match first.as_str() {
+        None | Some("nothing") => format!("  {shard} has nothing left"),
+        Some(first) => format!("  {shard} can be recomputed from {first} on"),
+    }));
+    lines
+}
+
+/// Rows of one kind, and of windows of one service.
+fn group(of: &Value) -> String {
+    let text = |field: &str| of[field].as_str().unwrap_or("?");
+    let rows = of["rows"].as_u64().unwrap_or(0);
+    let of_service = || format!("windows of service `{}`", text("service"));
+    let what = match text("kind") {
+        "Window" => of_service(),
+        "Taken" => "lists of what was taken of a file".to_owned(),
+        "Producer" => "marks of producers".to_owned(),
+        "Balance" => "minutes of the balance".to_owned(),
+        "DeadLetter" => "dead letters".to_owned(),
+        "Service" => "entries of services".to_owned(),
+        "Definition" => "definitions".to_owned(),
+        "Alarm" => "states of alarms".to_owned(),
+        "Transition" => "changes of alarms".to_owned(),
+        "Snapshot" => "states of shards at their resume points".to_owned(),
+        other => format!("rows of kind {other}"),
+    };
+    let tenant = match text("tenant") {
+        "" => String::new(),
+        tenant => format!(" (tenant {tenant})"),
+    };
+    let when = match (of["first"].as_str(), of["last"].as_str()) {
+        (Some(first), Some(last)) if first == last => format!(", of {first}"),
+        (Some(first), Some(last)) => format!(", from {first} to {last}"),
+        _ => String::new(),
+    };
+    format!("{rows} {what}{tenant}{when}")
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -77,11 +126,19 @@ mod tests {
     #[test]
     fn of_a_trimmed_stream_it_is_said_how_many_rows_were_not_compared_and_from_where_they_can_be() {
         let from = json!({"shard-0": "77", "shard-1": "nothing"});
-        let mut report =
-            json!({"records": 9, "rows": 5, "older_than_stream": 3, "from": from, "differences": 0, "digest": "d"});
+        let time = "2026-01-01T00:00:00Z";
+        let older = json!([
+            {"tenant": "local", "kind": "Window", "service": "shop", "rows": 2, "first": time, "last": "2026-01-02T00:00:00Z"},
+            {"tenant": "", "kind": "Snapshot", "service": null, "rows": 1, "first": null, "last": null},
+        ]);
+        let mut report = json!({
+            "records": 9, "rows": 5, "older_than_stream": 3, "older": older, "from": from, "differences": 0, "digest": "d"
+        });
         let said = words(&report, true).join("\n");
         for part in [
             "3 rows hold records",
+            "  2 windows of service `shop` (tenant local), from 2026-01-01T00:00:00Z to 2026-01-02T00:00:00Z",
+            "  1 states of shards at their resume points",
             "shard-0 can be recomputed from 77 on",
             "shard-1 has nothing left",
             "the 5 rows",
@@ -89,15 +146,17 @@ mod tests {
         ] {
             assert!(said.contains(part), "{part}: {said}");
         }
-        assert!(!said.contains("every row is"), "{said}");
+        assert!(!said.contains("every row is") && !said.contains("more;"), "{said}");
+        report["older_than_stream"] = json!(90);
+        assert!(words(&report, true).join("\n").contains("  and 87 more; `weir verify --json`"));
         // Rows that are all that is left of their lines are not to be thrown away.
         report["differences"] = json!(1);
         report["first_difference"] = json!({"row": "the metrics of service `a`", "what": "it differs"});
         let said = words(&report, false).join("\n");
         assert!(said.contains("Keep rows.redb") && said.contains("the metrics of service `a`: it differs"), "{said}");
-        report["damaged"] = json!(2);
+        (report["differences"], report["damaged"]) = (json!(3), json!(2));
         let said = words(&report, false).join("\n");
-        assert!(said.contains("1 rows differ, 2 of them because they are damaged. The first"), "{said}");
+        assert!(said.contains("3 rows differ, 2 of them because they are damaged. The first"), "{said}");
         report["older_than_stream"] = json!(0);
         assert!(words(&report, false).join("\n").contains("move rows.redb out"));
         assert!(words(&report, true).join("\n").contains("every row is what the stream says"));

@@ -24,6 +24,8 @@ use projections::{
     store::{Kind, Row, RowKey},
 };
 
+use super::same::What;
+
 const DAY_SECS: i64 = 24 * 60 * 60;
 /// The reasons for which lines are skipped at the limits of a day.
 const LIMITS_OF_A_DAY: [&str; 2] = ["too_many_services", "too_many_tenants"];
@@ -32,7 +34,7 @@ const LIMITS_OF_A_DAY: [&str; 2] = ["too_many_services", "too_many_tenants"];
 #[derive(Debug)]
 pub struct Differing {
     pub key: RowKey,
-    pub what: String,
+    pub what: What,
     /// First and last record of each.
     spans: Vec<(SequenceNumber, SequenceNumber)>,
     /// The stored balance and the replayed one.
@@ -42,7 +44,7 @@ pub struct Differing {
 }
 
 impl Differing {
-    pub fn of(key: RowKey, what: String, stored: Option<&Row>, replayed: Option<&Row>) -> Self {
+    pub fn of(key: RowKey, what: What, stored: Option<&Row>, replayed: Option<&Row>) -> Self {
         let both = || stored.into_iter().chain(replayed);
         let spans = both().map(|row| (row.applied_from, row.applied_through)).collect();
         let (mut balances, mut decided_secs) = (None, None);
@@ -107,8 +109,8 @@ impl Doubts {
         }
     }
 
-    /// What differs in earnest. All that is older has been told.
-    pub fn judge(&mut self, differing: Vec<Differing>) -> (Vec<Differing>, usize) {
+    /// What differs in earnest, and what cannot be compared. All that is older has been told.
+    pub fn judge(&mut self, differing: Vec<Differing>) -> (Vec<Differing>, Vec<RowKey>) {
         for found in &differing {
             if let Some((stored, replayed)) = &found.balances
                 && self.is_doubtful(&found.key, stored, replayed)
@@ -122,10 +124,8 @@ impl Doubts {
                 });
             }
         }
-        let count = differing.len();
-        let earnest: Vec<_> = differing.into_iter().filter(|found| !self.explains(found)).collect();
-        let doubted = count - earnest.len();
-        (earnest, doubted)
+        let (doubted, earnest): (Vec<_>, Vec<_>) = differing.into_iter().partition(|found| self.explains(found));
+        (earnest, doubted.into_iter().map(|found| found.key).collect())
     }
 
     /// The same lines came in, and what became of them hangs on what is lost.

@@ -25,6 +25,8 @@ const SERVICES: u8 = 2;
 #[derive(Serialize, Deserialize)]
 struct Snapshot<A> {
     version: u8,
+    /// The first record that the state holds something of.
+    began: SequenceNumber,
     time_ms: i64,
     alarms: A,
 }
@@ -49,7 +51,7 @@ pub enum BadSnapshot {
 impl Shard {
     /// The state besides rows, in parts that each fit into one item.
     pub(super) fn snapshot(&self) -> Vec<Bytes> {
-        let snapshot = Snapshot { version: VERSION, time_ms: self.time_ms, alarms: &self.alarms };
+        let snapshot = Snapshot { version: VERSION, began: self.began, time_ms: self.time_ms, alarms: &self.alarms };
         let bytes = Bytes::from(rmp_serde::to_vec_named(&snapshot).expect("a snapshot of plain data always encodes"));
         let state = bytes.chunks(PART_BYTES_MAX - 1).map(|piece| part(STATE, piece));
         state.chain(self.services.snapshot().iter().map(|piece| part(SERVICES, piece))).collect()
@@ -57,19 +59,9 @@ impl Shard {
 
     /// The shard as it was at a resume point.
     pub fn restore(place: Place, position: SequenceNumber, parts: &[Bytes]) -> Result<Self, BadSnapshot> {
-        let (mut state, mut services) = (vec![], vec![]);
-        for part in parts {
-            match part.split_first() {
-                Some((&STATE, piece)) => state.extend_from_slice(piece),
-                Some((&SERVICES, piece)) => services.push(piece),
-                other => return Err(BadSnapshot::Section(other.map(|(section, _)| *section))),
-            }
-        }
-        let snapshot: Snapshot<Alarms> = rmp_serde::from_slice(&state)?;
-        if snapshot.version != VERSION {
-            return Err(BadSnapshot::Version(snapshot.version));
-        }
+        let (snapshot, services) = read(parts)?;
         let mut shard = Self::new(place);
+        shard.began = snapshot.began;
         shard.position = position;
         shard.resume_point = position;
         shard.time_ms = snapshot.time_ms;
@@ -87,6 +79,56 @@ impl Shard {
         shard.alarms.restore();
         Ok(shard)
     }
+}
+
+fn read(parts: &[Bytes]) -> Result<(Snapshot<Alarms>, Vec<&[u8]>), BadSnapshot> {
+    let (mut state, mut services) = (vec![], vec![]);
+    for part in parts {
+        match part.split_first() {
+            Some((&STATE, piece)) => state.extend_from_slice(piece),
+            Some((&SERVICES, piece)) => services.push(piece),
+            other => return Err(BadSnapshot::Section(other.map(|(section, _)| *section))),
+        }
+    }
+    let snapshot: Snapshot<Alarms> = rmp_serde::from_slice(&state)?;
+    if snapshot.version != VERSION {
+        return Err(BadSnapshot::Version(snapshot.version));
+    }
+    Ok((snapshot, services))
+}
+
+/// The first record that a snapshot holds something of: one older than the stream's oldest means that it cannot be recomputed.
+pub fn applied_from(parts: &[Bytes]) -> Result<SequenceNumber, BadSnapshot> {
+    Ok(read(parts)?.0.began)
+}
+
+/// What the snapshot of a resume point holds that is not what the stream says; `None`: both are equal to the byte, also in what has not led to a
+/// decision yet.
+pub fn difference(stored: &[Bytes], replayed: &[Bytes]) -> Option<String> {
+    if stored == replayed {
+        return None;
+    }
+    let ((stored, met), (replayed, meets)) = match (read(stored), read(replayed)) {
+        (Ok(stored), Ok(replayed)) => (stored, replayed),
+        (Err(error), _) | (_, Err(error)) => return Some(error.to_string()),
+    };
+    if stored.began != replayed.began {
+        return Some(format!("it begins at {} where the stream says {}", stored.began, replayed.began));
+    }
+    if stored.time_ms != replayed.time_ms {
+        return Some(format!("its time is {} ms where the stream says {} ms", stored.time_ms, replayed.time_ms));
+    }
+    if met != meets {
+        return Some("it has met other services of its day than the stream says".to_owned());
+    }
+    let fields = |alarms: &Alarms| serde_json::to_value(alarms).unwrap_or_default();
+    let (stored, replayed) = (fields(&stored.alarms), fields(&replayed.alarms));
+    let names = stored.as_object().into_iter().flatten().filter(|(name, held)| replayed.get(name) != Some(*held));
+    let names: Vec<String> = names.map(|(name, _)| format!("`{name}`")).collect();
+    Some(match names.as_slice() {
+        [] => "its alarms are others than the stream says".to_owned(),
+        names => format!("of its alarms it holds other {} than the stream says", names.join(", ")),
+    })
 }
 
 fn part(section: u8, piece: &[u8]) -> Bytes {

@@ -6,40 +6,59 @@ use super::{SCAN_ROWS, damaged};
 use crate::{
     canonical,
     cell::Cell,
-    store::{Generation, Kind, ReadError, RowKey, Span, Store},
+    store::{Generation, Kind, ReadError, Row, RowKey, Span, Store},
 };
 
 /// xxh3-128 as lower-case hex over all tenants' windows, in order of (tenant, service, start, series, length): of each the tenant, the service
 /// and the series as texts, start and length as varints, and the merged distribution's canonical bytes.
 ///
-/// Rows that change while it runs may be in it or not: it means something once everything is folded. Memory is that of one merged window.
+/// It is given rows in key order. Memory is that of one merged window.
+#[derive(Default)]
+pub struct Digest {
+    digest: Xxh3,
+    window: Option<(RowKey, Cell)>,
+}
+
+impl Digest {
+    /// Adds the next window's row.
+    pub fn add(&mut self, row: &Row) -> Result<(), ReadError> {
+        let cell = Cell::decode(&row.body).map_err(|error| damaged(&row.key, &error))?;
+        match &mut self.window {
+            Some((key, merged)) if key.subject == row.key.subject && key.at == row.key.at => merged.merge(&cell),
+            _ => {
+                if let Some((key, merged)) = self.window.replace((row.key.clone(), cell)) {
+                    add(&mut self.digest, &key, &merged);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// All rows were added.
+    pub fn end(mut self) -> String {
+        if let Some((key, merged)) = &self.window {
+            add(&mut self.digest, key, merged);
+        }
+        format!("{:032x}", self.digest.digest128())
+    }
+}
+
+/// The digest of what a store holds. Rows that change while it runs may be in it or not: it means something while nobody writes.
 pub async fn digest<S: Store>(store: &S, generation: Generation) -> Result<String, ReadError> {
     let span = Span::All { tenant: None, generation, kind: Kind::Window };
-    let mut digest = Xxh3::new();
-    let mut window: Option<(RowKey, Cell)> = None;
+    let mut digest = Digest::default();
     let mut after = None;
     loop {
         let page = store.scan(&span, after.as_ref(), SCAN_ROWS).await?;
         for row in page.rows {
-            let cell = Cell::decode(&row.body).map_err(|error| damaged(&row.key, &error))?;
-            match &mut window {
-                Some((key, merged)) if key.subject == row.key.subject && key.at == row.key.at => merged.merge(&cell),
-                _ => {
-                    if let Some((key, merged)) = window.replace((row.key, cell)) {
-                        add(&mut digest, &key, &merged);
-                    }
-                }
-            }
+            digest.add(&row)?;
         }
         match page.next_after {
             Some(key) => after = Some(key),
             None => break,
         }
     }
-    if let Some((key, merged)) = &window {
-        add(&mut digest, key, merged);
-    }
-    Ok(format!("{:032x}", digest.digest128()))
+    Ok(digest.end())
 }
 
 fn add(digest: &mut Xxh3, key: &RowKey, merged: &Cell) {
