@@ -92,7 +92,7 @@ mod tests {
             for (i, part) in parts.iter().enumerate() {
                 prop_assert_eq!((part.part as usize, part.parts_after as usize), (i, parts.len() - 1 - i));
                 prop_assert!(!part.windows.is_empty() || parts.len() == 1);
-                let head = Header::plain(&"t".repeat(TENANT_BYTES_MAX), Content::Events, 0, i64::MIN);
+                let head = Header::plain("t".repeat(TENANT_BYTES_MAX), Content::Events, 0, i64::MIN);
                 let bytes = wire::encode_events(head, &[Event::RolledUp(part.clone())]).len();
                 prop_assert!(bytes <= Limits::REAL.told_bytes.max(part.windows.first().map_or(0, encoded_bytes_max)) + RECORD_FRAME_BYTES - 256);
                 joined.extend(part.windows.iter().cloned());
