@@ -15,8 +15,15 @@ pub fn evaluation_range(evaluation_periods: u32) -> u32 {
     evaluation_periods + (evaluation_periods / 3).max(2)
 }
 
-/// Longest span of all evaluation periods, in seconds.
-pub const SPAN_SECS_MAX: u64 = 86_400;
+/// From this period on, evaluation periods may span a week.
+const LONG_PERIOD_SECS: u32 = 3_600;
+/// Longest description, in characters.
+const DESCRIPTION_CHARS_MAX: usize = 1_024;
+
+/// Longest span of all evaluation periods, in seconds (CloudWatch API reference, `PutMetricAlarm`: a day, or a week for long periods).
+pub fn span_secs_max(period_secs: u32) -> u64 {
+    if period_secs < LONG_PERIOD_SECS { 86_400 } else { 604_800 }
+}
 
 /// An alarm's state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -85,7 +92,7 @@ pub enum Statistic {
 }
 
 impl Statistic {
-    /// CloudWatch's words: one of five, or `p` and a number from 0 to 100.
+    /// CloudWatch's word in `Statistic`: one of five.
     pub fn parse(text: &str) -> Option<Self> {
         Some(match text {
             "SampleCount" => Self::SampleCount,
@@ -93,13 +100,16 @@ impl Statistic {
             "Sum" => Self::Sum,
             "Minimum" => Self::Minimum,
             "Maximum" => Self::Maximum,
-            _ => {
-                let number = text.strip_prefix('p')?;
-                let plain = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-                let percent: f64 = number.parse().ok().filter(|_| plain)?;
-                Self::Percentile((0.0..=100.0).contains(&percent).then_some(percent / 100.0)?)
-            }
+            _ => return None,
         })
+    }
+
+    /// CloudWatch's word in `ExtendedStatistic`: of those, `p` and a number from 0 to 100.
+    pub fn parse_extended(text: &str) -> Option<Self> {
+        let number = text.strip_prefix('p')?;
+        let plain = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+        let percent: f64 = number.parse().ok().filter(|_| plain)?;
+        Some(Self::Percentile((0.0..=100.0).contains(&percent).then_some(percent / 100.0)?))
     }
 
     /// The number; `None` of an empty window.
@@ -200,15 +210,18 @@ impl Alarm {
         if !name_fits {
             return Err(bad("AlarmName is not 1 to 255 bytes without control characters"));
         }
-        let statistic_name = match (&written.statistic, &written.extended_statistic) {
-            (Some(name), None) | (None, Some(name)) => name.clone(),
+        if written.alarm_description.as_ref().is_some_and(|text| text.chars().count() > DESCRIPTION_CHARS_MAX) {
+            return Err(bad(format!("AlarmDescription is longer than {DESCRIPTION_CHARS_MAX} characters")));
+        }
+        let (statistic_name, statistic, field, words) = match (&written.statistic, &written.extended_statistic) {
+            (Some(name), None) => {
+                (name, Statistic::parse(name), "Statistic", "SampleCount, Average, Sum, Minimum, Maximum")
+            }
+            (None, Some(name)) => (name, Statistic::parse_extended(name), "ExtendedStatistic", "p0 to p100"),
             _ => return Err(bad("give either Statistic or ExtendedStatistic")),
         };
-        let statistic = Statistic::parse(&statistic_name).ok_or_else(|| {
-            bad(format!(
-                "statistic `{statistic_name}` is none of SampleCount, Average, Sum, Minimum, Maximum, p0 to p100"
-            ))
-        })?;
+        let statistic_name = statistic_name.clone();
+        let statistic = statistic.ok_or_else(|| bad(format!("{field} `{statistic_name}` is none of {words}")))?;
         let unit =
             written.unit.clone().unwrap_or_else(|| builtin_unit(&written.namespace, &written.metric_name).to_owned());
         let dimensions: Vec<_> = written.dimensions.iter().map(|d| (d.name.clone(), d.value.clone())).collect();
@@ -235,8 +248,11 @@ impl Alarm {
             return Err(bad(format!("Period {} is not a multiple of 60 seconds", self.period_secs)));
         }
         let span = u64::from(self.period_secs) * u64::from(self.evaluation_periods);
-        if self.evaluation_periods == 0 || span > SPAN_SECS_MAX {
-            return Err(bad(format!("Period × EvaluationPeriods is {span} seconds; it must be 60 to {SPAN_SECS_MAX}")));
+        let span_max = span_secs_max(self.period_secs);
+        if self.evaluation_periods == 0 || span > span_max {
+            return Err(bad(format!(
+                "Period × EvaluationPeriods is {span} seconds; it must be 60 to {span_max} for this Period"
+            )));
         }
         if !(1..=self.evaluation_periods).contains(&self.datapoints_to_alarm) {
             return Err(bad(format!(

@@ -4,6 +4,10 @@ use events::calendar::date;
 
 use super::{Alarm, Comparison, Point, State};
 
+/// Longest reason of either kind (CloudWatch API reference, `MetricAlarm`).
+const TEXT_CHARS_MAX: usize = 1_023;
+const DATA_CHARS_MAX: usize = 4_000;
+
 fn compared(comparison: Comparison) -> &'static str {
     match comparison {
         Comparison::GreaterThanOrEqualToThreshold => "greater than or equal to",
@@ -39,7 +43,7 @@ fn long_time(secs: i64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.000+0000")
 }
 
-/// The reason of the new state, at most 1,023 characters.
+/// The reason of the new state, at most 1,023 characters: of many datapoints, the newest that fit.
 pub(super) fn text(alarm: &Alarm, to: State, used: &[Point], range: usize) -> String {
     if used.is_empty() {
         let n = alarm.evaluation_periods as usize;
@@ -72,29 +76,40 @@ pub(super) fn text(alarm: &Alarm, to: State, used: &[Point], range: usize) -> St
             },
             plural(least),
         );
-        if text.len() <= 1023 || listed.len() <= 1 {
+        if text.len() <= TEXT_CHARS_MAX || listed.len() <= 1 {
             return text;
         }
         listed.truncate(listed.len() * 3 / 4);
     }
 }
 
-/// The reason for programs.
+/// The reason for programs, at most 4,000 characters: of many datapoints, the newest that fit.
 pub(super) fn data(alarm: &Alarm, used: &[Point], time_secs: i64) -> String {
+    let mut listed = used;
+    loop {
+        let text = data_of(alarm, used.first(), listed, time_secs);
+        if text.len() <= DATA_CHARS_MAX || listed.len() <= 1 {
+            return text;
+        }
+        listed = &listed[listed.len().div_ceil(4)..];
+    }
+}
+
+fn data_of(alarm: &Alarm, first: Option<&Point>, listed: &[Point], time_secs: i64) -> String {
     let mut data = serde_json::json!({
         "version": "1.0",
         "queryDate": long_time(time_secs),
         "statistic": alarm.statistic_name,
         "period": alarm.period_secs,
-        "recentDatapoints": used.iter().map(|point| point.value).collect::<Vec<_>>(),
+        "recentDatapoints": listed.iter().map(|point| point.value).collect::<Vec<_>>(),
         "threshold": alarm.threshold,
-        "evaluatedDatapoints": used
+        "evaluatedDatapoints": listed
             .iter()
             .rev()
             .map(|point| serde_json::json!({"timestamp": long_time(point.start_secs), "value": point.value}))
             .collect::<Vec<_>>(),
     });
-    if let Some(first) = used.first() {
+    if let Some(first) = first {
         data["startDate"] = long_time(first.start_secs).into();
         data["unit"] = alarm.series.unit.clone().into();
     }

@@ -122,6 +122,7 @@ fn what_cannot_be_decided_is_refused_by_name() {
         ("ExtendedStatistic", serde_json::json!("p101"), "p101"),
         ("Statistic", serde_json::json!("Sum"), "either"),
         ("AlarmActions", serde_json::json!([]), "AlarmActions"),
+        ("AlarmDescription", serde_json::json!("ü".repeat(1_025)), "1024 characters"),
         ("ServiceName", serde_json::json!(""), "ServiceName"),
         ("Unit", serde_json::json!("Furlongs"), "Furlongs"),
     ] {
@@ -130,4 +131,53 @@ fn what_cannot_be_decided_is_refused_by_name() {
         let error = Alarm::parse(&broken.to_string()).unwrap_err().to_string();
         assert!(error.contains(word), "{field}: {error}");
     }
+}
+
+#[test]
+fn evaluation_periods_may_span_a_day_and_a_week_where_they_are_long() {
+    let parse = |period: u32, periods: u32| {
+        let text = format!(
+            r#"{{"AlarmName":"a","ServiceName":"s","MetricName":"errors","Statistic":"Sum","Period":{period},"EvaluationPeriods":{periods},
+                "Threshold":1,"ComparisonOperator":"GreaterThanThreshold"}}"#
+        );
+        Alarm::parse(&text).map(drop).map_err(|error| error.to_string())
+    };
+    for (period, periods) in [(60, 1440), (3540, 24), (3600, 48), (3600, 168), (86_400, 7), (604_800, 1)] {
+        assert_eq!(parse(period, periods), Ok(()), "{period} × {periods}");
+    }
+    for (period, periods, most) in [(60, 1441, 86_400), (3540, 25, 86_400), (3600, 169, 604_800), (604_860, 1, 604_800)]
+    {
+        assert!(parse(period, periods).unwrap_err().contains(&format!("60 to {most}")), "{period} × {periods}");
+    }
+}
+
+#[test]
+fn each_of_the_two_fields_of_a_statistic_takes_its_own_words() {
+    let parse = |field: &str, word: &str| {
+        let text = format!(
+            r#"{{"AlarmName":"a","ServiceName":"s","MetricName":"errors","{field}":"{word}","Period":60,"EvaluationPeriods":1,
+                "Threshold":1,"ComparisonOperator":"GreaterThanThreshold"}}"#
+        );
+        Alarm::parse(&text).map(|alarm| alarm.statistic).map_err(|error| error.to_string())
+    };
+    assert_eq!(parse("Statistic", "Average"), Ok(Statistic::Average));
+    assert_eq!(parse("ExtendedStatistic", "p99.9"), Ok(Statistic::Percentile(99.9 / 100.0)));
+    for (field, word) in
+        [("Statistic", "p90"), ("Statistic", "average"), ("ExtendedStatistic", "Sum"), ("ExtendedStatistic", "tm90")]
+    {
+        let error = parse(field, word).unwrap_err();
+        assert!(error.starts_with(&format!("{field} `{word}` is none of")), "{error}");
+    }
+}
+
+#[test]
+fn a_reason_of_a_thousand_datapoints_is_cut_to_the_newest() {
+    let alarm = Alarm { evaluation_periods: 1440, ..alarm(3, 2) };
+    let points: Vec<_> = (0..1920).map(|i| Some(f64::from(i) + 0.123)).collect();
+    let verdict = alarm.decide(State::Ok, &points, 1_570_010_700);
+    assert!(verdict.reason.len() <= 1_023 && verdict.reason_data.len() <= 4_000, "{verdict:?}");
+    let data: serde_json::Value = serde_json::from_str(&verdict.reason_data).unwrap();
+    assert!(data["evaluatedDatapoints"].as_array().unwrap().len() > 20);
+    assert_eq!(data["evaluatedDatapoints"][0]["value"], 1919.123);
+    assert_eq!(data["startDate"], "2019-10-01T10:05:00.000+0000", "of all that were evaluated");
 }
