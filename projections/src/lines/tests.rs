@@ -144,6 +144,34 @@ fn a_line_whose_time_is_no_instant_is_skipped_for_that_and_not_counted_as_of_now
 }
 
 #[test]
+fn a_form_without_a_year_is_read_alike_with_and_without_a_layout() {
+    for (line, time_ms) in [
+        (r#"{"time":"Nov 21 00:39:38","status":500}"#, Some(NOON_MS)),
+        (r#"{"status":500,"time":"Nov 21 00:39:38.000"}"#, Some(NOON_MS)),
+        (r#"{"date":"2026-11-21","time":"20261121T003938Z"}"#, Some(NOON_MS)),
+        ("<34>Nov 21 00:39:38 host app[1]: hello", Some(NOON_MS)),
+        ("I1121 00:39:38.000000 1 main.go:1] started", Some(NOON_MS)),
+        ("[Nov 21 00:39:38] started", Some(NOON_MS)),
+        ("Nov 31 00:39:38 host app[1]: hello", None),
+    ] {
+        let mut parser = Parser::new(0);
+        parser.read_at(NOON_MS);
+        for _ in 0..2 {
+            assert_eq!(parser.parse(line.as_bytes(), true).unwrap().time_ms, time_ms, "{line}");
+        }
+        // Read a year later, it is of a year later, unless it names its year.
+        parser.read_at(NOON_MS + 365 * 86_400_000);
+        let later = parser.parse(line.as_bytes(), true).unwrap().time_ms;
+        let has_year = line.contains("2026");
+        assert_eq!(
+            later.map(|ms| ms - NOON_MS),
+            time_ms.map(|_| if has_year { 0 } else { 365 * 86_400_000 }),
+            "{line}"
+        );
+    }
+}
+
+#[test]
 fn a_carriage_return_and_a_byte_order_mark_are_no_part_of_the_line() {
     for line in ["{\"status\":200}\r", "\u{feff}{\"status\":200}", "\t{\"status\" :\t200 } ", "\u{feff}status=200\r"] {
         with(line, |answer| assert_eq!(answer.unwrap().status, Some(200), "{line:?}"));
