@@ -53,12 +53,13 @@ pub(super) fn difference(stored: Option<&Row>, replayed: Option<&Row>) -> Option
 
 /// All but key and body.
 fn places(row: &Row) -> impl PartialEq + use<> {
-    let Row { key: _, applied_from, applied_through, fold_revision, body: _ } = row;
-    (*applied_from, *applied_through, *fold_revision)
+    let Row { key: _, applied_from, applied_through, folded_on, fold_revision, body: _ } = row;
+    (*applied_from, *applied_through, *folded_on, *fold_revision)
 }
 
 fn said(row: &Row) -> String {
-    format!("from {} through {} by revision {}", row.applied_from, row.applied_through, row.fold_revision)
+    let Row { applied_from, applied_through, folded_on, fold_revision, .. } = row;
+    format!("from {applied_from} through {applied_through}, on day {}, by revision {fold_revision}", folded_on.0)
 }
 
 /// The body without what depends on when rows were written: which marks were joined, and which old counters were forgotten.

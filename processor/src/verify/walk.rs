@@ -7,6 +7,10 @@ use projections::store::{ReadError, Row, RowKey, Span, Store};
 use crate::drive::SCAN_ROWS;
 
 /// What stands at one place.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one at a time is looked at and gone; damage is rare, and boxing would cost every row"
+)]
 pub(super) enum Pair {
     /// The stored row and the replayed one: at least one of them.
     Rows(RowKey, Option<Row>, Option<Row>),
