@@ -60,7 +60,7 @@ impl Alarms {
                 (&was.service, &was.series) == (&alarm.service, &alarm.series) && was.range_secs() >= alarm.range_secs()
             })
         };
-        let untold = self.alarms.iter().filter(|(name, alarm)| !sees_no_more(*name, *alarm));
+        let untold = self.alarms.iter().filter(|(name, alarm)| !sees_no_more(*name, alarm));
         self.untold.extend(untold.map(|(name, _)| name.clone()));
         let mut watched: BTreeMap<Name, i64> = BTreeMap::new();
         for ((tenant, _), alarm) in &self.alarms {
