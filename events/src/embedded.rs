@@ -3,7 +3,8 @@
 //!
 //! Invariants:
 //! - A reader sees a record only after the sync that covers it; what it saw is there after any crash, in the same place, byte for byte.
-//! - Each opening raises the epoch durably before it appends; (epoch, offset) is the sequence number, so no position is used twice.
+//! - Each opening raises the epoch durably, above that of every record there is, before it appends; (epoch, offset) is the sequence number, so no
+//!   position is used twice.
 //! - Arrival stamps never go back, unless a person confirmed that the clock did.
 //! - After a failed sync nothing is known about the disk: every later call fails, and the process is to end.
 
@@ -11,6 +12,7 @@ mod committer;
 pub mod disk;
 mod error;
 mod frame;
+mod making;
 mod metadata;
 mod reader;
 mod recover;
@@ -32,11 +34,11 @@ use std::{
 
 use disk::Disk;
 pub use error::{OpenError, TrimError};
-use metadata::{Confirmed, Metadata, Unreadable};
+use making::load_or_make;
+use metadata::{Confirmed, Metadata};
 use recover::Expected;
 pub use sabotage::Sabotage;
 pub(crate) use sabotage::Switches;
-use segment::{Before, Header, Room};
 use shard_log::{Failure, ShardLog};
 use time::Time;
 
@@ -168,13 +170,14 @@ impl<D: Disk> Embedded<D> {
                 shard: &entry.id(),
                 number: entry.number,
                 log_id: metadata.log_id,
-                epoch: metadata.epoch,
                 segment_bytes: options.segment_bytes,
                 sabotage: switches,
             };
             recovered.push((entry.shard(), expected.recover()?));
         }
-        let epoch = metadata.epoch + u64::from(!switches.breaks(Sabotage::EpochKept));
+        // What is in the log is above what the metadata says where an older copy of that was put back.
+        let seen = recovered.iter().map(|(_, shard)| shard.epoch).max().unwrap_or(0);
+        let epoch = metadata.epoch.max(seen) + u64::from(!switches.breaks(Sabotage::EpochKept));
         let newest_ms = newest_stamp(&metadata, recovered.iter().map(|(_, shard)| (shard.tip, shard.tip_stamp_ms)));
         let now_ms = clock.now_ms();
         let mut base_ms = newest_ms;
@@ -340,52 +343,6 @@ impl<D: Disk> Stream for Embedded<D> {
     async fn read(&self, shard: &ShardId, from: Start, limits: Limits) -> Result<Page, ReadError> {
         self.shard(shard)?.read(from, limits, self.0.inline).await
     }
-}
-
-fn load_or_make<D: Disk>(disk: &D, options: &Options) -> Result<Metadata, OpenError> {
-    let failed = |source| OpenError::Io { what: "read or written", file: disk.describe(metadata::PATH), source };
-    let damaged = |what: &str| OpenError::Damaged {
-        file: disk.describe(metadata::PATH),
-        offset: 0,
-        what: what.to_owned(),
-        next_step: "put it back from a backup, or move the whole folder away and ingest again".to_owned(),
-    };
-    let mut metadata = match Metadata::load(disk) {
-        Ok(Some(metadata)) => metadata,
-        Ok(None) => {
-            let names = disk.list("").map_err(failed)?;
-            if names.iter().any(|name| name.starts_with("shardId-")) {
-                return Err(damaged("it is missing, and there are shards"));
-            }
-            let metadata = Metadata::new(disk.fresh_id(), options.shards);
-            metadata.store(disk).map_err(failed)?;
-            metadata
-        }
-        Err(Unreadable::Io(source)) => return Err(failed(source)),
-        Err(Unreadable::Damaged(what)) => return Err(damaged(what)),
-        Err(Unreadable::Version(version)) => {
-            return Err(OpenError::Version { file: disk.describe(metadata::PATH), version });
-        }
-    };
-    if metadata.epoch == 0 {
-        for entry in &metadata.shards {
-            make_shard(disk, &metadata, entry.number, options).map_err(failed)?;
-        }
-        // Durable with the next store, which raises it again, before anything is appended.
-        metadata.epoch = 1;
-    }
-    Ok(metadata)
-}
-
-/// The shard's folder and first segment; what an interrupted making left is made again.
-fn make_shard<D: Disk>(disk: &D, metadata: &Metadata, number: u64, options: &Options) -> io::Result<()> {
-    let shard = ShardId::numbered(number);
-    disk.create_folder(shard.as_str())?;
-    disk.sync_folder("")?;
-    let header = Header { log_id: metadata.log_id, shard: number, first: 0, epoch: 1, before: Before::NOTHING };
-    let unseeded = options.switches().breaks(Sabotage::UnseededChecksum);
-    let place = frame::Place { log_id: metadata.log_id, shard: number, segment: 0, unseeded };
-    segment::create(disk, &shard, header, place, Room::Bytes(options.segment_bytes), true).map(|_| ())
 }
 
 /// The newest stamp that the clock must not lag behind: those of before a confirmed setback do not count.

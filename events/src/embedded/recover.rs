@@ -5,6 +5,9 @@
 //! start is past X was written when X was durable already: then X is damaged, and a person must look. If there is none, nothing says that X was
 //! ever acknowledged by a sync that later writes built on, so the log ends at X, and all behind it is cleared before anything is appended.
 //!
+//! The epochs of frames and headers are believed, not the metadata's: it may be an older copy that was put back. The next opening's epoch is above
+//! all of them, so it is above that of every record that anybody saw: of each shard the newest of these stands in the last segment or its header.
+//!
 //! What the last group left is written again and synced before it counts: after a kill it may be in memory only, and after a failed sync the
 //! system may take it for written although it is not.
 
@@ -27,8 +30,6 @@ pub(super) struct Expected<'a, D> {
     pub shard: &'a ShardId,
     pub number: u64,
     pub log_id: u64,
-    /// The latest opening before this one.
-    pub epoch: u64,
     pub segment_bytes: u64,
     pub sabotage: super::Switches,
 }
@@ -39,6 +40,8 @@ pub(super) struct Recovered<F> {
     pub end: u64,
     pub tip: SequenceNumber,
     pub tip_stamp_ms: i64,
+    /// The highest of a record or a segment's header.
+    pub epoch: u64,
     /// In the last segment.
     pub highest_stamp_ms: i64,
     /// The last segment was most likely a spare.
@@ -123,8 +126,10 @@ impl<D: Disk> Expected<'_, D> {
         }
         let before = last.header.before;
         let (tip, tip_stamp_ms) = tail.last.unwrap_or((before.last, before.last_stamp_ms));
+        // An opening that appended nothing may have made a segment all the same.
+        let epoch = tip.parts().map_or(0, |(epoch, _)| epoch).max(last.header.epoch);
         let (end, highest_stamp_ms, filled) = (tail.end, tail.highest_stamp_ms, before.first.is_some() && tail.blank);
-        Ok(Recovered { segments, end, tip, tip_stamp_ms, highest_stamp_ms, filled })
+        Ok(Recovered { segments, end, tip, tip_stamp_ms, epoch, highest_stamp_ms, filled })
     }
 
     /// Opens the segments in order. One whose making was interrupted is removed: it can only be the last, and holds nothing.
@@ -217,7 +222,7 @@ impl<D: Disk> Expected<'_, D> {
         let mut epoch = last.header.before.last.parts().map_or(0, |(epoch, _)| epoch);
         while let Some(head) = window.whole(tail.end).map_err(&failed)? {
             // A frame of an earlier opening behind one of a later: left over, not appended.
-            if head.epoch < epoch || head.epoch > self.epoch {
+            if head.epoch < epoch {
                 break;
             }
             epoch = head.epoch;
@@ -260,7 +265,7 @@ impl<D: Disk> Expected<'_, D> {
                 continue;
             };
             offset += at as u64;
-            if window.whole(offset)?.is_some_and(|head| head.epoch <= self.epoch) {
+            if window.whole(offset)?.is_some() {
                 return Ok(Some(offset));
             }
             offset += ALIGN;

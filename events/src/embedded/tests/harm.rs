@@ -93,6 +93,60 @@ fn a_missing_misplaced_foreign_or_short_segment_stops_the_opening() {
 }
 
 #[test]
+fn metadata_put_back_from_an_older_copy_costs_no_record_and_no_position_is_used_twice() {
+    for (records, trimmed) in [(5, false), (30, false), (30, true)] {
+        let disk = SimulatedDisk::new(1);
+        drop(open(&disk, small()));
+        let older = disk.contents("stream").unwrap();
+        let mut sequences = Vec::new();
+        for opening in 0..3u8 {
+            let stream = open(&disk, small());
+            for i in 0..records {
+                sequences.extend(append(&stream, vec![put("k", vec![opening.max(i); 512 - 49])]));
+            }
+            if trimmed {
+                stream.trim(&ShardId::numbered(0), i64::MAX, sequences[sequences.len() - 3]).unwrap();
+            }
+        }
+        let kept = read_all(&open(&disk, small()), 0, Start::TrimHorizon).unwrap();
+        disk.harm("stream", 0, &older);
+        for _ in 0..3 {
+            let stream = reopen(&disk).unwrap();
+            assert!(read_all(&stream, 0, Start::TrimHorizon).unwrap() == kept);
+        }
+        disk.harm("stream", 0, &older);
+        let stream = reopen(&disk).unwrap();
+        let next = append(&stream, vec![put("k", vec![1])])[0];
+        assert!(next.parts().unwrap().0 > sequences.last().unwrap().parts().unwrap().0, "its epoch is a new one");
+        drop(stream);
+        disk.harm("stream", 0, &older);
+        disk.harm(segments(&disk).last().unwrap(), 4096 + 100, b"harm");
+        if records == 5 {
+            let error = reopen(&disk).unwrap_err().to_string();
+            assert!(
+                error.contains("is damaged at byte 4096"),
+                "harm before a later record is found all the same: {error}"
+            );
+        }
+    }
+}
+
+#[test]
+fn metadata_of_before_the_first_opening_was_done_makes_no_shard_again() {
+    let disk = SimulatedDisk::new(1);
+    filled(&disk, 30);
+    let kept = read_all(&reopen(&disk).unwrap(), 0, Start::TrimHorizon).unwrap();
+    let unfinished = Metadata { epoch: 0, ..Metadata::load(&disk).unwrap().unwrap() };
+    for trimmed in [false, true] {
+        unfinished.store(&disk).unwrap();
+        let stream = reopen(&disk).unwrap();
+        let expected = if trimmed { &kept[kept.len() - 6..] } else { &kept };
+        assert!(read_all(&stream, 0, Start::TrimHorizon).unwrap() == expected);
+        stream.trim(&ShardId::numbered(0), i64::MAX, SequenceNumber::MAX).unwrap();
+    }
+}
+
+#[test]
 fn a_full_disk_refuses_cleanly_and_goes_on_when_there_is_room() {
     let disk = SimulatedDisk::new(1);
     let stream = open(&disk, small());
