@@ -10,7 +10,7 @@
 //! | `rows.redb` | rows and resume points |
 //! | `rows-new.redb` | rows that are being made anew, beside the old ones |
 //! | `verify-*.redb` | what `verify` folds into, for as long as it runs |
-//! | `readers/` | which files were read, and how far; `readers.known` says that there is such a list |
+//! | `readers*/` | which files were read, and how far; `readers*.known` says that there is such a list; other tenants and systems have their own |
 
 mod causes;
 mod folder;
@@ -62,6 +62,11 @@ use verifying::Verifying;
 pub type LocalStream = stream::Embedded<RealDisk>;
 /// The store of a data folder.
 pub type LocalStore = rows::Embedded;
+
+/// How the names of folders begin that list which files were read into the stream beside them.
+pub const LISTS: &str = "readers";
+/// How the names of folders begin that list which files were read into other systems: their positions say nothing about this stream.
+pub const LISTS_ELSEWHERE: &str = "readers-at-";
 
 /// How often who waits for rows looks, and how long at most without looking whether the consumer is still there.
 const LOOK: Duration = Duration::from_millis(5);
@@ -146,6 +151,19 @@ pub fn now_ms() -> i64 {
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
+/// Every list of what was read into this folder's stream hears whether the stream has lost something of it.
+fn compare_lists(folder: &Path, found: &[(ShardId, SequenceNumber)]) -> io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let is_own = name.to_str().is_some_and(|name| name.starts_with(LISTS) && !name.starts_with(LISTS_ELSEWHERE));
+        if is_own && entry.file_type()?.is_dir() {
+            compare(&entry.path(), found)?;
+        }
+    }
+    Ok(())
+}
+
 /// A person has confirmed that time went back: every shard hears of it, once, before anything else is stamped anew.
 async fn confirm_time(stream: &LocalStream, ring: &[(ShardId, HashRange)]) -> Result<(), OpenError> {
     let Some(reset) = stream.time_reset() else { return Ok(()) };
@@ -179,12 +197,12 @@ impl System {
             .iter()
             .map(|shard| Place { generation: Generation::default(), shard: shard.id.clone(), ring: ring.clone() })
             .collect();
-        let store = made::rows(folder, &stream, &places, say).await?;
+        // Before anything is appended: afterwards nobody could tell what a crash left, and what the stream has lost.
         let found = tips(&stream, &places)?;
-        // Before anything is appended: afterwards nobody could tell.
-        compare(&folder.join("readers"), &found).map_err(failed)?;
+        compare_lists(folder, &found).map_err(failed)?;
         let opened_at = now_ms();
         confirm_time(&stream, &ring).await?;
+        let store = made::rows(folder, &stream, &places, say).await?;
         let mut system = Self {
             folder: folder.to_owned(),
             stream,

@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeSet,
-    num::NonZeroU16,
+    num::{NonZeroU16, NonZeroUsize},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -13,12 +13,13 @@ use events::{
     event::{Defined, Event, Ticked},
     identity::{CONTROL_KEY, Origin, OriginKind},
     pack::{Identity, Packer, Source},
-    position::{HashKey, ShardId},
-    stream::{Put, ReadOnly, Stream},
+    position::{HashKey, SequenceNumber, ShardId},
+    stream::{Limits, Put, ReadOnly, Start, Stream},
     wire::Codec,
 };
 use processor::{
     consume::{append_all, system_event},
+    ingest::ReaderList,
     rebuild,
 };
 use projections::{
@@ -254,12 +255,11 @@ async fn rows_that_are_gone_are_made_anew_with_their_definitions_and_alarms() {
     assert!(lost.is_empty(), "{lost:?}");
 }
 
-#[tokio::test]
-async fn what_a_crash_kept_shards_from_saying_is_said_where_rows_are_made_anew() {
-    let folder = tempfile::tempdir().unwrap();
-    let disk = RealDisk::in_folder(folder.path().join("stream")).unwrap();
+/// A stream of two shards, stamped by this clock, on which each has ticked and neither has told the other. Where its shards are.
+async fn ticked(folder: &std::path::Path, clock: impl stream::Clock) -> (Arc<LocalStream>, Vec<Place>) {
+    let disk = RealDisk::in_folder(folder.join("stream")).unwrap();
     let options = stream::Options { shards: NonZeroU16::new(2).unwrap(), ..stream::Options::default() };
-    let stream = Arc::new(LocalStream::open(disk, weir::now_ms, options).unwrap());
+    let stream = Arc::new(LocalStream::open(disk, clock, options).unwrap());
     let shards = stream.shards().await.unwrap();
     let ring: Vec<_> = shards.iter().map(|shard| (shard.id.clone(), shard.range)).collect();
     let open_shards: Vec<ShardId> = ring.iter().map(|(shard, _)| shard.clone()).collect();
@@ -270,7 +270,14 @@ async fn what_a_crash_kept_shards_from_saying_is_said_where_rows_are_made_anew()
     append_all(&*stream, puts).await.unwrap();
     let place =
         |(shard, _): &(ShardId, _)| Place { generation: Generation(0), shard: shard.clone(), ring: ring.clone() };
-    let places: Vec<Place> = ring.iter().map(place).collect();
+    let places = ring.iter().map(place).collect();
+    (stream, places)
+}
+
+#[tokio::test]
+async fn what_a_crash_kept_shards_from_saying_is_said_where_rows_are_made_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let (stream, places) = ticked(folder.path(), weir::now_ms).await;
     for (round, expected) in [1, 0].into_iter().enumerate() {
         let new = Arc::new(LocalStore::open(&folder.path().join(format!("rows-{round}.redb"))).unwrap());
         let until = places.iter().map(|place| (place.shard.clone(), stream.tip(&place.shard).unwrap())).collect();
@@ -280,6 +287,40 @@ async fn what_a_crash_kept_shards_from_saying_is_said_where_rows_are_made_anew()
         append_all(&*stream, unheard.into_iter().map(|(home, event)| system_event(home, event)).collect())
             .await
             .unwrap();
+    }
+}
+
+/// A list of files that has seen a record acknowledged behind the end of the shard.
+fn has_seen_more(folder: &std::path::Path, shard: &ShardId) {
+    let list = ReaderList::open(folder, 7, false).unwrap();
+    list.acknowledged(shard.clone(), SequenceNumber::from_parts(2, 1 << 40));
+    list.sync().unwrap();
+}
+
+#[tokio::test]
+async fn every_list_of_files_hears_that_the_stream_lost_something_before_anything_is_appended_to_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (stream, places) = ticked(folder.path(), || weir::now_ms() + 3_600_000).await;
+    let tips: Vec<_> = places.iter().map(|place| stream.tip(&place.shard).unwrap()).collect();
+    drop(stream);
+    let names = ["readers", "readers-of-acme", "readers-named-of-acme", "readers-at-0123456789abcdef-of-acme"];
+    let lists = names.map(|name| folder.path().join(name));
+    for (number, list) in lists.iter().enumerate() {
+        has_seen_more(list, &places[number % 2].shard);
+    }
+    // The rows are gone, so that what the shards have to tell each other is appended, and the clock goes back an hour.
+    let options = Options { confirm_clock: true, ..Options::default() };
+    let system = System::open(folder.path(), options).await.unwrap();
+    assert_eq!(system.close(), None);
+    let noted = lists.map(|list| list.join("lost").exists());
+    assert_eq!(noted, [true, true, true, false], "what was read into another system says nothing about this stream");
+    let disk = RealDisk::in_folder(folder.path().join("stream")).unwrap();
+    let stream = LocalStream::open(disk, weir::now_ms, stream::Options::default()).unwrap();
+    for (place, tip) in places.iter().zip(tips) {
+        let limits = Limits { records: NonZeroUsize::MIN, bytes: 1 << 20, wait: Duration::ZERO };
+        let first = stream.read(&place.shard, Start::After(tip), limits).await.unwrap().records.remove(0);
+        let is_reset = first.data.windows(6).any(|bytes| bytes == b"was_ms");
+        assert!(is_reset, "nothing is stamped before the shard has heard that time went back: {:?}", first.data);
     }
 }
 

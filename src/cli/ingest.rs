@@ -130,20 +130,21 @@ pub async fn run(options: Ingest) -> Result<Answer, Failure> {
 
 /// The list of what was read into the system that the client speaks to, for this tenant: what one has read says nothing about another.
 fn reader_list(client: &Client, folder: &Path, options: &Ingest, tenant: &str) -> Result<ReaderList, Failure> {
-    let own = if tenant == LOCAL_TENANT { "readers".to_owned() } else { format!("readers-of-{tenant}") };
-    let folder = match client {
+    let system = match client {
         // Through a running `weir up` of the folder or without one: the same list.
-        Client::Here { .. } => folder.join(own),
-        Client::There { .. } if is_of(client, folder) => folder.join(own),
-        Client::There { .. } => folder.join(format!("{own}-{:016x}", xxh3_64(client.name().as_bytes()))),
+        Client::Here { .. } => weir::LISTS.to_owned(),
+        Client::There { .. } if is_of(client, folder) => weir::LISTS.to_owned(),
+        Client::There { .. } => format!("{}{:016x}", weir::LISTS_ELSEWHERE, xxh3_64(client.name().as_bytes())),
     };
+    let of = if tenant == LOCAL_TENANT { String::new() } else { format!("-of-{tenant}") };
+    let own = folder.join(format!("{system}{of}"));
     if options.again {
-        ReaderList::begin_anew(&folder).map_err(|error| Failure::of(&error))?;
+        ReaderList::begin_anew(&own).map_err(|error| Failure::of(&error))?;
     }
-    let list = match ReaderList::open(&folder, random(), true) {
+    let list = match ReaderList::open(&own, random(), true) {
         // What has a name by hand is known to the stream, and needs no list.
         Err(ListError::Lost { .. }) if options.as_name.is_some() => {
-            ReaderList::open(&folder.with_file_name("readers-named"), random(), true)
+            ReaderList::open(&folder.join(format!("{system}-named{of}")), random(), true)
         }
         opened => opened,
     };
