@@ -16,7 +16,7 @@
 use std::{
     fs::{self, File, TryLockError},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use events::{
@@ -139,8 +139,8 @@ pub struct ReaderList {
 struct State {
     journal: Journal,
     index: Index,
-    /// Something that must be durable before the next append is not.
-    unsynced_names: bool,
+    /// So much of the journal must be durable before the next append.
+    named: u64,
     tips: Tips,
     warnings: Vec<String>,
 }
@@ -161,9 +161,6 @@ impl ReaderList {
                 TryLockError::Error(error) => disk("locked")(error),
             })?;
         }
-        if let Some(parent) = folder.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            File::open(parent).and_then(|parent| parent.sync_all()).map_err(disk("synced"))?;
-        }
         let stamp = stamp_of(folder);
         if stamp.exists() && !Journal::exists(folder) {
             return Err(ListError::Lost { list: folder.to_owned(), stamp });
@@ -173,13 +170,12 @@ impl ReaderList {
             fs::write(&stamp, "The folder of this name holds the list of files that were read.\n")
                 .map_err(disk("marked"))?;
         }
-        let mut state = State {
-            journal,
-            index: Index::default(),
-            unsynced_names: false,
-            tips: Tips::open(folder),
-            warnings: vec![],
-        };
+        // After both have their names, of which the second says that the first was there.
+        if let Some(parent) = folder.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            File::open(parent).and_then(|parent| parent.sync_all()).map_err(disk("synced"))?;
+        }
+        let mut state =
+            State { journal, index: Index::default(), named: 0, tips: Tips::open(folder), warnings: vec![] };
         for entry in entries {
             state.index.insert(entry);
         }
@@ -276,7 +272,7 @@ impl ReaderList {
         let mut changed = state.displaced(&entry);
         changed.push(entry.clone());
         state.write(changed)?;
-        state.unsynced_names = true;
+        state.named = state.journal.length();
         Ok(entry)
     }
 
@@ -296,7 +292,9 @@ impl ReaderList {
         let mut changed = state.displaced(&next);
         changed.push(next.clone());
         state.write(changed)?;
-        state.unsynced_names |= says_more;
+        if says_more {
+            state.named = state.journal.length();
+        }
         Ok(next)
     }
 
@@ -336,7 +334,7 @@ impl ReaderList {
         let mut state = self.state();
         let epoch = state.journal.next_epoch()?;
         let id = format!("{:016x}-stdin", state.journal.reader());
-        sync(state)?;
+        self.sync_journal(state)?;
         Ok(Producer { id, epoch, counter: 0 })
     }
 
@@ -348,16 +346,14 @@ impl ReaderList {
 
     /// True if `sync_named` has something to do.
     pub fn has_unsynced_names(&self) -> bool {
-        self.state().unsynced_names
+        let state = self.state();
+        state.named > state.journal.synced()
     }
 
     /// What files are called is durable: their bytes may be appended.
     pub fn sync_named(&self) -> Result<(), ListError> {
-        let mut state = self.state();
-        if !std::mem::take(&mut state.unsynced_names) {
-            return Ok(());
-        }
-        sync(state).inspect_err(|_| self.state().unsynced_names = true)
+        let state = self.state();
+        if state.named > state.journal.synced() { self.sync_journal(state) } else { Ok(()) }
     }
 
     /// Everything said so far is durable.
@@ -365,16 +361,16 @@ impl ReaderList {
         let mut state = self.state();
         let path = state.journal.path().to_owned();
         state.tips.write(true).map_err(|source| ListError::Disk { what: "synced", path, source })?;
-        sync(state)
+        self.sync_journal(state)
     }
-}
 
-/// Syncs without holding the lock: the sends go on meanwhile.
-fn sync(mut state: MutexGuard<'_, State>) -> Result<(), ListError> {
-    let file: Arc<File> = state.journal.begin_sync();
-    let path = state.journal.path().to_owned();
-    drop(state);
-    file.sync_data().map_err(|source| ListError::Disk { what: "synced", path, source })
+    /// Syncs without holding the lock: the sends go on meanwhile.
+    fn sync_journal(&self, state: MutexGuard<'_, State>) -> Result<(), ListError> {
+        let (file, through) = state.journal.begin_sync()?;
+        drop(state);
+        let done = file.sync_data();
+        self.state().journal.end_sync(through, done)
+    }
 }
 
 fn stamp_of(folder: &Path) -> PathBuf {
@@ -396,8 +392,7 @@ impl State {
             again.len()
         ));
         self.write(again)?;
-        let path = self.journal.path().to_owned();
-        self.journal.begin_sync().sync_data().map_err(|source| ListError::Disk { what: "synced", path, source })
+        self.journal.sync()
     }
 
     /// Who stands at the entry's path and no longer does.

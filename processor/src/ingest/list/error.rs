@@ -20,6 +20,17 @@ pub enum ListError {
         /// The cause.
         source: io::Error,
     },
+    /// An earlier write or sync failed: what the disk holds is not known until the list is opened again.
+    #[error(
+        "the list of files {} takes nothing more, because {why}. Mend the disk, then run the same again: what is in is known, and nothing is counted \
+         twice", .path.display()
+    )]
+    Broken {
+        /// Where.
+        path: PathBuf,
+        /// What failed first.
+        why: String,
+    },
     /// There was one.
     #[error(
         "the list of files that were read, {}, is gone, though {} says that there was one: without it every file would be counted again. Restore \

@@ -4,10 +4,13 @@
 //! The first line says the version, the reader's id and the next free number. Each line ends with a checksum of its text. The file begins, and
 //! is shortened, by writing it anew beside the old one and renaming it. At most `UNSYNCED_BYTES_MAX` at its end were not synced: there lines may
 //! be torn, and are dropped; a line that cannot be read further up stops the reader with a message.
+//!
+//! After a failed sync nothing is known about the disk: nothing more is written, and every later call fails. An opening writes the end again that
+//! may not have been synced, and syncs it, because what it reads there may be in memory only.
 
 use std::{
     fs::{self, File},
-    io::{self, Write},
+    io::{self, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -115,7 +118,10 @@ pub(super) struct Journal {
     path: PathBuf,
     file: Arc<File>,
     length: u64,
-    unsynced: u64,
+    /// So much of it is known to be durable.
+    synced: u64,
+    /// Why nothing can be written any more.
+    broken: Option<String>,
     /// Of this opening.
     reader: u64,
     next: u64,
@@ -142,9 +148,13 @@ impl Journal {
         }
         let file = File::options().append(true).open(&path).map_err(disk("opened"))?;
         let length = file.metadata().map_err(disk("opened"))?.len();
+        if !loaded.anew {
+            write_end_again(&path, length).map_err(disk("synced"))?;
+        }
         let Loaded { next, epoch, entries, .. } = loaded;
         let entries = entries.into_values().collect();
-        Ok((Self { path, file: Arc::new(file), length, unsynced: 0, reader, next, epoch }, entries))
+        let file = Arc::new(file);
+        Ok((Self { path, file, length, synced: length, broken: None, reader, next, epoch }, entries))
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -173,32 +183,83 @@ impl Journal {
     }
 
     pub(super) fn write(&mut self, entries: &[Entry]) -> Result<(), ListError> {
-        self.append(entries.iter().map(|entry| spell(&Line::File(entry.into()))).collect())
+        let mut text = String::new();
+        for entry in entries {
+            text.push_str(&spell(&Line::File(entry.into())));
+            // Many at once are not more than may be unsynced.
+            if text.len() as u64 > UNSYNCED_BYTES_MAX / 2 {
+                self.append(std::mem::take(&mut text))?;
+            }
+        }
+        self.append(text)
     }
 
-    /// The file to sync; what was written so far is then durable.
-    pub(super) fn begin_sync(&mut self) -> Arc<File> {
-        self.unsynced = 0;
-        self.file.clone()
+    /// How long it is, and how much of that is durable.
+    pub(super) fn length(&self) -> u64 {
+        self.length
+    }
+
+    pub(super) fn synced(&self) -> u64 {
+        self.synced
+    }
+
+    /// The file to sync, and how long it is now: `end_sync` is to hear of both.
+    pub(super) fn begin_sync(&self) -> Result<(Arc<File>, u64), ListError> {
+        self.check()?;
+        Ok((self.file.clone(), self.length))
+    }
+
+    /// What was written up to `through` is durable, or nothing can be said any more.
+    pub(super) fn end_sync(&mut self, through: u64, done: io::Result<()>) -> Result<(), ListError> {
+        // Another sync that failed meanwhile may have been told of the pages that this one was about.
+        self.check()?;
+        match done {
+            Ok(()) => {
+                self.synced = self.synced.max(through);
+                Ok(())
+            }
+            Err(source) => Err(self.breaks("synced", source)),
+        }
+    }
+
+    /// Syncs here and now.
+    pub(super) fn sync(&mut self) -> Result<(), ListError> {
+        let (file, through) = self.begin_sync()?;
+        self.end_sync(through, file.sync_data())
+    }
+
+    fn check(&self) -> Result<(), ListError> {
+        match &self.broken {
+            None => Ok(()),
+            Some(why) => Err(ListError::Broken { path: self.path.clone(), why: why.clone() }),
+        }
+    }
+
+    fn breaks(&mut self, what: &'static str, source: io::Error) -> ListError {
+        self.broken = Some(format!("it could not be {what}: {source}"));
+        ListError::Disk { what, path: self.path.clone(), source }
     }
 
     fn append(&mut self, text: String) -> Result<(), ListError> {
-        let disk = |what| {
-            let path = self.path.clone();
-            move |source| ListError::Disk { what, path, source }
-        };
-        if self.unsynced > 0 && self.unsynced + text.len() as u64 > UNSYNCED_BYTES_MAX {
-            self.file.sync_data().map_err(disk("synced"))?;
-            self.unsynced = 0;
+        self.check()?;
+        let unsynced = self.length - self.synced;
+        if unsynced > 0 && unsynced + text.len() as u64 > UNSYNCED_BYTES_MAX {
+            self.sync()?;
         }
-        if let Err(error) = (&*self.file).write_all(text.as_bytes()) {
+        if let Err(source) = (&*self.file).write_all(text.as_bytes()) {
             // Half a line must not stand before the next one.
-            self.file.set_len(self.length).map_err(disk("cut back"))?;
-            return Err(disk("written")(error));
+            if let Err(source) = self.file.set_len(self.length) {
+                return Err(self.breaks("cut back", source));
+            }
+            return Err(ListError::Disk { what: "written", path: self.path.clone(), source });
         }
         self.length += text.len() as u64;
-        self.unsynced += text.len() as u64;
         Ok(())
+    }
+
+    #[cfg(test)]
+    pub(super) fn replace_file(&mut self, file: File) -> Arc<File> {
+        std::mem::replace(&mut self.file, Arc::new(file))
     }
 }
 
@@ -290,6 +351,18 @@ fn parse(line: &[u8]) -> Result<Line, String> {
     serde_json::from_str(&body).map_err(|error| error.to_string())
 }
 
+/// Rewrites what an earlier process may not have synced, or failed to sync, and makes it durable.
+fn write_end_again(path: &Path, length: u64) -> io::Result<()> {
+    let mut file = File::options().read(true).write(true).open(path)?;
+    let from = length.saturating_sub(UNSYNCED_BYTES_MAX);
+    let mut end = Vec::new();
+    file.seek(SeekFrom::Start(from))?;
+    (&file).take(length - from).read_to_end(&mut end)?;
+    file.seek(SeekFrom::Start(from))?;
+    file.write_all(&end)?;
+    file.sync_data()
+}
+
 fn write_anew(path: &Path, loaded: &Loaded) -> io::Result<()> {
     let beside = path.with_extension("jsonl.new");
     let mut file = io::BufWriter::new(File::create(&beside)?);
@@ -306,5 +379,82 @@ fn write_anew(path: &Path, loaded: &Loaded) -> io::Result<()> {
     match path.parent() {
         Some(folder) => File::open(folder)?.sync_all(),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::ingest::list::ReaderList;
+
+    /// A file that takes what is written, and whose sync fails.
+    #[cfg(unix)]
+    fn unsyncable() -> File {
+        File::options().write(true).open("/dev/null").unwrap()
+    }
+
+    fn entry(number: u64) -> Entry {
+        Entry {
+            id: EntryId(number),
+            reader: 1,
+            tenant: "local".into(),
+            path: "/logs/a".repeat(100),
+            name: "/logs/a".into(),
+            head: Print::of(b"head"),
+            mark: Mark::nothing(),
+            gone: false,
+            doubtful: false,
+            resend: false,
+            reading_since_ms: None,
+        }
+    }
+
+    #[test]
+    fn what_is_not_synced_stays_bounded_while_another_thread_syncs() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut journal, _) = Journal::open(folder.path(), 1).unwrap();
+        let mut begun = journal.length();
+        for number in 1..3_000 {
+            // As the thread does that sends: it waits in its sync, and has not heard yet.
+            let synced = journal.synced();
+            begun = journal.begin_sync().unwrap().1.min(begun);
+            assert_eq!(journal.synced(), synced, "a sync that has not ended makes nothing durable");
+            journal.write(&[entry(number)]).unwrap();
+            assert!(journal.length() - journal.synced() <= UNSYNCED_BYTES_MAX);
+        }
+        assert!(journal.synced() > begun, "who appends has synced");
+        let before = journal.synced();
+        journal.end_sync(begun, Ok(())).unwrap();
+        assert_eq!(journal.synced(), before, "an earlier sync that ends late takes nothing back");
+        journal.write(&(3_000..6_000).map(entry).collect::<Vec<_>>()).unwrap();
+        assert!(journal.length() - journal.synced() <= UNSYNCED_BYTES_MAX, "many at once too");
+        drop(journal);
+        assert_eq!(Journal::open(folder.path(), 1).unwrap().1.len(), 5_999);
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn after_a_failed_sync_nothing_more_is_written_and_the_next_step_is_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let list = ReaderList::open(&folder.path().join("readers"), 1, false).unwrap();
+        let file = list.state().journal.replace_file(unsyncable());
+        list.register("local", "/logs/a", Print::of(b"head"), 0).unwrap();
+        assert!(list.sync_named().is_err());
+        // The disk works again, but what it dropped is not known.
+        list.state()
+            .journal
+            .replace_file(File::options().append(true).open(folder.path().join("readers").join(FILE)).unwrap());
+        drop(file);
+        assert!(list.has_unsynced_names());
+        for again in [
+            list.sync_named(),
+            list.sync(),
+            list.register("local", "/logs/b", Print::of(b"head"), 0).map(|_| ()),
+            list.new_producer().map(|_| ()),
+        ] {
+            let said = again.unwrap_err().to_string();
+            assert!(said.contains("could not be synced") && said.contains("run the same again"), "{said}");
+        }
     }
 }

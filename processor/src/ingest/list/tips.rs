@@ -48,10 +48,11 @@ impl Tips {
         if self.unwritten == 0 {
             return Ok(());
         }
-        self.unwritten = 0;
         let mut text: String = self.now.iter().map(|(shard, sequence)| format!("{shard} {sequence}\n")).collect();
         text.push_str(&format!("{:016x}\n", xxh3_64(text.as_bytes())));
-        put(&self.folder, "acknowledged", &text, durably)
+        put(&self.folder, "acknowledged", &text, durably)?;
+        self.unwritten = 0;
+        Ok(())
     }
 }
 
