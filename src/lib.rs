@@ -17,6 +17,7 @@ mod folder;
 mod made;
 mod operator;
 mod run;
+mod ticker;
 mod verifying;
 
 use std::{
@@ -25,7 +26,7 @@ use std::{
     num::NonZeroU16,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     thread::JoinHandle,
@@ -44,7 +45,7 @@ use processor::{
     ingest::list::compare,
     ledger::Ledger,
     replay::{Progress, ReplayError, bytes_before},
-    tick,
+    tick::TickError,
     verify::{self, Report},
 };
 use projections::{embedded as rows, fold::Place, store::Generation};
@@ -56,6 +57,7 @@ pub use made::Opening;
 pub use verifying::VERIFY;
 
 use made::SCRATCH;
+use ticker::Ticker;
 use verifying::Verifying;
 
 /// The stream of a data folder.
@@ -106,6 +108,17 @@ pub enum OpenError {
         "the rows could not be made anew: what a crash kept from the stream could not be appended: {0}; start again"
     )]
     Unheard(String),
+    /// A thread of the system.
+    #[error(
+        "the thread {name} could not be started: {source}. A limit of the machine, the user (`ulimit -u`) or the container may be reached: raise it, or \
+         end other programs, and start again"
+    )]
+    Thread {
+        /// Which.
+        name: String,
+        /// The cause.
+        source: io::Error,
+    },
     /// The shards could not be listed.
     #[error(transparent)]
     Shards(#[from] Box<events::stream::ReadError>),
@@ -136,7 +149,7 @@ pub struct System {
     behind_ms: Arc<Vec<AtomicU64>>,
     producer_id: String,
     counter: AtomicU64,
-    revision: Mutex<SequenceNumber>,
+    ticker: Arc<Ticker>,
     /// Where each shard ended when this process opened it: what is not readable up to there was left by a crash.
     found: Vec<(ShardId, SequenceNumber)>,
     /// How many wait until all that is durable can be read.
@@ -216,7 +229,7 @@ impl System {
             // Unique for this opening: the folder has one process, and its clock does not stand before the last opening's stamps.
             producer_id: format!("api-{opened_at}-{}", std::process::id()),
             counter: AtomicU64::new(0),
-            revision: Mutex::default(),
+            ticker: Arc::new(Ticker::new(opened_at)),
             found,
             waiters: Arc::default(),
             verifying: Verifying::default(),
@@ -241,16 +254,26 @@ impl System {
             let (ledger, stop, behind) = (self.ledger.clone(), self.stop.clone(), self.behind_ms.clone());
             let waiters = self.waiters.clone();
             let commits = self.commits.clone();
-            self.threads.push(run::spawn(format!("worker-{number}"), async move {
-                if let Err(error) =
-                    run::consume(worker, &place, &ledger, &commits, &waiters, &stop, &behind[number]).await
-                {
-                    ledger.stopped(&with_causes(&error));
-                }
-            }));
+            self.spawn(format!("worker-{number}"), async move {
+                let done = run::consume(worker, &place, &ledger, &commits, &waiters, &stop, &behind[number]).await;
+                done.map_err(|error| with_causes(&error))
+            })?;
         }
         let (stream, store, stop) = (self.stream.clone(), self.store.clone(), self.stop.clone());
-        self.threads.push(run::spawn("ticker".into(), async move { run::tick_on(&*stream, &*store, &stop).await }));
+        let ticker = self.ticker.clone();
+        self.spawn("ticker".into(), async move {
+            ticker.run(&*stream, &*store, &stop).await;
+            Ok(())
+        })
+    }
+
+    fn spawn(
+        &mut self,
+        name: String,
+        work: impl Future<Output = Result<(), String>> + Send + 'static,
+    ) -> Result<(), OpenError> {
+        let thread = run::spawn(name.clone(), self.ledger.clone(), work);
+        self.threads.push(thread.map_err(|source| OpenError::Thread { name, source })?);
         Ok(())
     }
 
@@ -290,9 +313,14 @@ impl System {
         self.stream.shards().await.map(|shards| shards.len())
     }
 
-    /// The highest revision of definitions that could be read when this process last ticked.
+    /// The highest revision of definitions that could be read when this process last ticked; `ZERO` before its first tick, and without any.
     pub fn revision(&self) -> SequenceNumber {
-        *self.revision.lock().expect("no code panics while it holds the revision")
+        self.ticker.revision()
+    }
+
+    /// Whether minutes pass: in words what is, or what is wrong and follows from it.
+    pub fn ticking(&self) -> Result<String, String> {
+        self.ticker.said(now_ms())
     }
 
     /// Appends one record; returns once it is durable.
@@ -342,10 +370,8 @@ impl System {
     }
 
     /// Ticks now, so that definitions come into force without waiting for the minute.
-    pub async fn tick(&self) -> Result<(), tick::TickError> {
-        let revision = tick::tick(&*self.stream, &*self.store, self.generation()).await?;
-        *self.revision.lock().expect("no code panics while it holds the revision") = revision;
-        Ok(())
+    pub async fn tick(&self) -> Result<(), TickError> {
+        self.ticker.tick(&*self.stream, &*self.store).await
     }
 
     /// Folds the stream again beside the rows, in a scratch file of the folder, and compares.
@@ -386,6 +412,7 @@ impl System {
     pub fn close(mut self) -> Option<String> {
         self.stop.store(true, Ordering::SeqCst);
         for thread in self.threads.drain(..) {
+            // One that panicked has told the ledger.
             let _ = thread.join();
         }
         let why = self.why_stopped();

@@ -94,7 +94,12 @@ impl Operator for System {
             None => Ok("every shard has a worker".to_owned()),
             Some(why) => Err(format!("stopped: {why}. Mend the cause and start weir again: it goes on where it was")),
         };
-        let mut checks = vec![check("stream", shards), check("store", rows), check("consumer", consumer)];
+        let mut checks = vec![
+            check("stream", shards),
+            check("store", rows),
+            check("consumer", consumer),
+            check("ticker", self.ticking()),
+        ];
         checks.extend(self.verifying.said().map(|far| check(VERIFY, Ok(far))));
         Health { checks, behind_ms: self.behind_ms().into_iter().max().unwrap_or(0) }
     }

@@ -1,7 +1,12 @@
-//! The threads of a running system: a worker for each shard, and the ticker. Decides when they look again; what they do is `processor`'s.
+//! The threads of a running system: a worker for each shard, and the ticker. Decides when a worker looks again; what it does is `processor`'s. None
+//! ends unnoticed.
 
 use std::{
-    sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
     thread::JoinHandle,
     time::Duration,
 };
@@ -10,31 +15,44 @@ use events::stream::Stream;
 use processor::{
     consume::{ConsumeError, Live, Worker},
     ledger::Ledger,
-    tick,
 };
-use projections::{
-    fold::Place,
-    store::{Generation, Store},
-};
+use projections::{fold::Place, store::Store};
 use tokio::sync::Semaphore;
 
-use crate::now_ms;
-
-/// Between two ticks.
-const TICK_SECS: u64 = 60;
-/// A tick comes so long after a full minute, so that the shards' stamps of one tick fall into one minute.
-const TICK_AFTER: Duration = Duration::from_secs(1);
 /// How long a worker that has nothing to commit waits for a record.
 const IDLE_WAIT: Duration = Duration::from_millis(250);
 /// How long it waits while a commit is outstanding.
 const BUSY_WAIT: Duration = Duration::from_millis(20);
 
-/// A thread with a runtime of its own: a fold is never in the way of a request.
-pub(crate) fn spawn(name: String, work: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
-    let runtime = runtime.expect("a runtime without I/O needs nothing that could be missing");
-    let thread = std::thread::Builder::new().name(name).spawn(move || runtime.block_on(work));
-    thread.expect("the process may start the few threads that it needs")
+/// Work that cannot go on without: however it ends, the ledger hears why.
+struct Watched {
+    name: String,
+    ledger: Arc<Ledger>,
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let name = &self.name;
+            self.ledger
+                .stopped(&format!("the thread {name} panicked; standard error says where: report it as a defect"));
+        }
+    }
+}
+
+/// A thread with a runtime of its own: a fold is never in the way of a request. The ledger hears why it failed or that it panicked.
+pub(crate) fn spawn(
+    name: String,
+    ledger: Arc<Ledger>,
+    work: impl Future<Output = Result<(), String>> + Send + 'static,
+) -> io::Result<JoinHandle<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    std::thread::Builder::new().name(name.clone()).spawn(move || {
+        let watched = Watched { name, ledger };
+        if let Err(why) = runtime.block_on(work) {
+            watched.ledger.stopped(&why);
+        }
+    })
 }
 
 /// Steps and commits until it is stopped and has caught up.
@@ -70,16 +88,21 @@ pub(crate) async fn consume<S: Stream, T: Store>(
     }
 }
 
-/// Ticks at once, and then after each full minute.
-pub(crate) async fn tick_on<S: Stream, T: Store>(stream: &S, store: &T, stop: &AtomicBool) {
-    let mut due = 0;
-    while !stop.load(Ordering::SeqCst) {
-        let now = u64::try_from(now_ms()).unwrap_or(0) / 1000;
-        if now >= due {
-            // A tick that fails is made up for by the next: the fold walks the minutes between.
-            let _ = tick::tick(stream, store, Generation::default()).await;
-            due = (now / TICK_SECS + 1) * TICK_SECS + TICK_AFTER.as_secs();
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_thread_that_panics_or_fails_is_why_the_consumer_stopped() {
+        let ledger = Arc::<Ledger>::default();
+        spawn("well".into(), ledger.clone(), async { Ok(()) }).unwrap().join().unwrap();
+        assert_eq!(ledger.why_stopped(), None);
+        spawn("worker-7".into(), ledger.clone(), async { panic!("on purpose") }).unwrap().join().unwrap_err();
+        let why = ledger.why_stopped().unwrap();
+        assert!(why.contains("worker-7 panicked"), "{why}");
+        let ledger = Arc::<Ledger>::default();
+        spawn("worker-8".into(), ledger.clone(), async { Err("the disk is full".into()) }).unwrap().join().unwrap();
+        assert_eq!(ledger.why_stopped().unwrap(), "the disk is full");
     }
 }

@@ -103,6 +103,26 @@ async fn a_definition_is_in_force_on_every_shard_and_verifies() {
 }
 
 #[tokio::test]
+async fn a_process_that_was_started_again_knows_the_revision_that_its_ticker_names() {
+    use api::Operator;
+    let folder = tempfile::tempdir().unwrap();
+    let system = System::open(folder.path(), Options::default()).await.unwrap();
+    let defined = system.apply("local", vec![alarm(0)]).await.unwrap()[0];
+    assert_eq!(system.revision(), defined);
+    assert_eq!(system.close(), None);
+    let system = System::open(folder.path(), Options::default()).await.unwrap();
+    // It ticks at once.
+    let known = async {
+        while system.definitions_revision().is_none() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), known).await.unwrap();
+    assert_eq!(system.revision(), defined);
+    assert_eq!(system.close(), None);
+}
+
+#[tokio::test]
 async fn rows_that_move_while_they_are_verified_do_not_differ() {
     let folder = tempfile::tempdir().unwrap();
     let options = Options { shards: NonZeroU16::new(2), ..Options::default() };

@@ -5,7 +5,7 @@
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
-    sync::Mutex,
+    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -90,7 +90,7 @@ impl Default for Ledger {
 
 impl Ledger {
     fn books(&self) -> std::sync::MutexGuard<'_, Books> {
-        self.books.lock().expect("no code panics while it holds the books")
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn tell(&self) {

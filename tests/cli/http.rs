@@ -123,7 +123,7 @@ fn health_says_what_was_checked_and_how_far_behind_it_is() {
     assert!(health["behindMs"].is_u64(), "{health}");
     let checks: Vec<_> =
         health["checks"].as_array().unwrap().iter().map(|check| check["name"].as_str().unwrap()).collect();
-    assert_eq!(checks, ["stream", "store", "consumer"]);
+    assert_eq!(checks, ["stream", "store", "consumer", "ticker"]);
     assert_eq!(server.get("/nothing").status, 404);
     assert_eq!(server.post("/health", b"").status, 405);
     server.stop().exits(0);
