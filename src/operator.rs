@@ -37,7 +37,11 @@ impl Operator for System {
     }
 
     async fn append(&self, put: Put) -> Result<Appended, AppendFailed> {
-        Ok(Self::append(self, put).await?)
+        Self::append(self, put).await
+    }
+
+    fn instance(&self) -> &str {
+        Self::instance(self)
     }
 
     fn producer(&self) -> Producer {
@@ -47,6 +51,10 @@ impl Operator for System {
     fn definitions_revision(&self) -> Option<SequenceNumber> {
         let revision = self.revision();
         (revision > SequenceNumber::ZERO).then_some(revision)
+    }
+
+    fn admit(&self, run: &str) -> Result<(), String> {
+        self.ledger().admit(run).map_err(|full| full.to_string())
     }
 
     fn expect(&self, run: &str, appended: &Appended) {
@@ -110,6 +118,7 @@ impl Operator for System {
 
     async fn apply(&self, tenant: &str, defined: Vec<Defined>) -> Result<Vec<SequenceNumber>, String> {
         let run = format!("{tenant}/apply-{}", self.producer().counter);
+        self.ledger().admit(&run).map_err(|full| full.to_string())?;
         let mut revisions = vec![];
         for definition in defined {
             let put = system_event_of(tenant, HashKey::of(CONTROL_KEY), Event::Defined(definition));

@@ -11,13 +11,14 @@ use std::{
     time::Duration,
 };
 
+use api::operator::AppendFailed;
 use events::{
     embedded::{self as stream, disk::RealDisk},
     event::{Defined, Event, Ticked},
     identity::{CONTROL_KEY, Origin, OriginKind},
     pack::{Identity, Packer, Source},
     position::{HashKey, SequenceNumber, ShardId},
-    stream::{Limits, Put, ReadOnly, Start, Stream},
+    stream::{Limits, Put, ReadOnly, Refused, Start, Stream},
     wire::Codec,
 };
 use processor::{
@@ -34,7 +35,7 @@ use projections::{
         law::memory::{Commits, Memory},
     },
 };
-use weir::{LocalStore, LocalStream, Opening, Options, System};
+use weir::{LocalStore, LocalStream, Opening, Options, SHARDS_MAX, System};
 
 async fn ingest(system: &System, run: &str, name: &str, text: &str) {
     let origin = Origin { kind: OriginKind::File, name: name.into(), version: "1".into() };
@@ -89,6 +90,21 @@ async fn what_was_ingested_is_folded_once_and_verifies_also_after_reopening() {
 }
 
 #[tokio::test]
+async fn more_shards_than_a_new_folder_may_have_are_refused_before_anything_is_made() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path().join("data");
+    let many = Options { shards: NonZeroU16::new(SHARDS_MAX + 1), ..Options::default() };
+    let refused = System::open(&folder, many.clone()).await.err().unwrap().to_string();
+    assert!(refused.contains("65 shards are too many") && refused.contains("at most 64"), "{refused}");
+    assert!(!folder.exists());
+    let two = Options { shards: NonZeroU16::new(2), ..Options::default() };
+    assert_eq!(System::open(&folder, two).await.unwrap().close(), None);
+    let system = System::open(&folder, many).await.unwrap();
+    assert_eq!(system.shards().await.unwrap(), 2, "a folder that is there keeps its own");
+    assert_eq!(system.close(), None);
+}
+
+#[tokio::test]
 async fn a_definition_is_in_force_on_every_shard_and_verifies() {
     use api::Operator;
     let folder = tempfile::tempdir().unwrap();
@@ -127,6 +143,21 @@ async fn a_process_that_was_started_again_knows_the_revision_that_its_ticker_nam
     tokio::time::timeout(Duration::from_secs(30), known).await.unwrap();
     assert_eq!(system.revision(), defined);
     assert_eq!(system.close(), None);
+}
+
+#[tokio::test]
+async fn a_record_that_never_can_be_taken_is_refused_for_good_and_each_opening_speaks_in_an_epoch_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut epochs = vec![];
+    for _ in 0..2 {
+        let system = System::open(folder.path(), Options::default()).await.unwrap();
+        let put = Put { partition_key: String::new(), hash_key: None, data: vec![].into() };
+        let refused = system.append(put).await.unwrap_err();
+        assert!(matches!(refused, AppendFailed::Refused(Refused::Invalid(_))), "{refused}");
+        epochs.push(system.producer().epoch);
+        assert_eq!(system.close(), None);
+    }
+    assert!(epochs[0] < epochs[1], "{epochs:?}");
 }
 
 #[tokio::test]
