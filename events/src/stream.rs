@@ -194,7 +194,30 @@ pub trait Stream: Send + Sync {
     ) -> impl Future<Output = Result<Page, ReadError>> + Send;
 }
 
-/// A stream whose type cannot append: what replay, backtest and verify are given.
+/// A stream whose type cannot append: what replay, backtest and verify are given. It can be read:
+///
+/// ```
+/// use events::stream::{ReadOnly, Stream};
+/// fn read<S: Stream>(stream: ReadOnly<S>) {
+///     drop(stream.shards());
+/// }
+/// ```
+///
+/// And neither it nor what is inside can be made to append:
+///
+/// ```compile_fail,E0599
+/// use events::stream::{ReadOnly, Stream};
+/// fn append<S: Stream>(stream: ReadOnly<S>) {
+///     drop(stream.append(vec![]));
+/// }
+/// ```
+///
+/// ```compile_fail,E0616
+/// use events::stream::{ReadOnly, Stream};
+/// fn append<S: Stream>(stream: ReadOnly<S>) {
+///     drop(stream.0.append(vec![]));
+/// }
+/// ```
 #[derive(Debug)]
 pub struct ReadOnly<S>(std::sync::Arc<S>);
 

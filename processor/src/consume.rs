@@ -32,7 +32,7 @@ use projections::{
         sabotage::{self, Sabotage},
         snapshot::BadSnapshot,
     },
-    store::{self, Store, WriteError},
+    store::{self, Store, WriteError, Written},
 };
 
 use crate::drive::{self, DriveError};
@@ -393,6 +393,10 @@ impl<S: Stream, T: Store, K: Sink> Worker<S, T, K> {
                 Err(source) => return Err(ConsumeError::Write { shard, source }),
             }
         };
+        let lost = committed.rows.iter().find_map(|row| if let Written::Lost(at) = row { Some(*at) } else { None });
+        if let Some(position) = lost.filter(|_| sabotage::breaks(Sabotage::LoserStops)) {
+            return Err(ConsumeError::Overtaken { shard, position });
+        }
         if let Err(position) = committed.checkpoint
             && (attempt == 1 || position != resume_point)
         {

@@ -298,6 +298,7 @@ impl Shard {
     }
 
     fn subject(&self, tenant: &str, kind: Kind, name: &str) -> Subject {
+        let tenant = if sabotage::breaks(Sabotage::TenantsMixed) { "local" } else { tenant };
         Subject { tenant: tenant.to_owned(), generation: self.place.generation, kind, name: name.to_owned() }
     }
 

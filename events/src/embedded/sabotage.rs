@@ -13,6 +13,10 @@ pub enum Sabotage {
     EpochKept,
     /// What stands behind the end, after a crash or a failed write, is not cleared.
     StaleTailKept,
+    /// A sync that failed is answered for, and the stream goes on.
+    FailedSyncOutlived,
+    /// A record is stamped with the clock's time, although an earlier one has a later stamp.
+    StampsGoBack,
     /// What an opening finds is read without being made durable.
     TailNotSyncedAtOpen,
 }

@@ -207,7 +207,10 @@ impl<D: Disk> ShardLog<D> {
             }
             (view.last().clone(), view.end, view.filled)
         };
-        let stamp_ms = self.time.stamp().map_err(|behind| Failure::Nothing(behind.to_string()))?;
+        let mut stamp_ms = self.time.stamp().map_err(|behind| Failure::Nothing(behind.to_string()))?;
+        if self.switches.breaks(Sabotage::StampsGoBack) {
+            stamp_ms = self.time.clock_ms();
+        }
         let Some(first) = rest.peek().map(frame_stride) else { return Ok(Vec::new()) };
         let mut limit = self.segment_bytes;
         let better = !filled && self.spare.is_better(end - segment.first());
@@ -228,6 +231,9 @@ impl<D: Disk> ShardLog<D> {
             self.publish(&group);
         }
         if let Err(error) = segment.file.sync_data() {
+            if self.switches.breaks(Sabotage::FailedSyncOutlived) {
+                return Err(Failure::Unknown(error.to_string()));
+            }
             return Err(Failure::Unknown(self.broken("syncing the log", &error)));
         }
         if !self.switches.breaks(Sabotage::PublishedBeforeSync) {

@@ -27,6 +27,11 @@ impl Time {
         Self { clock: Box::new(clock), newest_ms: newest_ms.into() }
     }
 
+    /// The clock's own time, which is no stamp: for who breaks a law on purpose.
+    pub fn clock_ms(&self) -> i64 {
+        self.clock.now_ms()
+    }
+
     /// The next stamp.
     pub fn stamp(&self) -> Result<i64, Behind> {
         let mut newest = self.newest_ms.lock().unwrap_or_else(PoisonError::into_inner);

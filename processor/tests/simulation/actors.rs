@@ -31,6 +31,8 @@ pub enum BrokenIngest {
     TooManyInFlight,
     /// A repeat gets a new counter.
     RepeatRenamed,
+    /// A batch names a definition that is on the stream, whether or not it can be read yet.
+    NamesUnstored,
 }
 
 /// A record with what it means.

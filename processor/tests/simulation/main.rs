@@ -203,7 +203,7 @@ fn a_seed_is_the_same_run_every_time() {
 }
 
 /// Each schedule that a law names after its "else" or "so", as the switch that brings it about.
-const LAWS: [(&str, Broken); 45] = [
+const LAWS: [(&str, Broken); 49] = [
     ("3: the time of the fold never goes back", Broken::Fold(Sabotage::TimeGoesBack)),
     ("14: only a TimeReset lowers time", Broken::Fold(Sabotage::TimeResetIgnored)),
     ("3: time is part of the state", Broken::Fold(Sabotage::TimeNotRestored)),
@@ -221,6 +221,7 @@ const LAWS: [(&str, Broken); 45] = [
     ("4: else an old row is replaced by a part", Broken::Fold(Sabotage::RowNotMet)),
     ("4: a row is read consistently", Broken::Store(BrokenStore::ReadsStale)),
     ("4: a row is written on condition that it grows", Broken::Store(BrokenStore::RowConditionUnchecked)),
+    ("4: who loses the condition goes on", Broken::Fold(Sabotage::LoserStops)),
     ("4: a row leaves memory only when it is durable", Broken::Fold(Sabotage::LetGoBeforeDurable)),
     ("5: else lines of an open row are lost", Broken::Fold(Sabotage::ResumePointBeforeRows)),
     ("5: the resume point is written last", Broken::Store(BrokenStore::ResumePointFirst)),
@@ -232,6 +233,7 @@ const LAWS: [(&str, Broken); 45] = [
     ("6: a mark that is ahead knows what it refused", Broken::Fold(Sabotage::RefusalForgotten)),
     ("6: room depends on bytes, not on what was joined", Broken::Fold(Sabotage::RangesCounted)),
     ("6: who meets a joined range is a zombie and stops", Broken::Fold(Sabotage::OvertakenNotSeen)),
+    ("6: ranges that are joined keep the highest position", Broken::Fold(Sabotage::JoinKeepsLowest)),
     ("6: who asks for forgotten counters is a zombie too", Broken::Fold(Sabotage::ForgottenNotSeen)),
     ("6: an older counter is a duplicate", Broken::Fold(Sabotage::OldCounterTaken)),
     ("6: c waits for c - 64", Broken::Ingest(BrokenIngest::TooManyInFlight)),
@@ -240,6 +242,7 @@ const LAWS: [(&str, Broken); 45] = [
     ("7: old binaries stop at the tick", Broken::Fold(Sabotage::RevisionIgnored)),
     ("7: old binaries set their resume point", Broken::Fold(Sabotage::StopsWithoutCommit)),
     ("8: the highest revision that records have named", Broken::Fold(Sabotage::StoreDefinitionsUsed)),
+    ("8: a definition is stored before a record names it", Broken::Ingest(BrokenIngest::NamesUnstored)),
     ("8: and none past it", Broken::Fold(Sabotage::LaterDefinitionsUsed)),
     ("9: else one slow shard makes false alarms", Broken::Fold(Sabotage::DecidedEarly)),
     ("9: a shard has spoken at the last part of its word", Broken::Fold(Sabotage::FirstPartIsAll)),
@@ -249,6 +252,7 @@ const LAWS: [(&str, Broken); 45] = [
     ("9: a higher position replaces a lower", Broken::Fold(Sabotage::HeardAgain)),
     ("9: what is said is what was folded", Broken::Fold(Sabotage::SaysWrong)),
     ("10: the resume point passes no effect", Broken::Fold(Sabotage::EffectsDropped)),
+    ("13: every key begins with the tenant", Broken::Fold(Sabotage::TenantsMixed)),
 ];
 
 #[test]

@@ -66,7 +66,8 @@ pub fn meaning(record: &Record) -> Meaning {
     }
 }
 
-fn is_definition(record: &Record) -> bool {
+/// True if it defines something.
+pub fn is_definition(record: &Record) -> bool {
     matches!(event(record), Some(Event::Defined(_)))
 }
 

@@ -14,6 +14,12 @@ pub enum Sabotage {
     LetGoBeforeDurable,
     /// Half of the changed rows are left out of a commit, and the resume point moves all the same.
     ResumePointBeforeRows,
+    /// A worker whose row lost against another's stops, as if its resume point had.
+    LoserStops,
+    /// Ranges that are joined keep the lowest position.
+    JoinKeepsLowest,
+    /// Rows of one tenant are another's.
+    TenantsMixed,
     /// Marks that are ahead answer as if they were not.
     MarkNotAhead,
     /// A joined range past the worker's own position is not recognised.

@@ -133,7 +133,10 @@ impl Taken {
             let joins = range.to == next.from && range.position.max(next.position) <= resume_point;
             if joins {
                 range.to = next.to;
-                range.position = range.position.max(next.position);
+                range.position = match sabotage::breaks(Sabotage::JoinKeepsLowest) {
+                    false => range.position.max(next.position),
+                    true => range.position.min(next.position),
+                };
                 range.joined = true;
             }
             joins

@@ -3,7 +3,10 @@
 //! The model of a shard is a list: what was acknowledged or read, in order, then what may have been appended. After each opening the shard must
 //! hold the first part as it was and a beginning of the second, and nothing else.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicI64, Ordering},
+};
 
 use super::*;
 use crate::embedded::disk::simulated::{Faults, Seeded};
@@ -22,6 +25,8 @@ struct World {
     seed: u64,
     chance: Seeded,
     disk: SimulatedDisk,
+    /// The host's clock: it goes back now and then, by less than what stops the stream.
+    clock: Arc<AtomicI64>,
     options: Options,
     stream: Option<Embedded<SimulatedDisk>>,
     shelves: BTreeMap<ShardId, Shelf>,
@@ -47,6 +52,7 @@ fn simulate(seed: u64, sabotage: Option<Sabotage>) -> Result<(u64, usize), Strin
         seed,
         chance,
         disk,
+        clock: Arc::default(),
         options,
         stream: None,
         shelves: BTreeMap::new(),
@@ -55,7 +61,10 @@ fn simulate(seed: u64, sabotage: Option<Sabotage>) -> Result<(u64, usize), Strin
         crashes: 0,
         seen: Arc::default(),
     };
-    for _ in 0..STEPS {
+    // Of its own, so that it changes nothing else of a seed.
+    let mut wobble = Seeded::new(seed ^ 0xC10C);
+    for step in 0..STEPS as i64 {
+        world.clock.store(1_000_000 + 1_000 * step + wobble.below(50_000) as i64, Ordering::Relaxed);
         world.step()?;
     }
     world.crash();
@@ -111,7 +120,8 @@ impl World {
 
     fn open(&mut self) -> Result<(), String> {
         for attempt in 0.. {
-            match Embedded::open(self.disk.clone(), || 1_000, self.options.clone()) {
+            let clock = self.clock.clone();
+            match Embedded::open(self.disk.clone(), move || clock.load(Ordering::Relaxed), self.options.clone()) {
                 Ok(stream) => {
                     self.stream = Some(stream);
                     break;
@@ -164,6 +174,10 @@ impl World {
         let seed = self.seed;
         let shelf = self.shelves.entry(shard.clone()).or_default();
         let broken = |what: String| Err(format!("seed {seed}: {shard}: {what}"));
+        if let Some(pair) = records.windows(2).find(|pair| pair[0].arrived_at_ms > pair[1].arrived_at_ms) {
+            let stamps = (pair[0].arrived_at_ms, pair[1].arrived_at_ms);
+            return broken(format!("stamps go back from {} to {}", stamps.0, stamps.1));
+        }
         let skipped = match records.first() {
             Some(first) => shelf.sure.iter().position(|(sequence, ..)| *sequence == first.sequence),
             None => None,
@@ -231,6 +245,9 @@ impl World {
                     shelf.maybe.push((put.partition_key, put.data));
                 }
                 self.keep_seen()?;
+                if stream.ended().is_none() && !self.disk.is_down() {
+                    return Err(self.broken("nobody knows what is durable, and the stream goes on"));
+                }
                 self.crash();
                 Ok(())
             }
@@ -349,6 +366,8 @@ fn each_law_broken_on_purpose_is_found_within_a_hundred_seeds() {
         Sabotage::EpochKept,
         Sabotage::StaleTailKept,
         Sabotage::TailNotSyncedAtOpen,
+        Sabotage::FailedSyncOutlived,
+        Sabotage::StampsGoBack,
     ];
     for law in laws {
         let found = (0..100).find_map(|seed| simulate(seed, Some(law)).err());
