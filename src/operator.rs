@@ -117,7 +117,11 @@ impl Operator for System {
             self.ledger().expect(&run, &appended.shard, appended.sequence);
             revisions.push(appended.sequence);
         }
-        self.ledger().settled(&run, APPLY_WAIT).await.map_err(|error| with_causes(&error))?;
+        let balance = self.ledger().settled(&run, APPLY_WAIT).await.map_err(|error| with_causes(&error))?;
+        if balance.skipped_total() > 0 {
+            // Somebody else applied alarms at the same time.
+            return Err("the tenant has no room for more alarms".into());
+        }
         // They come into force at the tick that names them: now, rather than at the next minute.
         self.tick().await.map_err(|error| with_causes(&error))?;
         Ok(revisions)

@@ -1,8 +1,10 @@
 //! One record through the fold: reads what it names, folds, reads what it opened. Decides nothing; the only place where fold and store meet.
 
+use std::collections::BTreeMap;
+
 use events::position::{SequenceNumber, ShardId};
 use projections::{
-    definitions::Definition,
+    definitions::{self, Definition},
     fold::{
         Folded, Input, Shard, Stop,
         sabotage::{self, Sabotage},
@@ -27,41 +29,75 @@ pub enum DriveError {
     BadDefinition(String),
 }
 
-/// Reads the definitions that a tenant-wide scan finds, in the order of their revisions.
+/// Reads every definition that was ever applied, in the order of their revisions.
 pub async fn definitions<T: Store>(store: &T, generation: Generation) -> Result<Vec<Definition>, DriveError> {
-    Ok(scan(store, generation).await?.into_iter().map(|(_, definition)| definition).collect())
+    let mut found = vec![];
+    each(store, generation, |row| {
+        found.push(decode(row)?);
+        Ok(())
+    })
+    .await?;
+    found.sort_by_key(|definition: &Definition| definition.revision);
+    Ok(found)
 }
 
-async fn scan<T: Store>(store: &T, generation: Generation) -> Result<Vec<(ShardId, Definition)>, DriveError> {
+/// Those in force at a revision: no more is held, however often one was applied.
+async fn in_force<T: Store>(
+    store: &T,
+    generation: Generation,
+    revision: SequenceNumber,
+) -> Result<Vec<Definition>, DriveError> {
+    let through = if sabotage::breaks(Sabotage::LaterDefinitionsUsed) { SequenceNumber::MAX } else { revision };
+    let mut newest = BTreeMap::new();
+    each(store, generation, |row| {
+        // Of each tenant they come in the order of their revisions, which are their names.
+        let definition = decode(row)?;
+        if definition.revision <= through {
+            definitions::supersede(&mut newest, definition);
+        }
+        Ok(())
+    })
+    .await?;
+    Ok(newest.into_values().collect())
+}
+
+fn decode(row: &Row) -> Result<Definition, DriveError> {
+    Definition::decode(&row.body).map_err(|_| DriveError::BadDefinition(row.key.subject.name.clone()))
+}
+
+async fn each<T: Store>(
+    store: &T,
+    generation: Generation,
+    mut visit: impl FnMut(&Row) -> Result<(), DriveError>,
+) -> Result<(), DriveError> {
     let span = Span::All { tenant: None, generation, kind: Kind::Definition };
-    let mut found = vec![];
     let mut after: Option<RowKey> = None;
     loop {
         let page = store.scan(&span, after.as_ref(), SCAN_ROWS).await?;
-        for row in page.rows {
-            let definition =
-                Definition::decode(&row.body).map_err(|_| DriveError::BadDefinition(row.key.subject.name.clone()))?;
-            found.push((row.key.shard, definition));
-        }
+        page.rows.iter().try_for_each(&mut visit)?;
         match page.next_after {
             Some(key) => after = Some(key),
-            None => break,
+            None => return Ok(()),
         }
     }
-    found.sort_by_key(|(_, definition)| definition.revision);
-    Ok(found)
 }
 
 /// The highest revision that can be read back with all that came before it: what a tick, an API write or a batch may name.
 ///
 /// A store that writes row by row may hold a definition and not the one before it; up to the resume point it holds all.
 pub async fn newest_revision<T: Store>(store: &T, generation: Generation) -> Result<SequenceNumber, DriveError> {
-    let mut found = scan(store, generation).await?;
-    let Some(control) = found.last().map(|(shard, _)| shard.clone()) else { return Ok(SequenceNumber::ZERO) };
+    // Their rows' positions are their revisions: no body is read, and none is held.
+    let mut found: Vec<(SequenceNumber, ShardId)> = vec![];
+    each(store, generation, |row| {
+        found.push((row.applied_through, row.key.shard.clone()));
+        Ok(())
+    })
+    .await?;
+    let Some((_, control)) = found.iter().max().cloned() else { return Ok(SequenceNumber::ZERO) };
     let checkpoint = store.checkpoint(generation, &control).await?;
     let durable = checkpoint.map_or(SequenceNumber::ZERO, |(checkpoint, _)| checkpoint.position);
-    found.retain(|(shard, definition)| *shard != control || definition.revision <= durable);
-    Ok(found.last().map_or(SequenceNumber::ZERO, |(_, definition)| definition.revision))
+    let readable = found.iter().filter(|(revision, shard)| *shard != control || *revision <= durable);
+    Ok(readable.map(|(revision, _)| *revision).max().unwrap_or_default())
 }
 
 async fn read<T: Store>(store: &T, keys: Vec<RowKey>) -> Result<Vec<Option<Row>>, ReadError> {
@@ -80,7 +116,7 @@ pub async fn fold<T: Store>(
         wanted = Some(newest_revision(store, generation).await?);
     }
     if let Some(revision) = wanted {
-        let all = definitions(store, generation).await?;
+        let all = in_force(store, generation, revision).await?;
         shard.define(input, revision, &all);
     }
     let marks = read(store, shard.wants(input)).await?;

@@ -26,7 +26,7 @@ use crate::{
 
 use self::names::Names;
 pub use self::{
-    alarms::alarms,
+    alarms::{alarms, in_force},
     cursor::{BadCursor, Cursor},
     digest::{Digest, digest},
     item::{BadStatistic, Dimensions, Item, Shown, Statistics},

@@ -11,7 +11,7 @@ use axum::{
 };
 use bytes::Bytes;
 use events::event::Defined;
-use projections::{alarm::Alarm, query};
+use projections::{alarm::Alarm, definitions::Room, query};
 use serde_json::{Value, json};
 
 use super::ingest::share;
@@ -115,6 +115,11 @@ pub(crate) async fn define<O: Operator>(
     let _share = share(&api, &caller).await?;
     let body = Incoming::new(body, &api.limits).whole(Bytes::new(), BODY_BYTES_MAX, "the body").await?;
     let defined = read(&body, tenant)?;
+    let mut room = Room::of(&query::in_force(api.operator.store(), tenant, api.operator.generation()).await?);
+    for Defined { kind, name, body, .. } in &defined {
+        let full = |why| Refusal::bad("too_many_alarms", format!("alarm `{name}`: {why}; nothing was applied"));
+        room.apply(kind, name, body).map_err(full)?;
+    }
     let names: Vec<String> = defined.iter().map(|defined| defined.name.clone()).collect();
     let revisions = api.operator.apply(tenant, defined).await;
     let revisions = revisions.map_err(|why| {

@@ -110,3 +110,22 @@ async fn a_definition_that_cannot_be_decided_is_refused_by_alarm_and_field_and_n
     server.post("/definitions", vec![b' '; 10 << 20]).await.refused(413, "too_large");
     assert_eq!(server.fake.puts().len(), 0);
 }
+
+#[tokio::test]
+async fn a_tenant_has_so_many_alarms_that_look_back_so_far_and_no_more() {
+    let server = Server::open();
+    let all: Vec<String> = (0..1_000).map(|number| alarm(&number.to_string())).collect();
+    server.post("/definitions", format!("[{}]", all.join(","))).await.ok();
+    let applied = server.fake.puts().len();
+    let answer = server.post("/definitions", format!("[{},{}]", alarm("7"), alarm("more"))).await;
+    let message = answer.refused(400, "too_many_alarms");
+    assert!(message.starts_with("alarm `more`: there are 1000 alarms already, which is the limit"), "{message}");
+    let day = |name: &str| alarm(name).replace("\"EvaluationPeriods\":1,", "\"EvaluationPeriods\":1440,");
+    let days: Vec<String> = (0..27).map(|number| day(&number.to_string())).collect();
+    let answer = server.post("/definitions", format!("[{}]", days.join(","))).await;
+    let message = answer.refused(400, "too_many_alarms");
+    assert!(message.contains("looks back 1920 minutes") && message.contains("nothing was applied"), "{message}");
+    assert_eq!(server.fake.puts().len(), applied);
+    server.post("/definitions", alarm("7").replace("\"Threshold\":1", "\"Threshold\":2")).await.ok();
+    server.post("/definitions", day("7")).await.ok();
+}

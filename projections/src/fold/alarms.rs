@@ -14,6 +14,7 @@
 mod decided;
 mod heard;
 mod parts;
+mod room;
 mod watched;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -26,7 +27,7 @@ use rustc_hash::FxBuildHasher;
 use serde::{Deserialize, Serialize};
 
 pub use self::decided::Decision;
-use self::{heard::Spoken, watched::Watched};
+use self::{heard::Spoken, room::Applied, watched::Watched};
 use super::{
     Effect, Place,
     sabotage::{self, Sabotage},
@@ -34,7 +35,7 @@ use super::{
 };
 use crate::{
     alarm::{Alarm, State},
-    definitions::{self, Definition},
+    definitions::{self, Definition, Room},
 };
 
 /// A home waits so many ticks for a shard that has not spoken; then it decides without it, and says so.
@@ -64,18 +65,20 @@ struct InForce {
 }
 
 /// Where an alarm at home here stands.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Standing {
-    name: Name,
     state: State,
     /// The first minute that it is decided for.
     since_secs: i64,
 }
 
-/// See the module. Everything but the two caches is in the snapshot.
+/// See the module. What is skipped follows from the rest and from the record: definitions in a form that can be decided by, numbers of services,
+/// what tenants have room for; decisions are taken out before a record is done, and the time is the shard's.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Alarms {
     in_force: InForce,
+    /// On the control shard: what no record has named yet.
+    applied: Vec<Applied>,
     watched: Vec<Watched>,
     /// Alarms whose homes may never have been told what is watched already: at the next tick they are told all of it.
     untold: BTreeSet<Name>,
@@ -84,11 +87,14 @@ pub struct Alarms {
     spoken: BTreeMap<ShardId, Spoken>,
     values: Vec<(Told, BTreeMap<i64, serde_bytes::ByteBuf>)>,
     pending: VecDeque<Pending>,
-    standings: Vec<Standing>,
+    standings: BTreeMap<Name, Standing>,
     decided_through_secs: i64,
     ticked_secs: i64,
     #[serde(skip)]
     alarms: BTreeMap<Name, Alarm>,
+    /// Of tenants that have applied something since definitions came into force.
+    #[serde(skip)]
+    rooms: HashMap<String, Room>,
     #[serde(skip)]
     places: HashMap<ServiceId, Option<usize>, FxBuildHasher>,
     #[serde(skip)]
@@ -119,7 +125,7 @@ impl Alarms {
         self.ticked_secs = self.ticked_secs.min(minute);
         self.decided_through_secs = self.decided_through_secs.min(minute);
         self.spoken.values_mut().for_each(|spoken| spoken.through_secs = spoken.through_secs.min(minute));
-        self.standings.iter_mut().for_each(|standing| standing.since_secs = standing.since_secs.min(minute));
+        self.standings.values_mut().for_each(|standing| standing.since_secs = standing.since_secs.min(minute));
         self.pending.clear();
         self.advance(time_ms);
     }
@@ -143,6 +149,7 @@ impl Alarms {
         }
         let before = std::mem::replace(&mut self.alarms, parse(&self.in_force.all));
         self.rewatch(&before);
+        self.named(revision);
     }
 
     /// A tick came: tells the homes what changed, and decides what can be decided.
@@ -203,8 +210,8 @@ impl Alarms {
     }
 }
 
-fn parse(definitions: &[Definition]) -> BTreeMap<Name, Alarm> {
-    let alarms = definitions.iter().filter(|definition| definition.kind == "alarm");
+fn parse(all: &[Definition]) -> BTreeMap<Name, Alarm> {
+    let alarms = all.iter().filter(|definition| definition.kind == definitions::ALARM);
     // What cannot be parsed was refused when it was applied; a definition of a newer program is none of ours.
     alarms.filter_map(|of| Some(((of.tenant.clone(), of.name.clone()), Alarm::parse(&of.body).ok()?))).collect()
 }

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     cell::WINDOW_SECS,
-    definitions::Definition,
+    definitions::{Definition, NoRoom},
     distribution,
     store::{Kind, ROW_BYTES_MAX, Row},
 };
@@ -58,7 +58,11 @@ impl Shard {
                     }
                 }
                 _ if !is_fresh => {}
-                Event::Defined(defined) => self.record_definition(input, &batch.header, defined),
+                Event::Defined(defined) => {
+                    if self.record_definition(input, &batch.header, defined).is_err() {
+                        folded.balance.skip("too_many_alarms", 1, defined.name.as_bytes());
+                    }
+                }
                 Event::Ticked(tick) => {
                     folded.effects.extend(self.alarms.tick(&self.place, tick, input.sequence, self.time_ms));
                     self.keep_decisions(input);
@@ -131,7 +135,7 @@ impl Shard {
     }
 
     /// A definition becomes a row under its place in the order; no record may name it before that row can be read.
-    fn record_definition(&mut self, input: &Input, header: &Header, defined: &Defined) {
+    fn record_definition(&mut self, input: &Input, header: &Header, defined: &Defined) -> Result<(), NoRoom> {
         let definition = Definition {
             revision: input.sequence,
             tenant: header.tenant.clone(),
@@ -141,8 +145,10 @@ impl Shard {
             by: defined.by.clone(),
             at_ms: self.time_ms,
         };
+        self.alarms.apply(&definition)?;
         let subject = self.subject(&header.tenant, Kind::Definition, &definition.row_name());
         self.state(input, subject, self.time_ms, 0, definition.encode().into());
+        Ok(())
     }
 
     fn bury(&mut self, input: &Input, reason: &'static str, cause: &str, bytes: &Bytes) -> Folded {
@@ -171,12 +177,10 @@ impl Shard {
         for decision in self.alarms.take_decisions() {
             let state = self.subject(&decision.tenant, Kind::Alarm, &decision.alarm);
             self.state(input, state, 0, 0, decision.encode().into());
-            if decision.changed() {
-                let change = self.subject(&decision.tenant, Kind::Transition, &decision.alarm);
-                // An alarm may begin and change in one minute.
-                let page = u16::from(decision.from.is_some());
-                self.state(input, change, decision.time_secs, page, decision.encode().into());
-            }
+            let change = self.subject(&decision.tenant, Kind::Transition, &decision.alarm);
+            // An alarm may begin and change in one minute.
+            let page = u16::from(decision.from.is_some());
+            self.state(input, change, decision.time_secs, page, decision.encode().into());
         }
     }
 

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use events::position::SequenceNumber;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -70,15 +69,10 @@ pub async fn alarms<S: Store>(
     name: Option<&str>,
 ) -> Result<Vec<Status>, ReadError> {
     let span = |kind| Span::All { tenant: Some(tenant.to_owned()), generation, kind };
-    let mut all: Vec<Definition> = vec![];
-    each(store, &span(Kind::Definition), |row| {
-        all.push(Definition::decode(&row.body).map_err(|error| damaged(&row.key, &error))?);
-        Ok(())
-    })
-    .await?;
-    let in_force: BTreeMap<&str, &Definition> = definitions::in_force(&all, SequenceNumber::MAX)
-        .into_iter()
-        .filter(|definition| definition.kind == "alarm" && name.is_none_or(|name| definition.name == name))
+    let all = in_force(store, tenant, generation).await?;
+    let in_force: BTreeMap<&str, &Definition> = all
+        .iter()
+        .filter(|definition| definition.kind == definitions::ALARM && name.is_none_or(|name| definition.name == name))
         .map(|definition| (definition.name.as_str(), definition))
         .collect();
     let mut decided: BTreeMap<String, Decision> = BTreeMap::new();
@@ -110,6 +104,20 @@ pub async fn alarms<S: Store>(
         status.omitted = Some(omitted).filter(|omitted| *omitted > 0);
     }
     Ok(answer)
+}
+
+/// The newest definition of each name of a tenant, but for those that are removed: no more is held, however often one was applied.
+pub async fn in_force<S: Store>(store: &S, tenant: &str, generation: Generation) -> Result<Vec<Definition>, ReadError> {
+    let span = Span::All { tenant: Some(tenant.to_owned()), generation, kind: Kind::Definition };
+    let mut newest = BTreeMap::new();
+    each(store, &span, |row| {
+        // Rows come in the order of their revisions, which are their names.
+        let definition = Definition::decode(&row.body).map_err(|error| damaged(&row.key, &error))?;
+        definitions::supersede(&mut newest, definition);
+        Ok(())
+    })
+    .await?;
+    Ok(newest.into_values().collect())
 }
 
 fn of(tenant: &str, generation: Generation, kind: Kind, name: &str) -> Span {

@@ -1,14 +1,15 @@
 //! When a minute may be decided, and what its alarms become: from what was told up to it, by the definitions of its tick.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use events::{
     event::RolledUp,
     position::{SequenceNumber, ShardId},
 };
+use rustc_hash::FxBuildHasher;
 use serde::{Deserialize, Serialize};
 
-use super::{Alarms, KEEP_SECS, LATE_TICKS_MAX, Name, Pending, Standing, heard, is_home, parse};
+use super::{Alarms, KEEP_SECS, LATE_TICKS_MAX, Name, Pending, Standing, Told, heard, is_home, parse};
 use crate::{
     alarm::{self, Alarm, State},
     distribution::Distribution,
@@ -48,11 +49,6 @@ impl Decision {
     /// Reads the body of a row.
     pub fn decode(bytes: &[u8]) -> Result<Self, rmp_serde::decode::Error> {
         rmp_serde::from_slice(bytes)
-    }
-
-    /// True if the state is another than before.
-    pub fn changed(&self) -> bool {
-        self.from != Some(self.to)
     }
 }
 
@@ -101,11 +97,8 @@ impl Alarms {
         if sabotage::breaks(Sabotage::JumpNotWalked) {
             walked = end_secs;
         }
-        let since = self.standings.iter().map(|standing| standing.since_secs).min().unwrap_or(end_secs);
-        for minute in (walked.max(since)..=end_secs).step_by(60) {
-            for (name, alarm) in &alarms {
-                self.decide_alarm(name, alarm, minute, silent, revision);
-            }
+        for (name, alarm) in &alarms {
+            self.decide_alarm(name, alarm, (walked, end_secs), silent, revision);
         }
         self.decided_through_secs = end_secs;
         // Just as long as the shards keep them, which tell them anew to a home that is new to them: else what an alarm finds there when it
@@ -119,13 +112,13 @@ impl Alarms {
 
     /// Alarms that are new stand at the beginning; those that are gone stand nowhere.
     fn begin_and_end(&mut self, alarms: &BTreeMap<Name, Alarm>, minute: i64, revision: SequenceNumber) {
-        self.standings.retain(|standing| alarms.contains_key(&standing.name));
+        self.standings.retain(|name, _| alarms.contains_key(name));
         for name in alarms.keys() {
-            if self.standings.iter().any(|standing| standing.name == *name) {
+            if self.standings.contains_key(name) {
                 continue;
             }
             let state = State::InsufficientData;
-            self.standings.push(Standing { name: name.clone(), state, since_secs: minute });
+            self.standings.insert(name.clone(), Standing { state, since_secs: minute });
             self.decisions.push(Decision {
                 tenant: name.0.clone(),
                 alarm: name.1.clone(),
@@ -139,62 +132,76 @@ impl Alarms {
         }
     }
 
+    /// Decides the minutes from `first` to `last` that come after its beginning.
     fn decide_alarm(
         &mut self,
         name: &Name,
         alarm: &Alarm,
-        end_secs: i64,
+        (first, last): (i64, i64),
         silent: &[ShardId],
         revision: SequenceNumber,
     ) {
-        let points = self.points(&name.0, alarm, end_secs);
-        let standing = self.standings.iter_mut().find(|standing| standing.name == *name);
-        let Some(standing) = standing.filter(|standing| standing.since_secs <= end_secs) else { return };
-        let verdict = alarm.decide(standing.state, &points, end_secs);
-        if verdict.to == standing.state {
-            return;
+        let Some(standing) = self.standings.get_mut(name) else { return };
+        let mut periods = Periods::of(&self.values, &name.0, alarm);
+        for end_secs in (first.max(standing.since_secs)..=last).step_by(60) {
+            let verdict = alarm.decide(standing.state, &periods.before(end_secs), end_secs);
+            if verdict.to == standing.state {
+                continue;
+            }
+            let mut reason = verdict.reason;
+            if !silent.is_empty() {
+                let names: Vec<&str> = silent.iter().map(ShardId::as_str).collect();
+                reason
+                    .push_str(&format!(" Decided without {}, which had not spoken for this minute.", names.join(", ")));
+            }
+            self.decisions.push(Decision {
+                tenant: name.0.clone(),
+                alarm: name.1.clone(),
+                from: Some(standing.state),
+                to: verdict.to,
+                reason,
+                reason_data: verdict.reason_data,
+                time_secs: end_secs,
+                revision,
+            });
+            standing.state = verdict.to;
         }
-        let mut reason = verdict.reason;
-        if !silent.is_empty() {
-            let names: Vec<&str> = silent.iter().map(ShardId::as_str).collect();
-            reason.push_str(&format!(" Decided without {}, which had not spoken for this minute.", names.join(", ")));
-        }
-        self.decisions.push(Decision {
-            tenant: name.0.clone(),
-            alarm: name.1.clone(),
-            from: Some(standing.state),
-            to: verdict.to,
-            reason,
-            reason_data: verdict.reason_data,
-            time_secs: end_secs,
-            revision,
-        });
-        standing.state = verdict.to;
+    }
+}
+
+/// What an alarm sees of what was told, merged over all sources; each period once, however many minutes are decided by it.
+struct Periods<'a> {
+    alarm: &'a Alarm,
+    told: Vec<&'a BTreeMap<i64, serde_bytes::ByteBuf>>,
+    by_start: HashMap<i64, Option<f64>, FxBuildHasher>,
+}
+
+impl<'a> Periods<'a> {
+    fn of(values: &'a [(Told, BTreeMap<i64, serde_bytes::ByteBuf>)], tenant: &str, alarm: &'a Alarm) -> Self {
+        let series = alarm.series.encode();
+        let is_seen = |(_, of, service, told): &Told| of == tenant && *service == alarm.service && *told == series;
+        let told = values.iter().filter(|(of, _)| is_seen(of)).map(|(_, windows)| windows).collect();
+        Self { alarm, told, by_start: HashMap::default() }
     }
 
-    /// The periods of the evaluation range that ends at `end_secs`, oldest first, merged over all sources.
-    fn points(&self, tenant: &str, alarm: &Alarm, end_secs: i64) -> Vec<Option<f64>> {
-        let series = alarm.series.encode();
-        let period = i64::from(alarm.period_secs);
-        let told: Vec<_> = self
-            .values
-            .iter()
-            .filter(|((_, of, service, told), _)| of == tenant && *service == alarm.service && *told == series)
-            .collect();
-        let range = i64::from(alarm::evaluation_range(alarm.evaluation_periods));
+    /// The periods of the evaluation range that ends at `end_secs`, oldest first.
+    fn before(&mut self, end_secs: i64) -> Vec<Option<f64>> {
+        let period = i64::from(self.alarm.period_secs);
+        let range = i64::from(alarm::evaluation_range(self.alarm.evaluation_periods));
+        let Self { alarm, told, by_start } = self;
         (0..range)
             .map(|i| {
                 let start = end_secs - (range - i) * period;
-                let mut values = Distribution::default();
-                for (_, windows) in &told {
-                    for value in windows.range(start..start + period).map(|(_, value)| value) {
+                *by_start.entry(start).or_insert_with(|| {
+                    let mut values = Distribution::default();
+                    for value in told.iter().flat_map(|windows| windows.range(start..start + period)) {
                         // It was encoded by a fold, or checked when it was heard.
-                        if let Ok(value) = Distribution::decode(&mut value.as_slice()) {
+                        if let Ok(value) = Distribution::decode(&mut value.1.as_slice()) {
                             values.merge(&value);
                         }
                     }
-                }
-                alarm.statistic.of(&values)
+                    alarm.statistic.of(&values)
+                })
             })
             .collect()
     }
