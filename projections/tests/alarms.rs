@@ -130,6 +130,74 @@ fn errors(name: &str, periods: u32, to_alarm: u32) -> String {
 }
 
 #[test]
+fn a_minute_is_decided_without_a_silent_shard_after_three_further_ticks_and_the_reason_names_it() {
+    let mut world = World::of(0);
+    let name = world.name();
+    world.define(&name, &errors(&name, 1, 1));
+    world.tick(START_SECS, &[0]);
+    world.lines("shop", &[START_SECS + 30]);
+    world.tick(START_SECS + 60, &[0, 1]);
+    assert_eq!(LATE_TICKS_MAX, 3);
+    for further in 1..=3 {
+        assert_eq!(world.changes(), [], "before {further} further ticks");
+        world.tick(START_SECS + 60 + further * 60, &[0]);
+    }
+    let changes = world.changes();
+    assert_eq!((changes[0].to, changes[0].time_secs), (State::Alarm, START_SECS + 60));
+    let end = "transition). Decided without shardId-000000000001, which had not spoken for this minute.";
+    assert!(changes[0].reason.ends_with(end), "{}", changes[0].reason);
+    assert!(changes[1..].iter().all(|change| !change.reason.contains("without")), "all had spoken: {changes:?}");
+}
+
+#[test]
+fn a_jump_in_time_is_walked_minute_by_minute_and_no_further_back_than_a_day() {
+    // It looks back 1,920 minutes, and rings in the first minute that sees an error.
+    let first_rung = |error_before_end_secs: i64| {
+        let mut world = World::of(0);
+        let name = world.name();
+        world.define(&name, &errors(&name, 1440, 1));
+        world.tick(START_SECS, &[0]);
+        let end = START_SECS + 40 * 3_600;
+        world.now_secs = end;
+        world.lines("shop", &[end - error_before_end_secs]);
+        world.tick(end, &[0]);
+        let changes = world.changes();
+        assert_eq!(changes.iter().filter(|change| change.to == State::Alarm).count(), 1, "{changes:?}");
+        end - changes[0].time_secs
+    };
+    assert_eq!(WALK_MAX_SECS, 86_400);
+    assert_eq!(first_rung(30), 0, "the last minute");
+    assert_eq!(first_rung(2 * 3_600 + 30), 2 * 3_600);
+    assert_eq!(first_rung(86_400 + 30), 86_400, "the first minute that is walked");
+    assert_eq!(first_rung(30 * 3_600 + 30), 86_400, "what lies before is not");
+}
+
+#[test]
+fn a_backfill_of_years_ago_rings_nothing_tells_nobody_and_leaves_nothing_behind() {
+    const YEAR_2015_SECS: i64 = 1_420_070_400;
+    let old: Vec<i64> = (0..3_000).map(|minute| YEAR_2015_SECS + minute * 60).collect();
+    let folded = |number: usize, service: &str| {
+        let mut world = World::of(number);
+        let name = world.name();
+        world.define(&name, &errors(&name, 1440, 1));
+        world.tick(START_SECS, &[0]);
+        world.lines(service, &old);
+        // Just behind what the alarm reaches: 1,920 minutes, and some to spare.
+        world.lines(service, &[START_SECS - 1_930 * 60]);
+        let effects = world.tick(START_SECS + 60, &[0]).effects;
+        (world.state(), world.changes(), effects)
+    };
+    let (state, changes, _) = folded(0, "shop");
+    assert_eq!((&state, &changes), (&folded(0, "nobody watches").0, &vec![]));
+    assert!(state.len() < 2_000, "{} bytes", state.len());
+    // The other shard, which tells the home.
+    let (state, _, effects) = folded(1, "shop");
+    assert_eq!(state, folded(1, "nobody watches").0);
+    let [Effect::Append { event: Event::RolledUp(told), .. }] = &effects[..] else { panic!("{effects:?}") };
+    assert_eq!(told.windows, []);
+}
+
+#[test]
 fn a_definition_without_room_is_skipped_and_counted_also_after_a_restart_and_never_in_force() {
     let mut world = World::of(0);
     let apply = |world: &mut World, number: usize, body: &str| {
