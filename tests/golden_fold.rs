@@ -2,6 +2,9 @@
 //! records than it did: raise `FOLD_REVISION` and add a golden digest beside the old one, or mend the fold.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+#[path = "golden_fold/alarms.rs"]
+mod alarms;
+
 use events::{
     event::{Datum, Event, Measured},
     identity::{Origin, OriginKind, Producer},
@@ -89,9 +92,23 @@ fn the_golden_stream_folds_to_the_golden_rows() {
         );
     }
     shown += &format!("{balance:#?}\n");
-    let path = format!("tests/golden/rows-{FOLD_REVISION}.txt");
+    compare("rows", &shown);
+}
+
+#[test]
+fn the_golden_half_hour_under_alarms_decides_what_it_decided() {
+    let shown = alarms::shown();
+    for what in ["Some(Ok) to Alarm", "Some(Alarm) to Ok", "to InsufficientData", "Decided without", "told by"] {
+        assert!(shown.contains(what), "nothing here pins `{what}`");
+    }
+    compare("alarms", &shown);
+}
+
+/// With what stands in the golden file of this revision; one that is not there is written if asked for.
+fn compare(name: &str, shown: &str) {
+    let path = format!("tests/golden/{name}-{FOLD_REVISION}.txt");
     if std::env::var_os("WEIR_WRITE_GOLDEN").is_some() && !std::path::Path::new(&path).exists() {
-        std::fs::write(&path, &shown).unwrap();
+        std::fs::write(&path, shown).unwrap();
     }
     let golden = std::fs::read_to_string(&path).unwrap_or_default();
     assert_eq!(shown, golden, "{path}: the fold says something else than it did");

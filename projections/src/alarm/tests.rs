@@ -175,7 +175,7 @@ fn a_reason_of_a_thousand_datapoints_is_cut_to_the_newest() {
     let alarm = Alarm { evaluation_periods: 1440, ..alarm(3, 2) };
     let points: Vec<_> = (0..1920).map(|i| Some(f64::from(i) + 0.123)).collect();
     let verdict = alarm.decide(State::Ok, &points, 1_570_010_700);
-    assert!(verdict.reason.len() <= 1_023 && verdict.reason_data.len() <= 4_000, "{verdict:?}");
+    assert!(verdict.reason.len() <= 1_023 && verdict.reason_data.len() <= 4_000, "{}", verdict.reason_data.len());
     let data: serde_json::Value = serde_json::from_str(&verdict.reason_data).unwrap();
     assert!(data["evaluatedDatapoints"].as_array().unwrap().len() > 20);
     assert_eq!(data["evaluatedDatapoints"][0]["value"], 1919.123);
