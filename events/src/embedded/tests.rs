@@ -122,6 +122,21 @@ fn the_stream_obeys_the_laws_of_its_port_when_the_caller_commits() {
     }));
 }
 
+#[test]
+fn the_stream_obeys_the_law_of_retention() {
+    let stream = Embedded::open(SimulatedDisk::new(1), ticking(), small()).unwrap();
+    let trim = async |stream: &Embedded<SimulatedDisk>, shard: &ShardId, last: SequenceNumber| {
+        // Whole segments go; so the one that holds the last has to end.
+        let records = read_all(stream, 0, Start::After(last)).unwrap();
+        let gone = records.iter().find(|record| {
+            stream.trim(shard, i64::MAX, record.sequence).unwrap();
+            read_all(stream, 0, Start::TrimHorizon).unwrap()[0].sequence > last
+        });
+        assert!(gone.is_some());
+    };
+    block_on(crate::stream::law::what_was_trimmed_is_said(&stream, trim));
+}
+
 /// A clock that moves with each look at it.
 fn ticking() -> impl Clock {
     let now = std::sync::atomic::AtomicI64::new(1_700_000_000_000);
