@@ -156,7 +156,7 @@ pub struct Up {
     /// `local` may verify
     #[arg(long, value_name = "FILE")]
     tokens: Option<PathBuf>,
-    /// Shards of a new data folder [default: one for each core, at most 8]
+    /// Shards of a new data folder, at most 64 [default: one for each core, at most 8]
     #[arg(long, value_name = "N")]
     shards: Option<NonZeroU16>,
     /// Go on although the host's clock stands before the stream's last stamp

@@ -70,6 +70,9 @@ pub const LISTS: &str = "readers";
 /// How the names of folders begin that list which files were read into other systems: their positions say nothing about this stream.
 pub const LISTS_ELSEWHERE: &str = "readers-at-";
 
+/// Most shards of a new folder: each takes 128 MiB of disk in advance, two threads, and a sync of its own for what is appended to it.
+pub const SHARDS_MAX: u16 = 64;
+
 /// How often who waits for rows looks, and how long at most without looking whether the consumer is still there.
 const LOOK: Duration = Duration::from_millis(5);
 const LOOK_MAX: Duration = Duration::from_secs(60);
@@ -88,6 +91,11 @@ pub enum OpenError {
         /// The cause.
         source: io::Error,
     },
+    /// More shards than a new folder may have; nothing was made.
+    #[error(
+        "{0} shards are too many: a new data folder has at most {SHARDS_MAX}, each of which takes 128 MiB of disk in advance"
+    )]
+    TooManyShards(NonZeroU16),
     /// The stream.
     #[error(transparent)]
     Stream(#[from] stream::OpenError),
@@ -127,7 +135,7 @@ pub enum OpenError {
 /// How a data folder is opened.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// Shards of a new folder; `None`: one for each core, at most eight. An existing folder keeps its own.
+    /// Shards of a new folder, at most `SHARDS_MAX`; `None`: one for each core, at most eight. An existing folder keeps its own.
     pub shards: Option<NonZeroU16>,
     /// A person says that the host's clock is right although it is behind the newest stamp.
     pub confirm_clock: bool,
@@ -194,6 +202,10 @@ impl System {
 
     /// As `open`; `say` hears of what takes long.
     pub async fn open_saying(folder: &Path, options: Options, say: impl Fn(Opening)) -> Result<Self, OpenError> {
+        let is_new = !folder.join("stream").join("stream").exists();
+        if let Some(many) = options.shards.filter(|shards| is_new && shards.get() > SHARDS_MAX) {
+            return Err(OpenError::TooManyShards(many));
+        }
         let held = folder::lock(folder, &options.who)?;
         let failed = |source| OpenError::Folder { folder: folder.to_owned(), source };
         let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(8)) as u16;

@@ -34,7 +34,7 @@ use projections::{
         law::memory::{Commits, Memory},
     },
 };
-use weir::{LocalStore, LocalStream, Opening, Options, System};
+use weir::{LocalStore, LocalStream, Opening, Options, SHARDS_MAX, System};
 
 async fn ingest(system: &System, run: &str, name: &str, text: &str) {
     let origin = Origin { kind: OriginKind::File, name: name.into(), version: "1".into() };
@@ -86,6 +86,21 @@ async fn what_was_ingested_is_folded_once_and_verifies_also_after_reopening() {
         assert_eq!(names.len(), 7);
         assert_eq!(system.close(), None);
     }
+}
+
+#[tokio::test]
+async fn more_shards_than_a_new_folder_may_have_are_refused_before_anything_is_made() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path().join("data");
+    let many = Options { shards: NonZeroU16::new(SHARDS_MAX + 1), ..Options::default() };
+    let refused = System::open(&folder, many.clone()).await.err().unwrap().to_string();
+    assert!(refused.contains("65 shards are too many") && refused.contains("at most 64"), "{refused}");
+    assert!(!folder.exists());
+    let two = Options { shards: NonZeroU16::new(2), ..Options::default() };
+    assert_eq!(System::open(&folder, two).await.unwrap().close(), None);
+    let system = System::open(&folder, many).await.unwrap();
+    assert_eq!(system.shards().await.unwrap(), 2, "a folder that is there keeps its own");
+    assert_eq!(system.close(), None);
 }
 
 #[tokio::test]
