@@ -49,6 +49,10 @@ impl Operator for System {
         (revision > SequenceNumber::ZERO).then_some(revision)
     }
 
+    fn admit(&self, run: &str) -> Result<(), String> {
+        self.ledger().admit(run).map_err(|full| full.to_string())
+    }
+
     fn expect(&self, run: &str, appended: &Appended) {
         self.ledger().expect(run, &appended.shard, appended.sequence);
     }
@@ -110,6 +114,7 @@ impl Operator for System {
 
     async fn apply(&self, tenant: &str, defined: Vec<Defined>) -> Result<Vec<SequenceNumber>, String> {
         let run = format!("{tenant}/apply-{}", self.producer().counter);
+        self.ledger().admit(&run).map_err(|full| full.to_string())?;
         let mut revisions = vec![];
         for definition in defined {
             let put = system_event_of(tenant, HashKey::of(CONTROL_KEY), Event::Defined(definition));

@@ -80,6 +80,11 @@ pub trait Operator: Send + Sync + 'static {
     /// The highest revision of definitions that can be read back: what a batch may name.
     fn definitions_revision(&self) -> Option<SequenceNumber>;
 
+    /// Whether there is room for what a run is about to append; `Err`: not now, and why. Called before each append that `expect` will name.
+    fn admit(&self, _run: &str) -> Result<(), String> {
+        Ok(())
+    }
+
     /// A run has appended a record. Called right after the append, so that the record may already be folded. `run` holds the tenant's name, so
     /// that no tenant sees another's.
     fn expect(&self, run: &str, appended: &Appended);

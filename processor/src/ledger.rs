@@ -1,12 +1,18 @@
 //! What became of appended records, for those who wait for it. In memory only: after a restart nobody waits any more.
 //!
-//! A run groups appends. `expect` names a record of a run, before or after it was folded; `settled` answers once every one of them is folded and
-//! its rows can be read. Outcomes that nobody has asked for yet are kept for a while, because an append's answer may come later than its fold.
+//! A run groups appends of one tenant; its name is the tenant's, a slash, and what the tenant calls it. `admit` asks for room before a record is
+//! appended; `expect` names the record, before or after it was folded; `settled` answers once every one of them is folded and its rows can be read.
+//! Outcomes that nobody has asked for yet are kept for a while, because an append's answer may come later than its fold.
+//!
+//! A tenant's runs take room from that tenant's alone. A run that somebody waits for, or that is not settled, is never forgotten for another.
+
+#[cfg(test)]
+mod tests;
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
-    sync::{Mutex, PoisonError},
-    time::{Duration, Instant},
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use events::position::{SequenceNumber, ShardId};
@@ -15,8 +21,11 @@ use tokio::sync::watch;
 
 /// Outcomes kept that no run has claimed: more than can be in flight between an append and its answer.
 pub const UNCLAIMED_MAX: usize = 8_192;
-/// Runs remembered; the one that was longest without news is forgotten first.
+/// Runs of one tenant that are remembered, besides those that come in at the moment. Beyond, settled ones are forgotten: those whose balance was
+/// read first, then those that were longest without news; where none is settled, no new one is admitted.
 pub const RUNS_MAX: usize = 1_024;
+/// Records of one tenant's runs that wait to be folded, about 100 bytes each. Beyond, no more are admitted until some are folded.
+pub const OPEN_MAX: usize = 262_144;
 
 /// Waiting for a run ended without its balance.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -34,25 +43,89 @@ pub enum Unsettled {
     Late(Box<Balance>),
 }
 
-#[derive(Debug)]
+/// There is no room for what a run is about to append. Nothing was appended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Full {
+    /// Of runs.
+    #[error(
+        "{RUNS_MAX} runs of this tenant are not folded yet, or are waited for: send again in a moment, or send more under one run"
+    )]
+    Runs,
+    /// Of records.
+    #[error("{OPEN_MAX} records of this tenant wait to be folded: send again in a moment")]
+    Records,
+}
+
+#[derive(Debug, Default)]
 struct Run {
     balance: Balance,
-    /// Appended, and not folded yet.
-    open: HashSet<(ShardId, SequenceNumber)>,
+    /// Appended, and not folded yet: so many.
+    open: usize,
     /// The highest position of the run on each shard: readable once committed.
     last: HashMap<ShardId, SequenceNumber>,
-    /// How many wait for it now.
-    waiters: usize,
-    touched: Instant,
+    /// Who asked for it has read its balance, and nothing came after.
+    is_read: bool,
+    /// The books' count of news when it last had some.
+    touched: u64,
+}
+
+#[derive(Debug, Default)]
+struct Tenant {
+    runs: HashMap<Arc<str>, Run>,
+    open: usize,
 }
 
 #[derive(Debug, Default)]
 struct Books {
-    runs: HashMap<String, Run>,
+    /// As many as there are credentials.
+    tenants: HashMap<String, Tenant>,
+    /// Whose each record is that is appended and not folded yet.
+    open: HashMap<(ShardId, SequenceNumber), Arc<str>>,
     unclaimed: HashMap<(ShardId, SequenceNumber), Balance>,
     unclaimed_order: VecDeque<(ShardId, SequenceNumber)>,
     committed: HashMap<ShardId, SequenceNumber>,
+    /// How many wait for a run now.
+    waited: HashMap<String, usize>,
+    news: u64,
     stopped: Option<String>,
+}
+
+fn tenant_of(run: &str) -> &str {
+    run.split_once('/').map_or("", |(tenant, _)| tenant)
+}
+
+/// Its rows can be read as well.
+fn is_settled(run: &Run, committed: &HashMap<ShardId, SequenceNumber>) -> bool {
+    run.open == 0 && run.last.iter().all(|(shard, last)| committed.get(shard).is_some_and(|at| at >= last))
+}
+
+impl Books {
+    fn run(&self, name: &str) -> Option<&Run> {
+        self.tenants.get(tenant_of(name))?.runs.get(name)
+    }
+
+    /// The run, which has news; its tenant's count of open records; the name.
+    fn touch(&mut self, name: &str) -> (&mut Run, &mut usize, Arc<str>) {
+        self.news += 1;
+        let tenant = self.tenants.entry(tenant_of(name).to_owned()).or_default();
+        let name = match tenant.runs.get_key_value(name) {
+            Some((known, _)) => known.clone(),
+            None => Arc::from(name),
+        };
+        let run = tenant.runs.entry(name.clone()).or_default();
+        (run.touched, run.is_read) = (self.news, false);
+        (run, &mut tenant.open, name)
+    }
+
+    /// Forgets one settled run of a tenant if it has as many as it may have. False: none can be forgotten.
+    fn make_room(&mut self, tenant: &str) -> bool {
+        let Self { tenants, committed, waited, .. } = self;
+        let Some(tenant) = tenants.get_mut(tenant).filter(|tenant| tenant.runs.len() >= RUNS_MAX) else { return true };
+        let settled =
+            tenant.runs.iter().filter(|(name, run)| is_settled(run, committed) && !waited.contains_key(&***name));
+        let first = settled.min_by_key(|(_, run)| (!run.is_read, run.touched)).map(|(name, _)| name.clone());
+        first.is_some_and(|first| tenant.runs.remove(&first).is_some())
+    }
 }
 
 /// Somebody waits for a run, until this is dropped: a request may be given up at any point.
@@ -60,17 +133,19 @@ struct Waiting<'a>(&'a Ledger, &'a str);
 
 impl<'a> Waiting<'a> {
     fn new(ledger: &'a Ledger, run: &'a str) -> Self {
-        if let Some(run) = ledger.books().runs.get_mut(run) {
-            run.waiters += 1;
-        }
+        *ledger.books().waited.entry(run.to_owned()).or_default() += 1;
         Self(ledger, run)
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        if let Some(run) = self.0.books().runs.get_mut(self.1) {
-            run.waiters = run.waiters.saturating_sub(1);
+        let mut books = self.0.books();
+        if let Some(count) = books.waited.get_mut(self.1) {
+            *count -= 1;
+            if *count == 0 {
+                books.waited.remove(self.1);
+            }
         }
     }
 }
@@ -89,7 +164,7 @@ impl Default for Ledger {
 }
 
 impl Ledger {
-    fn books(&self) -> std::sync::MutexGuard<'_, Books> {
+    fn books(&self) -> MutexGuard<'_, Books> {
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -97,31 +172,34 @@ impl Ledger {
         self.news.send_modify(|count| *count += 1);
     }
 
+    /// A run is about to append a record: whether there is room for it. Nothing is kept for it yet.
+    pub fn admit(&self, run: &str) -> Result<(), Full> {
+        let mut books = self.books();
+        let tenant = tenant_of(run);
+        if books.tenants.get(tenant).is_some_and(|tenant| tenant.open >= OPEN_MAX) {
+            return Err(Full::Records);
+        }
+        if books.run(run).is_some() || books.make_room(tenant) { Ok(()) } else { Err(Full::Runs) }
+    }
+
     /// A run has appended a record.
     pub fn expect(&self, run: &str, shard: &ShardId, sequence: SequenceNumber) {
         let mut books = self.books();
-        if books.runs.len() >= RUNS_MAX && !books.runs.contains_key(run) {
-            let oldest = books.runs.iter().min_by_key(|(_, run)| run.touched).map(|(name, _)| name.clone());
-            if let Some(oldest) = oldest {
-                books.runs.remove(&oldest);
-            }
+        if books.run(run).is_none() {
+            // Others may have been admitted at the same time: what is appended is counted all the same.
+            books.make_room(tenant_of(run));
         }
         let key = (shard.clone(), sequence);
         let outcome = books.unclaimed.remove(&key);
-        let run = books.runs.entry(run.to_owned()).or_insert_with(|| Run {
-            balance: Balance::default(),
-            open: HashSet::new(),
-            last: HashMap::new(),
-            waiters: 0,
-            touched: Instant::now(),
-        });
-        run.touched = Instant::now();
+        let (run, open, name) = books.touch(run);
         let last = run.last.entry(shard.clone()).or_default();
         *last = sequence.max(*last);
         match outcome {
             Some(balance) => run.balance.add(&balance),
             None => {
-                run.open.insert(key);
+                run.open += 1;
+                *open += 1;
+                books.open.insert(key, name);
             }
         }
     }
@@ -131,10 +209,11 @@ impl Ledger {
         let mut books = self.books();
         for (sequence, balance) in outcomes {
             let key = (shard.clone(), sequence);
-            if let Some(run) = books.runs.values_mut().find(|run| run.open.contains(&key)) {
-                run.open.remove(&key);
+            if let Some(name) = books.open.remove(&key) {
+                let (run, open, _) = books.touch(&name);
                 run.balance.add(&balance);
-                run.touched = Instant::now();
+                run.open = run.open.saturating_sub(1);
+                *open = open.saturating_sub(1);
                 continue;
             }
             if books.unclaimed_order.len() >= UNCLAIMED_MAX
@@ -168,8 +247,8 @@ impl Ledger {
     pub fn is_awaited(&self, shard: &ShardId) -> bool {
         let books = self.books();
         let committed = books.committed.get(shard).copied().unwrap_or_default();
-        let waits = |run: &Run| run.waiters > 0 && run.last.get(shard).is_some_and(|last| *last > committed);
-        books.runs.values().any(waits)
+        let waits = |run: &Run| run.last.get(shard).is_some_and(|last| *last > committed);
+        books.waited.keys().any(|run| books.run(run).is_some_and(waits))
     }
 
     /// How far the rows of each shard can be read.
@@ -196,17 +275,18 @@ impl Ledger {
         }
     }
 
-    fn look(&self, run: &str) -> Result<Balance, Unsettled> {
-        let books = self.books();
-        let Some(found) = books.runs.get(run) else { return Err(Unsettled::Unknown(run.to_owned())) };
-        let readable =
-            |(shard, last): (&ShardId, &SequenceNumber)| books.committed.get(shard).is_some_and(|at| at >= last);
-        if found.open.is_empty() && found.last.iter().all(readable) {
-            return Ok(found.balance.clone());
+    fn look(&self, name: &str) -> Result<Balance, Unsettled> {
+        let mut books = self.books();
+        let Books { tenants, committed, stopped, .. } = &mut *books;
+        let found = tenants.get_mut(tenant_of(name)).and_then(|tenant| tenant.runs.get_mut(name));
+        let Some(run) = found else { return Err(Unsettled::Unknown(name.to_owned())) };
+        if is_settled(run, committed) {
+            run.is_read = true;
+            return Ok(run.balance.clone());
         }
-        match &books.stopped {
+        match stopped {
             Some(why) => Err(Unsettled::Stopped(why.clone())),
-            None => Err(Unsettled::Late(Box::new(found.balance.clone()))),
+            None => Err(Unsettled::Late(Box::new(run.balance.clone()))),
         }
     }
 }

@@ -236,6 +236,11 @@ impl<'a, O: Operator> Sender<'a, O> {
         if let Some(failed) = &self.failed {
             return Err(not_appended(failed));
         }
+        if let Some(run) = &self.run {
+            self.operator.admit(run).map_err(|why| {
+                Refusal::new(StatusCode::TOO_MANY_REQUESTS, "runs_full", why).header(header::RETRY_AFTER, "1")
+            })?;
+        }
         self.sent += 1;
         let put = Put { partition_key, hash_key: None, data };
         self.in_flight.push_back(Box::pin(self.operator.append(put)));
