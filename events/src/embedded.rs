@@ -218,6 +218,11 @@ impl<D: Disk> Embedded<D> {
         Ok(self.shard(shard)?.tip())
     }
 
+    /// This opening's epoch: higher than that of every record before.
+    pub fn epoch(&self) -> u64 {
+        self.0.metadata.lock().unwrap_or_else(PoisonError::into_inner).epoch
+    }
+
     /// Why every call fails from now on, if so: the process is to end, unless it closed the stream itself.
     pub fn ended(&self) -> Option<String> {
         self.0.shards.iter().find_map(|shard| shard.view().ended.clone())
@@ -329,9 +334,8 @@ impl<D: Disk> Stream for Embedded<D> {
             }
         }
         match failure {
-            Some(why) if answers.iter().all(|answer| !matches!(answer, Some(Ok(_)))) => {
-                Err(AppendError::NotAppended(why))
-            }
+            // Where one was taken, or never can be, each record has its own answer.
+            Some(why) if answers.iter().all(Option::is_none) => Err(AppendError::NotAppended(why)),
             _ => Ok(answers.into_iter().map(|answer| answer.unwrap_or(Err(Refused::Failed))).collect()),
         }
     }

@@ -269,6 +269,16 @@ fn a_clock_that_goes_far_back_while_running_refuses_appends_until_it_is_right_ag
 }
 
 #[test]
+fn a_record_that_never_can_be_taken_is_told_apart_where_the_others_fail() {
+    let disk = SimulatedDisk::new(1);
+    let stream = open(&disk, small());
+    disk.set_capacity(Some(10_000));
+    let puts = vec![put("", vec![1]), put("k", vec![7; 20_000])];
+    let answers = block_on(stream.append(puts)).unwrap();
+    assert!(matches!(&answers[..], [Err(Refused::Invalid(_)), Err(Refused::Failed)]), "{answers:?}");
+}
+
+#[test]
 fn positions_that_are_no_records_are_read_from_the_next_one() {
     let disk = SimulatedDisk::new(1);
     let sequences = filled(&disk, 20);
