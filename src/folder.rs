@@ -4,12 +4,14 @@ use std::{
     fs::{File, OpenOptions, TryLockError},
     io::{self, Write},
     path::Path,
+    time::Duration,
 };
 
-use crate::{LOOK, OpenError};
+use crate::OpenError;
 
-/// The lock is tried so often, `LOOK` apart.
+/// The lock is tried so often, `LOCK_LOOK` apart.
 const LOCK_TRIES: u32 = 4;
+const LOCK_LOOK: Duration = Duration::from_millis(5);
 
 /// Takes the folder for this process. Whoever has it now may leave its address there; one that a killed process left is taken away, since by
 /// now another program, or a weir on another folder, may listen there.
@@ -21,7 +23,7 @@ pub(crate) fn lock(folder: &Path, who: &str) -> Result<File, OpenError> {
         match file.try_lock() {
             Ok(()) => break,
             // It may be `serving` that looks.
-            Err(TryLockError::WouldBlock) if attempt < LOCK_TRIES => std::thread::sleep(LOOK),
+            Err(TryLockError::WouldBlock) if attempt < LOCK_TRIES => std::thread::sleep(LOCK_LOOK),
             Err(TryLockError::WouldBlock) => return Err(OpenError::InUse(folder.to_owned())),
             Err(TryLockError::Error(source)) => return Err(failed(source)),
         }
@@ -44,12 +46,20 @@ pub fn holder(folder: &Path) -> Option<String> {
     }
 }
 
-/// The address that the process which has the folder open has left there; `None` where none has it open, or it serves nobody.
+/// The URL that the process which has the folder open has left there; `None` where none has it open, or it serves nobody.
 pub fn serving(folder: &Path) -> Option<String> {
+    serving_as(folder).map(|(url, _)| url)
+}
+
+/// As `serving`, with the instance that left it. One that has just locked the folder may not have taken away yet what a killed one left: only
+/// who answers there as this instance is the folder's.
+pub fn serving_as(folder: &Path) -> Option<(String, String)> {
     let file = File::open(folder.join("lock")).ok()?;
     match file.try_lock_shared() {
         Err(TryLockError::WouldBlock) => {}
         _ => return None,
     }
-    std::fs::read_to_string(folder.join("address")).ok().map(|address| address.trim().to_owned())
+    let address = std::fs::read_to_string(folder.join("address")).ok()?;
+    let (url, instance) = address.trim().split_once('\n')?;
+    Some((url.to_owned(), instance.to_owned()))
 }

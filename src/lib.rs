@@ -19,9 +19,12 @@ mod operator;
 mod run;
 mod ticker;
 mod verifying;
+mod waiting;
 
 use std::{
+    collections::hash_map::RandomState,
     fs::File,
+    hash::{BuildHasher, Hasher},
     io,
     num::NonZeroU16,
     path::{Path, PathBuf},
@@ -30,9 +33,10 @@ use std::{
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     thread::JoinHandle,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
+use api::operator::AppendFailed;
 use events::{
     embedded::{self as stream, disk::RealDisk},
     event::{Event, TimeReset},
@@ -44,7 +48,7 @@ use processor::{
     consume::{ConsumeError, Live, Worker, append_all, system_event},
     ingest::list::compare,
     ledger::Ledger,
-    replay::{Progress, ReplayError, bytes_before},
+    replay::{Progress, ReplayError},
     tick::TickError,
     verify::{self, Report},
 };
@@ -52,7 +56,7 @@ use projections::{embedded as rows, fold::Place, store::Generation};
 use tokio::sync::Semaphore;
 
 pub use causes::with_causes;
-pub use folder::{holder, serving};
+pub use folder::{holder, serving, serving_as};
 pub use made::Opening;
 pub use verifying::VERIFY;
 
@@ -72,10 +76,6 @@ pub const LISTS_ELSEWHERE: &str = "readers-at-";
 
 /// Most shards of a new folder: each takes 128 MiB of disk in advance, two threads, and a sync of its own for what is appended to it.
 pub const SHARDS_MAX: u16 = 64;
-
-/// How often who waits for rows looks, and how long at most without looking whether the consumer is still there.
-const LOOK: Duration = Duration::from_millis(5);
-const LOOK_MAX: Duration = Duration::from_secs(60);
 
 /// A data folder could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -155,7 +155,7 @@ pub struct System {
     commits: Arc<Semaphore>,
     threads: Vec<JoinHandle<()>>,
     behind_ms: Arc<Vec<AtomicU64>>,
-    producer_id: String,
+    instance: String,
     counter: AtomicU64,
     ticker: Arc<Ticker>,
     /// Where each shard ended when this process opened it: what is not readable up to there was left by a crash.
@@ -225,7 +225,6 @@ impl System {
         // Before anything is appended: afterwards nobody could tell what a crash left, and what the stream has lost.
         let found = tips(&stream, &places)?;
         compare_lists(folder, &found).map_err(failed)?;
-        let opened_at = now_ms();
         confirm_time(&stream, &ring).await?;
         let store = made::rows(folder, &stream, &places, say).await?;
         let mut system = Self {
@@ -238,10 +237,9 @@ impl System {
             places,
             stop: Arc::default(),
             threads: vec![],
-            // Unique for this opening: the folder has one process, and its clock does not stand before the last opening's stamps.
-            producer_id: format!("api-{opened_at}-{}", std::process::id()),
+            instance: format!("{:016x}", RandomState::new().build_hasher().finish()),
             counter: AtomicU64::new(0),
-            ticker: Arc::new(Ticker::new(opened_at)),
+            ticker: Arc::new(Ticker::new(now_ms())),
             found,
             waiters: Arc::default(),
             verifying: Verifying::default(),
@@ -314,10 +312,15 @@ impl System {
         Generation::default()
     }
 
-    /// An identity for batches that come from nowhere, handed out once: each call gives another counter.
+    /// A random name of this opening: who finds an address in the folder asks whether it still is this one's.
+    pub fn instance(&self) -> &str {
+        &self.instance
+    }
+
+    /// An identity for batches that come from nowhere, handed out once: each call gives another counter, and each opening has an epoch of its own.
     pub fn producer(&self) -> Producer {
         let counter = self.counter.fetch_add(1, Ordering::Relaxed) + 1;
-        Producer { id: self.producer_id.clone(), epoch: 1, counter }
+        Producer { id: "api".into(), epoch: self.stream.epoch(), counter }
     }
 
     /// How many shards the stream has.
@@ -336,48 +339,12 @@ impl System {
     }
 
     /// Appends one record; returns once it is durable.
-    pub async fn append(&self, put: Put) -> Result<Appended, AppendError> {
+    pub async fn append(&self, put: Put) -> Result<Appended, AppendFailed> {
         let answers = self.stream.append(vec![put]).await?;
         match answers.into_iter().next() {
             Some(Ok(appended)) => Ok(appended),
-            Some(Err(refused)) => Err(AppendError::NotAppended(refused.to_string())),
-            None => Err(AppendError::Unknown("the stream gave no answer".into())),
-        }
-    }
-
-    /// Waits until what a crash left on the stream can be read, however long it takes; an answer before then would lack lines that are durable.
-    /// Ends early if the consumer stops.
-    pub async fn recovered(&self) {
-        while !self.readable(&self.found, LOOK_MAX).await && self.ledger.why_stopped().is_none() {}
-    }
-
-    /// Bytes of the stream that `recovered` waits for.
-    pub fn recovering_bytes(&self) -> u64 {
-        let applied = self.ledger.applied_through();
-        let done = |shard: &ShardId| applied.iter().find(|(of, _)| of == shard).map_or(0, |(_, at)| bytes_before(*at));
-        self.found.iter().map(|(shard, tip)| bytes_before(*tip).saturating_sub(done(shard))).sum()
-    }
-
-    /// Waits until all that is durable now can be read. False: not within `wait`, or the consumer has stopped.
-    pub async fn caught_up(&self, wait: Duration) -> Result<bool, events::stream::ReadError> {
-        Ok(self.readable(&tips(&self.stream, &self.places).map_err(|error| *error)?, wait).await)
-    }
-
-    async fn readable(&self, through: &[(ShardId, SequenceNumber)], wait: Duration) -> bool {
-        let _waiting = Waiting::new(&self.waiters);
-        let deadline = tokio::time::Instant::now() + wait;
-        loop {
-            let applied = self.ledger.applied_through();
-            let is_applied = |(shard, tip): &(ShardId, SequenceNumber)| {
-                *tip == SequenceNumber::ZERO || applied.iter().any(|(of, at)| of == shard && at >= tip)
-            };
-            if through.iter().all(is_applied) {
-                return true;
-            }
-            if self.ledger.why_stopped().is_some() || tokio::time::Instant::now() >= deadline {
-                return false;
-            }
-            tokio::time::sleep(LOOK).await;
+            Some(Err(refused)) => Err(refused.into()),
+            None => Err(AppendError::Unknown("the stream gave no answer".into()).into()),
         }
     }
 
@@ -436,22 +403,6 @@ impl System {
 impl Drop for System {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::SeqCst);
-    }
-}
-
-/// Somebody waits, until this is dropped: workers that have caught up commit at once.
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl<'a> Waiting<'a> {
-    fn new(waiters: &'a AtomicUsize) -> Self {
-        waiters.fetch_add(1, Ordering::SeqCst);
-        Self(waiters)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

@@ -37,7 +37,11 @@ impl Operator for System {
     }
 
     async fn append(&self, put: Put) -> Result<Appended, AppendFailed> {
-        Ok(Self::append(self, put).await?)
+        Self::append(self, put).await
+    }
+
+    fn instance(&self) -> &str {
+        Self::instance(self)
     }
 
     fn producer(&self) -> Producer {

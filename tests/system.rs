@@ -11,13 +11,14 @@ use std::{
     time::Duration,
 };
 
+use api::operator::AppendFailed;
 use events::{
     embedded::{self as stream, disk::RealDisk},
     event::{Defined, Event, Ticked},
     identity::{CONTROL_KEY, Origin, OriginKind},
     pack::{Identity, Packer, Source},
     position::{HashKey, SequenceNumber, ShardId},
-    stream::{Limits, Put, ReadOnly, Start, Stream},
+    stream::{Limits, Put, ReadOnly, Refused, Start, Stream},
     wire::Codec,
 };
 use processor::{
@@ -142,6 +143,21 @@ async fn a_process_that_was_started_again_knows_the_revision_that_its_ticker_nam
     tokio::time::timeout(Duration::from_secs(30), known).await.unwrap();
     assert_eq!(system.revision(), defined);
     assert_eq!(system.close(), None);
+}
+
+#[tokio::test]
+async fn a_record_that_never_can_be_taken_is_refused_for_good_and_each_opening_speaks_in_an_epoch_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut epochs = vec![];
+    for _ in 0..2 {
+        let system = System::open(folder.path(), Options::default()).await.unwrap();
+        let put = Put { partition_key: String::new(), hash_key: None, data: vec![].into() };
+        let refused = system.append(put).await.unwrap_err();
+        assert!(matches!(refused, AppendFailed::Refused(Refused::Invalid(_))), "{refused}");
+        epochs.push(system.producer().epoch);
+        assert_eq!(system.close(), None);
+    }
+    assert!(epochs[0] < epochs[1], "{epochs:?}");
 }
 
 #[tokio::test]

@@ -80,6 +80,11 @@ pub trait Operator: Send + Sync + 'static {
     /// The highest revision of definitions that can be read back: what a batch may name.
     fn definitions_revision(&self) -> Option<SequenceNumber>;
 
+    /// A random name of the process that this is, if it has one: whoever was led here by an address asks whether it is who left it.
+    fn instance(&self) -> &str {
+        ""
+    }
+
     /// Whether there is room for what a run is about to append; `Err`: not now, and why. Called before each append that `expect` will name.
     fn admit(&self, _run: &str) -> Result<(), String> {
         Ok(())

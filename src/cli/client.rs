@@ -28,7 +28,7 @@ const ANSWER_BYTES_MAX: usize = 64 << 20;
 const PROBE: Duration = Duration::from_secs(2);
 
 /// How often a `weir up` that begins or ends is looked for.
-const LOOK: Duration = Duration::from_millis(50);
+const SERVER_LOOK: Duration = Duration::from_millis(50);
 
 /// A request was refused, or could not be carried out there.
 #[derive(Debug)]
@@ -134,7 +134,7 @@ impl Client {
             if !std::mem::replace(&mut said, true) {
                 eprintln!("waiting for {holder}, which begins or ends");
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(SERVER_LOOK).await;
         }
     }
 
@@ -225,11 +225,13 @@ impl Client {
     pub async fn close(self) -> Result<(), Failure> {
         if let Self::Here { system, router } = self {
             drop(router);
-            if let Ok(system) = Arc::try_unwrap(system) {
-                let stopped = tokio::task::spawn_blocking(move || system.close()).await.ok().flatten();
-                if let Some(why) = stopped {
-                    return Err(Failure::new(why));
-                }
+            let stopped = system.why_stopped();
+            let stopped = match Arc::try_unwrap(system) {
+                Ok(system) => tokio::task::spawn_blocking(move || system.close()).await.ok().flatten(),
+                Err(_) => stopped,
+            };
+            if let Some(why) = stopped {
+                return Err(Failure::new(why));
             }
         }
         Ok(())
@@ -258,10 +260,13 @@ where
 
 /// The `weir up` that has the folder open, if it answers.
 async fn running(folder: &Path, token: Option<&Token>) -> Option<Client> {
-    let client = over_http(&weir::serving(folder)?, token).ok()?;
+    let (url, instance) = weir::serving_as(folder)?;
+    let client = over_http(&url, token).ok()?;
     let health = client.send(Method::GET, "/health", Bytes::new());
-    let (status, _) = tokio::time::timeout(PROBE, health).await.ok()?.ok()?;
-    (status.is_success() || status == StatusCode::SERVICE_UNAVAILABLE).then_some(client)
+    let (status, health) = tokio::time::timeout(PROBE, health).await.ok()?.ok()?;
+    let health: Value = serde_json::from_slice(&health).unwrap_or(Value::Null);
+    let is_it = health["instance"] == instance.as_str();
+    (is_it && (status.is_success() || status == StatusCode::SERVICE_UNAVAILABLE)).then_some(client)
 }
 
 /// Text as part of a query string.

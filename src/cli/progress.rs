@@ -13,7 +13,7 @@ use super::client::Client;
 /// What a crash left is said from so many bytes on; less is folded in no time.
 const SAID_BYTES_MIN: u64 = 1 << 20;
 /// Between two looks at how far it is.
-const LOOK: Duration = Duration::from_millis(200);
+const SHOWN_LOOK: Duration = Duration::from_millis(200);
 
 /// A bar of bytes. It hides itself where standard error is no terminal.
 fn bar() -> ProgressBar {
@@ -113,7 +113,7 @@ fn far(health: &[u8]) -> Option<String> {
 async fn beside<T>(work: impl Future<Output = T>, mut look: impl AsyncFnMut()) -> T {
     let looking = async {
         loop {
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(SHOWN_LOOK).await;
             look().await;
         }
     };

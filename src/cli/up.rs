@@ -17,8 +17,8 @@ use super::{Answer, Failure, Up, client::data_folder, output::say, progress};
 
 /// How long requests that are under way may take once the program is told to end.
 const DRAIN: Duration = Duration::from_secs(10);
-/// How often a stopped consumer is looked for.
-const LOOK: Duration = Duration::from_millis(200);
+/// How often a stopped consumer is looked for, or a folder that another command has.
+const CHANGE_LOOK: Duration = Duration::from_millis(200);
 
 /// How a process that serves calls itself.
 pub const UP: &str = "weir up";
@@ -58,7 +58,7 @@ async fn open(folder: &Path, settings: Options) -> Result<System, Failure> {
                 eprintln!("waiting for {holder}, which has the data folder {} open", folder.display());
             }
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(CHANGE_LOOK).await;
     }
 }
 
@@ -84,7 +84,7 @@ impl Serving {
         let address = system.folder().join("address");
         // Written beside and renamed: whoever reads it reads a whole address or none.
         let beside = system.folder().join("address.new");
-        std::fs::write(&beside, &url)
+        std::fs::write(&beside, format!("{url}\n{}\n", system.instance()))
             .and_then(|()| std::fs::rename(&beside, &address))
             .map_err(|error| Failure::new(format!("{}: {error}", address.display())))?;
         let router = api::router(system.clone(), access);
@@ -126,20 +126,19 @@ impl Serving {
             server.abort();
             let _ = server.await;
         }
-        match Arc::try_unwrap(system) {
-            Ok(system) => match tokio::task::spawn_blocking(move || system.close()).await.ok().flatten() {
-                Some(why) => Err(Failure::new(why)),
-                None => Ok(Answer::Yes),
-            },
+        let stopped = system.why_stopped();
+        let stopped = match Arc::try_unwrap(system) {
+            Ok(system) => tokio::task::spawn_blocking(move || system.close()).await.ok().flatten(),
             // A request that did not end in time still holds it; what is durable is safe, and folds at the next start.
-            Err(_) => Ok(Answer::Yes),
-        }
+            Err(_) => stopped,
+        };
+        stopped.map_or(Ok(Answer::Yes), |why| Err(Failure::new(why)))
     }
 }
 
 async fn stopped(system: &System) {
     while system.why_stopped().is_none() {
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(CHANGE_LOOK).await;
     }
 }
 

@@ -79,12 +79,20 @@ fn the_address_that_a_killed_one_left_leads_nobody_to_another_folder() {
     killed.child.kill().unwrap();
     killed.child.wait().unwrap();
     let address = killed.url.strip_prefix("http://").unwrap();
+    let left = std::fs::read(first.data.join("address")).unwrap();
     // Another weir, on another folder, now listens where the killed one did.
     let other = Server::start(second.command("up").args(["--listen", address]));
     assert_eq!(latencies(&first, "first").0, 10);
     first.ingest([first.file("more.log", lines("more", 0..10))]).exits(0);
     assert_eq!(latencies(&first, "more").0, 10);
     assert_eq!(latencies(&second, "more").0, 0);
+    // A command that has just locked the first folder, and has not taken away yet what the killed one left there.
+    let held = std::fs::File::create(first.data.join("lock")).unwrap();
+    held.lock().unwrap();
+    std::fs::write(first.data.join("lock"), "weir test (process 1)").unwrap();
+    std::fs::write(first.data.join("address"), &left).unwrap();
+    first.run("metrics", NONE).exits(2).complains(&["in use", "serves no address (weir test (process 1))"]);
+    drop(held);
     // Its URL is the other's, and the first folder's list of files says nothing of it.
     std::fs::write(first.data.join("address"), &other.url).unwrap();
     let said = plain(

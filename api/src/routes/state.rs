@@ -83,6 +83,10 @@ pub(crate) async fn health<O: Operator>(
     let ok = health.checks.iter().all(|check| check.ok);
     let status = if ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let mut shown = json!({"ok": ok, "behindMs": health.behind_ms, "checks": health.checks});
+    let instance = api.operator.instance();
+    if !instance.is_empty() {
+        shown["instance"] = json!(instance);
+    }
     if let Some(tenant) = &caller.tenant {
         shown["tenant"] = json!(**tenant);
     }
