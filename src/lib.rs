@@ -10,7 +10,7 @@
 //! | `rows.redb` | rows and resume points |
 //! | `rows-new.redb` | rows that are being made anew, beside the old ones |
 //! | `verify-*.redb` | what `verify` folds into, for as long as it runs |
-//! | `readers*/` | which files were read, and how far; `readers*.known` says that there is such a list; other tenants and systems have their own |
+//! | `readers*/` | which files were read, and how far, for each tenant and system; `readers*.known` says that there is such a list |
 
 mod causes;
 mod folder;
