@@ -40,6 +40,8 @@ pub(super) struct Fake {
     pub(super) checks: Mutex<Vec<Check>>,
     /// Why nothing is folded any more.
     pub(super) stopped: Mutex<Option<String>>,
+    /// Why there is no room for a run's next record.
+    pub(super) full: Mutex<Option<String>>,
     /// Appends wait for this.
     pub(super) gate: tokio::sync::RwLock<()>,
     /// Appends that began.
@@ -69,6 +71,7 @@ impl Fake {
             failures: Mutex::default(),
             checks: Mutex::new(vec![Check { name: "stream".into(), ok: true, detail: "on disk".into() }]),
             stopped: Mutex::default(),
+            full: Mutex::default(),
             gate: tokio::sync::RwLock::default(),
             begun: Default::default(),
         }
@@ -153,6 +156,10 @@ impl Operator for Fake {
 
     fn definitions_revision(&self) -> Option<SequenceNumber> {
         self.definitions().iter().map(|definition| definition.revision).max()
+    }
+
+    fn admit(&self, _run: &str) -> Result<(), String> {
+        self.full.lock().unwrap().clone().map_or(Ok(()), Err)
     }
 
     fn expect(&self, run: &str, appended: &Appended) {

@@ -343,3 +343,18 @@ async fn a_client_that_asks_too_often_is_told_when_to_come_again() {
     assert_eq!(refused.headers["retry-after"], "1");
     assert_eq!(server.get("/health").await.status.as_u16(), 429, "whatever it asks for");
 }
+
+#[tokio::test]
+async fn a_run_for_which_there_is_no_room_is_refused_before_anything_of_it_is_appended() {
+    let server = Server::open();
+    let why = "1,024 runs of this tenant are not folded yet";
+    *server.fake.full.lock().unwrap() = Some(why.into());
+    let answer = server.post("/ingest?service=web&run=r", lines("web", 10)).await;
+    assert!(answer.refused(429, "runs_full").contains(why), "{}", answer.text);
+    assert_eq!(answer.headers["retry-after"], "1");
+    assert!(answer.json["positions"].is_null(), "{}", answer.text);
+    // Who waits for no run takes no room.
+    server.post("/ingest?service=web", lines("web", 10)).await.ok();
+    *server.fake.full.lock().unwrap() = None;
+    server.post("/ingest?service=web&run=r", lines("web", 10)).await.ok();
+}
