@@ -1,5 +1,5 @@
 //! What alarms have to become: plain, slow and by the rules alone. Told the same events as the fold in the same order, it shares no decision with it;
-//! values are added up from lines whose meaning is known, and nothing is read from what shards said to each other but that they spoke.
+//! values are added up from lines whose meaning is known, and of what shards said to each other nothing is read but who spoke of which windows.
 //!
 //! Rules: a home decides a minute once every shard that its tick listed has spoken for it, or at the third tick after, and names the silent ones; from
 //! each source it uses what that one knew at its own tick, and the definitions are those of the home's tick. A state follows from the newest N
@@ -8,7 +8,7 @@
 mod rules;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
@@ -32,7 +32,7 @@ const WORDS_MAX: usize = 16;
 /// Tenant and name.
 type Name = (String, String);
 /// Tenant, service, metric.
-type Watch = (String, String, String);
+pub type Watch = (String, String, String);
 
 type Alarms = BTreeMap<Name, Alarm>;
 
@@ -48,11 +48,41 @@ pub struct Change {
     pub revision: SequenceNumber,
 }
 
-/// What a shard tells a home: the minute that is over, and of watched series the windows that changed.
+/// What a shard tells a home: the minute that is over, and windows of watched series that changed, or that the home may not know.
 #[derive(Debug)]
 struct Word {
     minute: i64,
-    windows: Vec<(Watch, i64, Stat)>,
+    windows: BTreeMap<(Watch, i64), Stat>,
+}
+
+/// A record of a word, or of a part of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Part {
+    pub source: ShardId,
+    pub at: SequenceNumber,
+    pub part: u32,
+    pub parts_after: u32,
+    /// The windows that stand in it.
+    pub windows: Vec<(Watch, i64)>,
+}
+
+/// What a home has heard of a source.
+#[derive(Debug, Default)]
+struct Spoken {
+    /// The newest tick of which it heard anything, and which parts.
+    at: SequenceNumber,
+    parts: BTreeSet<u32>,
+    is_whole: bool,
+    /// The minute up to which it heard all.
+    minute: i64,
+}
+
+/// What a home has heard of one tick of a source.
+#[derive(Debug)]
+struct Heard {
+    at: SequenceNumber,
+    minute: i64,
+    windows: Vec<((Watch, i64), Stat)>,
 }
 
 /// What all shards have in common.
@@ -62,6 +92,8 @@ pub struct Common {
     defined: Vec<(SequenceNumber, Name, String)>,
     /// By source, its tick, and home.
     words: FxHashMap<(ShardId, SequenceNumber, ShardId), Arc<Word>>,
+    /// A word that was something else than the model's.
+    pub wrong: Option<String>,
 }
 
 impl Common {
@@ -110,10 +142,11 @@ pub struct AlarmShard {
     revision: SequenceNumber,
     alarms: Arc<Alarms>,
     watched: BTreeMap<(String, String), Watched>,
+    /// Alarms that are new, look at something else, or look further back: their homes may not know what is watched already.
+    untold: BTreeSet<Name>,
     ticked: i64,
-    heard: BTreeMap<ShardId, VecDeque<Arc<Word>>>,
-    /// By source: its last word's position, and the minute for which it has spoken.
-    spoken: BTreeMap<ShardId, (SequenceNumber, i64)>,
+    heard: BTreeMap<ShardId, VecDeque<Heard>>,
+    spoken: BTreeMap<ShardId, Spoken>,
     values: BTreeMap<(ShardId, Watch), BTreeMap<i64, Stat>>,
     pending: VecDeque<Pending>,
     /// The state, and the first minute that is decided.
@@ -136,6 +169,7 @@ impl AlarmShard {
             revision: SequenceNumber::ZERO,
             alarms: Arc::default(),
             watched: BTreeMap::new(),
+            untold: BTreeSet::new(),
             ticked: 0,
             heard: BTreeMap::new(),
             spoken: BTreeMap::new(),
@@ -157,7 +191,15 @@ impl AlarmShard {
             return;
         }
         self.revision = revision;
-        self.alarms = Arc::new(common.in_force(revision));
+        let before = std::mem::replace(&mut self.alarms, Arc::new(common.in_force(revision)));
+        for (name, alarm) in &*self.alarms {
+            let knows = before.get(name).is_some_and(|was| {
+                (&was.service, &was.metric) == (&alarm.service, &alarm.metric) && was.range_secs() >= alarm.range_secs()
+            });
+            if !knows {
+                self.untold.insert(name.clone());
+            }
+        }
         let mut ranges: BTreeMap<(String, String), i64> = BTreeMap::new();
         for ((tenant, _), alarm) in &*self.alarms {
             let range = ranges.entry((tenant.clone(), alarm.service.clone())).or_default();
@@ -165,10 +207,7 @@ impl AlarmShard {
         }
         self.watched.retain(|service, _| ranges.contains_key(service));
         for (service, range_secs) in ranges {
-            let watched = self.watched.entry(service).or_default();
-            watched.range_secs = range_secs;
-            // Some home may never have been told them.
-            watched.minutes.values_mut().for_each(|minute| minute.1 = true);
+            self.watched.entry(service).or_default().range_secs = range_secs;
         }
     }
 
@@ -197,24 +236,27 @@ impl AlarmShard {
         for home in homes {
             let is_own = home == self.place.shard;
             let alarms = self.alarms.iter().filter(|(name, _)| self.home(name) == &home);
-            let mut watches: Vec<Watch> = alarms
-                .map(|((tenant, _), alarm)| (tenant.clone(), alarm.service.clone(), alarm.metric.clone()))
-                .collect();
+            // Whether all windows are told.
+            let mut watches: BTreeMap<Watch, bool> = BTreeMap::new();
+            for (name, alarm) in alarms {
+                let watch = (name.0.clone(), alarm.service.clone(), alarm.metric.clone());
+                *watches.entry(watch).or_default() |= self.untold.contains(name);
+            }
             // An alarm that is gone has to end.
             let is_ending = is_own && !self.standing.is_empty();
             if watches.is_empty() && !is_ending {
                 continue;
             }
-            watches.sort();
-            watches.dedup();
             let word = Arc::new(Word { minute, windows: self.windows(&watches) });
             common.words.insert((self.place.shard.clone(), at, home.clone()), word);
             if is_own {
-                self.hear(&home, at, common);
+                let windows = common.words[&(home.clone(), at, home.clone())].windows.keys().cloned().collect();
+                self.hear(&Part { source: home, at, part: 0, parts_after: 0, windows }, common);
                 let (listed, alarms) = (tick.open_shards.clone(), self.alarms.clone());
                 self.pending.push_back(Pending { minute, listed, waited: 0, alarms, revision: self.revision });
             }
         }
+        self.untold.clear();
         for watched in self.watched.values_mut() {
             watched.minutes = watched.minutes.split_off(&(minute - watched.range_secs - KEEP_SECS));
             watched.minutes.values_mut().for_each(|minute| minute.1 = false);
@@ -226,41 +268,61 @@ impl AlarmShard {
         self.place.owner(home_key(tenant, name))
     }
 
-    fn windows(&self, watches: &[Watch]) -> Vec<(Watch, i64, Stat)> {
-        let mut windows = vec![];
-        for watch in watches {
+    fn windows(&self, watches: &BTreeMap<Watch, bool>) -> BTreeMap<(Watch, i64), Stat> {
+        let mut windows = BTreeMap::new();
+        for (watch, all) in watches {
             let Some(watched) = self.watched.get(&(watch.0.clone(), watch.1.clone())) else { continue };
-            for (minute, (metrics, _)) in watched.minutes.iter().filter(|(_, (_, changed))| *changed) {
-                windows.extend(metrics.get(watch.2.as_str()).map(|stat| (watch.clone(), *minute, *stat)));
+            for (minute, (metrics, _)) in watched.minutes.iter().filter(|(_, (_, changed))| *all || *changed) {
+                windows.extend(metrics.get(watch.2.as_str()).map(|stat| ((watch.clone(), *minute), *stat)));
             }
         }
         windows
     }
 
-    /// Another shard's word has come.
-    pub fn told(&mut self, source: &ShardId, at: SequenceNumber, common: &Common) {
-        self.hear(source, at, common);
+    /// Another shard's word has come, or a part of it.
+    pub fn told(&mut self, part: &Part, common: &mut Common) {
+        self.hear(part, common);
         self.decide();
     }
 
-    fn hear(&mut self, source: &ShardId, at: SequenceNumber, common: &Common) {
-        let word = &common.words[&(source.clone(), at, self.place.shard.clone())];
+    fn hear(&mut self, part: &Part, common: &mut Common) {
+        let Part { source, at, .. } = part;
+        let word = common.words[&(source.clone(), *at, self.place.shard.clone())].clone();
         let spoken = self.spoken.entry(source.clone()).or_default();
-        if at <= spoken.0 {
+        if *at < spoken.at || *at == spoken.at && (spoken.is_whole || spoken.parts.contains(&part.part)) {
             return;
         }
-        *spoken = (at, word.minute);
+        if *at > spoken.at {
+            *spoken = Spoken { at: *at, minute: spoken.minute, ..Spoken::default() };
+        }
+        spoken.parts.insert(part.part);
+        spoken.is_whole = spoken.parts.len() as u64 == u64::from(part.part) + u64::from(part.parts_after) + 1;
+        if spoken.is_whole {
+            spoken.minute = word.minute;
+        }
+        let known = |window: &(Watch, i64)| Some((window.clone(), *word.windows.get(window)?));
+        let windows: Vec<_> = part.windows.iter().filter_map(known).collect();
+        // A word in one part has all of it; of several the last to come does not tell which others there were.
+        if windows.len() < part.windows.len() || part.part + part.parts_after == 0 && windows.len() < word.windows.len()
+        {
+            let said = &part.windows;
+            common.wrong =
+                Some(format!("{source} said {said:?} at its tick {at:?}, not what is in {:?}", word.windows));
+        }
         let heard = self.heard.entry(source.clone()).or_default();
-        heard.push_back(word.clone());
+        match heard.back_mut() {
+            Some(begun) if begun.at == *at => begun.windows.extend(windows),
+            _ => heard.push_back(Heard { at: *at, minute: word.minute, windows }),
+        }
         if heard.len() > WORDS_MAX {
             let oldest = heard.pop_front().unwrap();
-            self.take_in(source, &oldest);
+            self.take_in(source, oldest);
         }
     }
 
-    fn take_in(&mut self, source: &ShardId, word: &Word) {
-        for (watch, minute, stat) in &word.windows {
-            self.values.entry((source.clone(), watch.clone())).or_default().insert(*minute, *stat);
+    fn take_in(&mut self, source: &ShardId, heard: Heard) {
+        for ((watch, minute), stat) in heard.windows {
+            self.values.entry((source.clone(), watch)).or_default().insert(minute, stat);
         }
     }
 
@@ -269,14 +331,15 @@ impl AlarmShard {
         let minute = time_ms.div_euclid(60_000) * 60;
         self.ticked = self.ticked.min(minute);
         self.decided_through = self.decided_through.min(minute);
-        self.spoken.values_mut().for_each(|spoken| spoken.1 = spoken.1.min(minute));
+        self.spoken.values_mut().for_each(|spoken| spoken.minute = spoken.minute.min(minute));
         self.standing.values_mut().for_each(|standing| standing.1 = standing.1.min(minute));
         self.pending.clear();
     }
 
     fn decide(&mut self) {
         while let Some(pending) = self.pending.front() {
-            let has_spoken = |shard: &ShardId| self.spoken.get(shard).is_some_and(|spoken| spoken.1 >= pending.minute);
+            let has_spoken =
+                |shard: &ShardId| self.spoken.get(shard).is_some_and(|spoken| spoken.minute >= pending.minute);
             let silent: Vec<ShardId> = pending.listed.iter().filter(|shard| !has_spoken(shard)).cloned().collect();
             if !silent.is_empty() && pending.waited < WAIT_TICKS {
                 return;
@@ -291,7 +354,7 @@ impl AlarmShard {
         for source in sources {
             while self.heard[&source].front().is_some_and(|word| word.minute <= pending.minute) {
                 let word = self.heard.get_mut(&source).unwrap().pop_front().unwrap();
-                self.take_in(&source, &word);
+                self.take_in(&source, word);
             }
         }
         let own = |name: &Name| *self.home(name) == self.place.shard;

@@ -15,7 +15,7 @@ use projections::{
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::{
-    alarms::{self, AlarmShard, Change, Common},
+    alarms::{self, AlarmShard, Change, Common, Part},
     input::{Says, Written},
 };
 
@@ -66,8 +66,8 @@ pub enum Meaning {
     /// Nothing that a row holds.
     System,
     Ticked(Ticked),
-    /// Another shard has spoken: who, and at which tick.
-    Spoken(ShardId, SequenceNumber),
+    /// Another shard has spoken.
+    Spoken(Part),
     /// Tenant, name and body of an alarm.
     Defined(String, String, String),
     /// A person confirmed that the clock is right.
@@ -188,9 +188,9 @@ impl ModelShard {
         meaning: &Arc<Meaning>,
         common: &mut Common,
     ) -> bool {
-        if let Meaning::Spoken(source, position) = &**meaning
+        if let Meaning::Spoken(part) = &**meaning
             && !self.ended
-            && !common.has_said(source, *position, &self.id)
+            && !common.has_said(&part.source, part.at, &self.id)
         {
             return false;
         }
@@ -214,7 +214,7 @@ impl ModelShard {
                 self.alarms.reset_time(arrived_at_ms);
             }
             Meaning::Ticked(tick) => self.alarms.tick(at, self.time_ms, tick, common),
-            Meaning::Spoken(source, position) => self.alarms.told(source, *position, common),
+            Meaning::Spoken(part) => self.alarms.told(part, common),
             Meaning::Defined(tenant, name, body) => {
                 common.define(at, tenant.clone(), name.clone(), body.clone());
             }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use events::{
-    event::{Event, RolledUp},
+    event::{Event, RolledUp, RolledWindow},
     identity::CONTROL_KEY,
     position::{HashKey, SequenceNumber, ShardId},
     stream::{ReadOnly, Record},
@@ -17,10 +17,11 @@ use events::{
 use processor::consume::{ConsumeError, Sink, Worker};
 use projections::{
     fold::{Effect, Input, Place},
+    series::Series,
     store::{Kind, Row},
 };
 
-use crate::{fuse::Fuse, model::Meaning, store::SimStore, stream::SimStream};
+use crate::{alarms::Part, fuse::Fuse, model::Meaning, store::SimStore, stream::SimStream};
 
 const SYSTEM_KEY: &str = "weir/system";
 
@@ -57,7 +58,19 @@ fn event(record: &Record) -> Option<Event> {
 pub fn meaning(record: &Record) -> Meaning {
     match event(record) {
         Some(Event::Ticked(tick)) => Meaning::Ticked(tick),
-        Some(Event::RolledUp(told)) => Meaning::Spoken(told.source, told.source_position),
+        Some(Event::RolledUp(told)) => {
+            let window = |window: RolledWindow| {
+                let series = Series::decode(&mut &window.series[..]).expect("a fold spelled it");
+                ((window.tenant, window.service, series.metric), window.start_secs)
+            };
+            Meaning::Spoken(Part {
+                source: told.source,
+                at: told.source_position,
+                part: told.part,
+                parts_after: told.parts_after,
+                windows: told.windows.into_iter().map(window).collect(),
+            })
+        }
         Some(Event::Defined(defined)) => {
             let tenant = wire::decode(&record.data).expect("it was decoded before").header.tenant;
             Meaning::Defined(tenant, defined.name, defined.body)

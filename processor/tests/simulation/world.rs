@@ -321,6 +321,9 @@ impl World {
             self.store.take_changes();
             return Ok(());
         }
+        if let Some(wrong) = self.alarms.wrong.take() {
+            return Err(wrong);
+        }
         for (model, length) in self.models.iter().zip(self.stream.lengths()) {
             if model.told < length {
                 return Err(format!("after {:?} stands a RolledUp that its source had no reason to say", model.last));
