@@ -154,7 +154,7 @@ fn a_damaged_row_is_named_in_words_and_what_it_says_to_do_mends_it() {
     for word in words {
         assert!(said.out.contains(word), "`{word}` is missing: {said:?}");
     }
-    assert!(said.out.contains("1 rows differ, 1 of them because they are damaged"), "{said:?}");
+    assert!(said.out.contains("1 row differs, because it is damaged"), "{said:?}");
     let report = folder.run("verify", ["--json"]).exits(1).json();
     assert_eq!((&report["rows"], &report["damaged"]), (&rows, &1.into()), "{report}");
     assert_eq!(report["digest"], serde_json::Value::Null, "there is none of rows that cannot all be read");

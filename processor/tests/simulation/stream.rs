@@ -156,6 +156,12 @@ impl SimStream {
         let count = (1 + state.random.below(page_max)).min(limits.records.get() as u64) as usize;
         let which = self.shards.iter().position(|of| of.id == *shard);
         let log = &state.logs[which.ok_or_else(|| ReadError::NoSuchShard(shard.clone()))?];
+        if from == Start::Latest {
+            // Who asked for what comes from now on goes on from here, even if nothing came yet.
+            // (Apart from the match: as an arm of it, optimised by rustc 1.95.0, it was answered from the first record.)
+            let next = log.last().map_or(Start::TrimHorizon, |last| Start::After(last.sequence));
+            return Ok(Page { records: vec![], next: Some(next), behind_ms: 0 });
+        }
         let first = match from {
             Start::TrimHorizon => 0,
             Start::At(at) => log.partition_point(|record| record.sequence < at),
@@ -164,13 +170,7 @@ impl SimStream {
             Start::Latest => log.len(),
         };
         let records: Vec<Record> = log[first..].iter().take(count).cloned().collect();
-        // Who asked for what comes from now on goes on from here, even if nothing came yet.
-        let here = match (from, log.last()) {
-            (Start::Latest, Some(last)) => Start::After(last.sequence),
-            (Start::Latest, None) => Start::TrimHorizon,
-            _ => from,
-        };
-        let next = records.last().map_or(here, |last| Start::After(last.sequence));
+        let next = records.last().map_or(from, |last| Start::After(last.sequence));
         let behind_ms = u64::from(first + records.len() < log.len());
         Ok(Page { records, next: Some(next), behind_ms })
     }

@@ -136,6 +136,25 @@ impl Alarms {
         self.name_series();
     }
 
+    /// The names of the fields of a snapshot in which two differ.
+    pub(super) fn differing(&self, other: &Self) -> impl Iterator<Item = &'static str> + use<> {
+        fn same(ours: &impl Serialize, theirs: &impl Serialize) -> bool {
+            rmp_serde::to_vec(ours).ok() == rmp_serde::to_vec(theirs).ok()
+        }
+        macro_rules! fields {
+            ($($stored:ident),*; $($made:ident),*) => {{
+                // Names all, so that one that is added is compared, or passed over on purpose.
+                let Self { $($stored,)* $($made: _,)* } = self;
+                [$((stringify!($stored), same($stored, &other.$stored))),*]
+            }};
+        }
+        let fields = fields!(
+            in_force, applied, watched, untold, heard, spoken, values, pending, standings, decided_through_secs, ticked_secs;
+            alarms, rooms, places, decisions, now_secs
+        );
+        fields.into_iter().filter(|(_, same)| !same).map(|(name, _)| name)
+    }
+
     /// Puts definitions in force.
     pub fn define(&mut self, revision: SequenceNumber, all: &[Definition]) {
         let is_later = sabotage::breaks(Sabotage::LaterDefinitionsUsed);

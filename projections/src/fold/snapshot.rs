@@ -121,10 +121,7 @@ pub fn difference(stored: &[Bytes], replayed: &[Bytes]) -> Option<String> {
     if met != meets {
         return Some("it has met other services of its day than the stream says".to_owned());
     }
-    let fields = |alarms: &Alarms| serde_json::to_value(alarms).unwrap_or_default();
-    let (stored, replayed) = (fields(&stored.alarms), fields(&replayed.alarms));
-    let names = stored.as_object().into_iter().flatten().filter(|(name, held)| replayed.get(name) != Some(*held));
-    let names: Vec<String> = names.map(|(name, _)| format!("`{name}`")).collect();
+    let names: Vec<String> = stored.alarms.differing(&replayed.alarms).map(|name| format!("`{name}`")).collect();
     Some(match names.as_slice() {
         [] => "its alarms are others than the stream says".to_owned(),
         names => format!("of its alarms it holds other {} than the stream says", names.join(", ")),
