@@ -101,8 +101,9 @@ impl Sender for Run<'_> {
                     let value: Value = serde_json::from_slice(&body).unwrap_or_default();
                     let message = value["error"]["message"].as_str().unwrap_or("no reason given");
                     let why = format!("{status}: {message}");
-                    // What is wrong with the batch or the credential stays wrong; too many requests and trouble of the server pass.
-                    if status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS {
+                    // What is wrong with the batch or the credential stays wrong; too many requests, a slow way and trouble of the server pass.
+                    let passes = [StatusCode::TOO_MANY_REQUESTS, StatusCode::REQUEST_TIMEOUT].contains(&status);
+                    if status.is_client_error() && !passes {
                         return Err(SendError::Unavailable(why));
                     }
                     why
@@ -221,6 +222,11 @@ async fn read(client: &Client, options: &Ingest) -> Result<Answer, Failure> {
     })?;
     say(&sentence(&balance))?;
     let accepted = balance["accepted"].as_u64().unwrap_or(0);
+    let known = balance["duplicate"].as_u64().unwrap_or(0);
+    if let Some(name) = options.as_name.as_ref().filter(|_| known > 0) {
+        // By a name alone nobody can tell other bytes from those that came before.
+        eprintln!("{known} lines came under the name `{name}` before: if these are others, give them another name");
+    }
     if accepted > 0 {
         tell_next(options);
     }

@@ -47,7 +47,12 @@ fn standard_input_is_taken_and_under_a_name_it_counts_once() {
     let folder = Folder::new();
     let input = "2026-01-01T00:00:00Z latency_ms=5 first\n2026-01-01T00:00:01Z latency_ms=6 second, without an end";
     let piped = |arguments: &[&str]| {
-        say_with_input(folder.command("ingest").arg("-").args(arguments), input.as_bytes()).exits(0).out
+        let said = say_with_input(folder.command("ingest").arg("-").args(arguments), input.as_bytes()).exits(0);
+        assert_eq!(
+            said.err.contains("2 lines came under the name `import-1` before"),
+            said.out.contains("duplicate 2")
+        );
+        said.out
     };
     assert_eq!(piped(&["--service", "once"]), "accepted 2 = folded 2 + skipped 0 + duplicate 0 + dead 0\n");
     assert_eq!(
