@@ -18,7 +18,7 @@ use events::{
     pack::Identity,
     position::{HashKey, SequenceNumber, ShardId},
     stream::{Put, ReadOnly, Stream},
-    wire::{self, Codec, Content, Header},
+    wire::{self, Content, Header},
 };
 use processor::{
     consume::{Live, Worker, append_all, system_event},
@@ -312,19 +312,7 @@ fn a_page_that_lost_records_have_filled_is_full_for_a_replay_too() {
             unit: "None".into(),
         };
         let picked = if number == 0 { &metrics[..4] } else { &metrics[..] };
-        let header = Header {
-            tenant: "local".into(),
-            content: Content::Events,
-            codec: Codec::None,
-            raw_len: 0,
-            read_at_ms: START_MS,
-            service: None,
-            extent: None,
-            edits: vec![],
-            producer: None,
-            data_key_id: None,
-            definitions: None,
-        };
+        let header = Header::plain("local", Content::Events, 0, START_MS);
         let event = Event::Measured(Measured { data: picked.iter().rev().map(datum).collect() });
         let data = wire::encode_events(header, &[event]);
         world.minute(vec![file(number, "shop"), Put { partition_key: "api".into(), hash_key: None, data }])
