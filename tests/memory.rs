@@ -77,8 +77,10 @@ async fn twenty_days_take_no_more_memory_than_eight() {
         held.push(HEAP.allocated());
     }
     assert_eq!(system.close(), None);
-    // The least of several days: a spare segment may be in the making.
-    let least = |days: &[usize]| days.iter().copied().min().unwrap();
-    let (warm, late) = (least(&held[WARM_DAYS - 4..WARM_DAYS]), least(&held[DAYS - 4..]));
-    assert!(late < warm + GROWTH_BYTES_MAX, "bytes that the heap held after each day: {held:?}");
+    // The least of several days: a spare segment may be in the making. What grows with the days grows in both spans, at the same rate; a buffer that
+    // once became as large as it ever does, on a day that is chance, in one.
+    let least = |before: usize| held[before - 4..before].iter().copied().min().unwrap();
+    let (warm, half, late) = (least(WARM_DAYS), least((WARM_DAYS + DAYS) / 2), least(DAYS));
+    let growth = late.saturating_sub(half).min(half.saturating_sub(warm));
+    assert!(growth < GROWTH_BYTES_MAX / 2, "bytes that the heap held after each day: {held:?}");
 }
