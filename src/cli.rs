@@ -5,10 +5,12 @@ mod alarms;
 mod apply;
 mod client;
 mod demo;
+mod elsewhere;
 mod ingest;
 mod metrics;
 mod near;
 mod output;
+mod pair;
 mod progress;
 mod up;
 mod verify;
@@ -24,6 +26,8 @@ use std::{
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use events::embedded::OpenError as StreamError;
 use weir::OpenError;
+
+use pair::{Named, Pair};
 
 /// Where `weir up` listens unless it is told otherwise.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:4717";
@@ -66,6 +70,8 @@ pub struct Where {
     /// Token, where the running weir asks for one. Other users see arguments: WEIR_TOKEN is the better place
     #[arg(long, env = "WEIR_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     token: Option<Token>,
+    #[command(flatten)]
+    pair: Pair,
 }
 
 impl Where {
@@ -73,9 +79,20 @@ impl Where {
     fn url(&self) -> Option<String> {
         let of_environment = || match self.data {
             Some(_) => None,
+            None if self.pair.is_typed() => None,
             None => set("WEIR_URL").map(|url| url.to_string_lossy().into_owned()),
         };
         self.url.clone().or_else(of_environment)
+    }
+
+    /// The pair on AWS that is meant. A running weir has its own.
+    fn pair(&self) -> Result<Option<Named>, Failure> {
+        match (&self.url, self.pair.is_typed()) {
+            (Some(url), true) => Err(Failure::new(format!(
+                "the weir at {url} has a stream and rows of its own: give --url, or --stream and --store"
+            ))),
+            _ => self.pair.named(),
+        }
     }
 }
 
@@ -156,12 +173,14 @@ pub struct Up {
     /// `local` may verify
     #[arg(long, value_name = "FILE")]
     tokens: Option<PathBuf>,
-    /// Shards of a new data folder, at most 64 [default: one for each core, at most 8]
+    /// Shards of a new data folder or stream, at most 64 [default: one for each core, at most 8; on Kinesis one]
     #[arg(long, value_name = "N")]
     shards: Option<NonZeroU16>,
     /// Go on although the host's clock stands before the stream's last stamp
     #[arg(long)]
     confirm_clock: bool,
+    #[command(flatten)]
+    pair: Pair,
 }
 
 /// Options of `weir ingest`.

@@ -8,7 +8,10 @@ use std::{
     sync::Arc,
 };
 
-use events::{position::SequenceNumber, stream::ReadOnly};
+use events::{
+    position::{SequenceNumber, ShardId},
+    stream::ReadOnly,
+};
 use processor::{
     consume::{append_all, system_event},
     rebuild,
@@ -19,7 +22,7 @@ use projections::{
     store::Store,
 };
 
-use crate::{LocalStore, LocalStream, OpenError, tips};
+use crate::{AnyStream, LocalStore, OpenError};
 
 /// How the names of files begin into which `verify` folds.
 pub(crate) const SCRATCH: &str = "verify-";
@@ -42,25 +45,26 @@ pub enum Opening {
     },
 }
 
-/// Opens the rows of a folder. A rebuild that was cut short begins again.
+/// Opens the rows of a folder, whose shards end at `tips`. A rebuild that was cut short begins again.
 pub(crate) async fn rows(
     folder: &Path,
-    stream: &Arc<LocalStream>,
+    stream: &Arc<AnyStream>,
     places: &[Place],
+    tips: Vec<(ShardId, SequenceNumber)>,
     say: impl Fn(Opening),
-) -> Result<Arc<LocalStore>, OpenError> {
+) -> Result<LocalStore, OpenError> {
     let (path, new_path) = (folder.join("rows.redb"), folder.join("rows-new.redb"));
     let failed = |source| OpenError::Folder { folder: folder.to_owned(), source };
     remove(&new_path).and_then(|()| remove_scratch(folder)).map_err(failed)?;
     let store = LocalStore::open(&path)?;
     let revisions = revisions(&store, places).await?;
-    let tips: ResumePoints = tips(stream, places)?.into_iter().collect();
+    let tips: ResumePoints = tips.into_iter().collect();
     let is_gone = revisions.is_empty() && tips.values().any(|tip| *tip > SequenceNumber::ZERO);
     // Where one is later than this program's, a worker refuses it.
     let later = revisions.iter().any(|revision| *revision > FOLD_REVISION);
     let from = revisions.into_iter().filter(|revision| *revision < FOLD_REVISION && !later).min();
     if from.is_none() && !is_gone {
-        return Ok(Arc::new(store));
+        return Ok(store);
     }
     let say = |Progress { records, bytes, bytes_total }| {
         say(Opening::Rebuilding { from, to: FOLD_REVISION, records, bytes, bytes_total });
@@ -79,7 +83,7 @@ pub(crate) async fn rows(
     // Both are closed before names change; the new one's last commit is durable.
     drop((store, new));
     fs::rename(&new_path, &path).and_then(|()| File::open(folder)?.sync_all()).map_err(failed)?;
-    Ok(Arc::new(LocalStore::open(&path)?))
+    Ok(LocalStore::open(&path)?)
 }
 
 /// What a `verify` left that was killed: nobody else has the folder open.

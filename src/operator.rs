@@ -16,15 +16,15 @@ use projections::{
 };
 use serde_json::Value;
 
-use crate::{LocalStore, System, VERIFY, now_ms, with_causes};
+use crate::{AnyStore, System, VERIFY, now_ms, with_causes};
 
 /// Longest that a definition waits until its row can be read.
 const APPLY_WAIT: Duration = Duration::from_secs(60);
 
 impl Operator for System {
-    type Store = LocalStore;
+    type Store = AnyStore;
 
-    fn store(&self) -> &LocalStore {
+    fn store(&self) -> &AnyStore {
         Self::store(self)
     }
 
@@ -67,10 +67,12 @@ impl Operator for System {
             ledger::Unsettled::Unknown(_) => Unsettled::Unknown,
             ledger::Unsettled::Stopped(why) => Unsettled::Stopped(why),
             ledger::Unsettled::Late(balance) => Unsettled::Late(balance),
+            ledger::Unsettled::Elsewhere(balance, records) => Unsettled::Elsewhere(balance, records),
         });
         // What the run found to be in already may have been appended by a run that was killed before it was folded.
         let left = deadline.saturating_duration_since(Instant::now());
         match (settled, self.caught_up(left).await) {
+            (Err(Unsettled::Elsewhere(..)), Ok(false)) => Err(Unsettled::Late(Box::default())),
             (Ok(balance), Ok(false)) => match self.ledger().why_stopped() {
                 Some(why) => Err(Unsettled::Stopped(why)),
                 None => Err(Unsettled::Late(Box::new(balance))),
@@ -98,7 +100,7 @@ impl Operator for System {
         let rows = self.store().scan(&span, None, std::num::NonZeroUsize::MIN).await;
         let rows = rows.map(|_| "rows can be read".to_owned()).map_err(|error| with_causes(&error));
         let consumer = match self.why_stopped() {
-            None => Ok("every shard has a worker".to_owned()),
+            None => self.workers.said(),
             Some(why) => Err(format!("stopped: {why}. Mend the cause and start weir again: it goes on where it was")),
         };
         let mut checks = vec![
@@ -126,7 +128,11 @@ impl Operator for System {
             self.ledger().expect(&run, &appended.shard, appended.sequence);
             revisions.push(appended.sequence);
         }
-        let balance = self.ledger().settled(&run, APPLY_WAIT).await.map_err(|error| with_causes(&error))?;
+        let balance = match self.ledger().settled(&run, APPLY_WAIT).await {
+            // Whoever folded it knows whether there was room.
+            Err(ledger::Unsettled::Elsewhere(balance, _)) => *balance,
+            settled => settled.map_err(|error| with_causes(&error))?,
+        };
         if balance.skipped_total() > 0 {
             // Somebody else applied alarms at the same time.
             return Err("the tenant has no room for more alarms".into());

@@ -1,28 +1,20 @@
-//! The threads of a running system: a worker for each shard, and the ticker. Decides when a worker looks again; what it does is `processor`'s. None
-//! ends unnoticed.
+//! The threads of a running system. Decides when a worker looks again, and when it commits; what it does is `processor`'s. None ends unnoticed.
 
 use std::{
     io,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     thread::JoinHandle,
     time::Duration,
 };
 
-use events::stream::Stream;
-use processor::{
-    consume::{ConsumeError, Live, Worker},
-    ledger::Ledger,
-};
-use projections::{fold::Place, store::Store};
-use tokio::sync::Semaphore;
+use processor::{consume::ConsumeError, ledger::Ledger};
+use projections::fold::Place;
+use tokio::runtime::Handle;
 
-/// How long a worker that has nothing to commit waits for a record.
-const IDLE_WAIT: Duration = Duration::from_millis(250);
-/// How long it waits while a commit is outstanding.
-const BUSY_WAIT: Duration = Duration::from_millis(20);
+use crate::workers::{PairWorker, Workers};
 
 /// Work that cannot go on without: however it ends, the ledger hears why.
 struct Watched {
@@ -40,50 +32,74 @@ impl Drop for Watched {
     }
 }
 
-/// A thread with a runtime of its own: a fold is never in the way of a request. The ledger hears why it failed or that it panicked.
+/// A thread of its own: a fold is never in the way of a request. The ledger hears why it failed or that it panicked.
+///
+/// Where threads share connections, these live on `shared`: on a thread's own runtime they would stand still while it folds, and end with it.
 pub(crate) fn spawn(
     name: String,
     ledger: Arc<Ledger>,
+    shared: Option<Handle>,
     work: impl Future<Output = Result<(), String>> + Send + 'static,
 ) -> io::Result<JoinHandle<()>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    let own = match shared {
+        Some(_) => None,
+        None => Some(tokio::runtime::Builder::new_current_thread().enable_time().build()?),
+    };
     std::thread::Builder::new().name(name.clone()).spawn(move || {
         let watched = Watched { name, ledger };
-        if let Err(why) = runtime.block_on(work) {
+        let done = match (&own, &shared) {
+            (Some(own), _) => own.block_on(work),
+            (None, Some(shared)) => shared.block_on(work),
+            (None, None) => unreachable!("a runtime is made where none is shared"),
+        };
+        if let Err(why) = done {
             watched.ledger.stopped(&why);
         }
     })
 }
 
-/// Steps and commits until it is stopped and has caught up.
-pub(crate) async fn consume<S: Stream, T: Store>(
-    mut worker: Worker<S, T, Live<S>>,
+/// How work on a shard ended that did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Done {
+    /// The system was told to end.
+    Told,
+    /// The shard is closed, and folded and committed to its end.
+    Ended,
+}
+
+/// Steps and commits until the shard has ended, or the system is told to: who is alone folds what is left before. `well` hears of each commit.
+pub(crate) async fn consume(
+    mut worker: PairWorker,
     place: &Place,
-    ledger: &Ledger,
-    commits: &Semaphore,
-    waiters: &AtomicUsize,
-    stop: &AtomicBool,
+    workers: &Workers,
     behind_ms: &AtomicU64,
-) -> Result<(), ConsumeError> {
+    well: impl Fn(),
+) -> Result<Done, ConsumeError> {
+    let Workers { ledger, manner, commits, waiters, stop, .. } = workers;
     loop {
         let stopping = stop.load(Ordering::SeqCst);
         let awaited = ledger.is_awaited(&place.shard) || waiters.load(Ordering::SeqCst) > 0;
         let wait = match worker.is_waiting() {
             _ if stopping => Duration::ZERO,
             true if awaited => Duration::ZERO,
-            true => BUSY_WAIT,
-            false => IDLE_WAIT,
+            true => manner.busy_wait,
+            false => manner.idle_wait,
         };
         let step = worker.step(wait).await?;
         behind_ms.store(step.behind_ms, Ordering::Relaxed);
         ledger.folded(&place.shard, step.folded);
-        if worker.is_due(step.caught_up, awaited) || (stopping && step.caught_up) {
-            let permit = commits.acquire().await;
+        let is_last = stopping && (step.caught_up || !manner.is_alone);
+        if worker.is_due(&manner.cadence, step.caught_up, awaited) || is_last || step.has_ended {
+            let held = commits.read().await;
             ledger.committed(&place.shard, worker.commit().await?);
-            drop(permit);
+            drop(held);
+            well();
         }
-        if stopping && step.caught_up {
-            return Ok(());
+        if step.has_ended {
+            return Ok(Done::Ended);
+        }
+        if is_last {
+            return Ok(Done::Told);
         }
     }
 }
@@ -96,13 +112,16 @@ mod tests {
     #[test]
     fn a_thread_that_panics_or_fails_is_why_the_consumer_stopped() {
         let ledger = Arc::<Ledger>::default();
-        spawn("well".into(), ledger.clone(), async { Ok(()) }).unwrap().join().unwrap();
+        spawn("well".into(), ledger.clone(), None, async { Ok(()) }).unwrap().join().unwrap();
         assert_eq!(ledger.why_stopped(), None);
-        spawn("worker-7".into(), ledger.clone(), async { panic!("on purpose") }).unwrap().join().unwrap_err();
+        spawn("worker-7".into(), ledger.clone(), None, async { panic!("on purpose") }).unwrap().join().unwrap_err();
         let why = ledger.why_stopped().unwrap();
         assert!(why.contains("worker-7 panicked"), "{why}");
         let ledger = Arc::<Ledger>::default();
-        spawn("worker-8".into(), ledger.clone(), async { Err("the disk is full".into()) }).unwrap().join().unwrap();
+        spawn("worker-8".into(), ledger.clone(), None, async { Err("the disk is full".into()) })
+            .unwrap()
+            .join()
+            .unwrap();
         assert_eq!(ledger.why_stopped().unwrap(), "the disk is full");
     }
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use events::{position::SequenceNumber, stream::Stream};
-use processor::tick::{self, TickError};
+use processor::tick::{self, Tick, TickError};
 use projections::store::{Generation, Store};
 
 use crate::now_ms;
@@ -52,15 +52,15 @@ impl Ticker {
     }
 
     /// Ticks now.
-    pub(crate) async fn tick<S: Stream, T: Store>(&self, stream: &S, store: &T) -> Result<(), TickError> {
+    pub(crate) async fn tick<S: Stream, T: Store>(&self, stream: &S, store: &T) -> Result<Tick, TickError> {
         let ticked = tick::tick(stream, store, Generation::default()).await;
         let mut state = self.state();
         match ticked {
-            Ok(revision) => {
+            Ok(tick) => {
                 // Two that tick at the same time may answer in any order.
-                state.revision = revision.max(state.revision);
+                state.revision = tick.definitions.max(state.revision);
                 (state.last_ms, state.failed) = (now_ms(), None);
-                Ok(())
+                Ok(tick)
             }
             Err(error) => {
                 state.failed = Some(error.to_string());

@@ -5,15 +5,21 @@ use std::{
     time::Duration,
 };
 
-use events::position::{SequenceNumber, ShardId};
+use events::{
+    position::{SequenceNumber, ShardId},
+    stream::{Appended, ReadError, Stream},
+};
 use processor::replay::bytes_before;
 
-use crate::{System, tips};
+use crate::{System, local::tips, workers::places};
 
 /// How often who waits for rows looks.
 const ROWS_LOOK: Duration = Duration::from_millis(5);
 /// How long at most without looking whether the consumer is still there.
 const CONSUMER_LOOK: Duration = Duration::from_secs(60);
+
+/// Shards that are split while they are marked are marked again, so often.
+const MARKS_MAX: u32 = 3;
 
 /// Somebody waits, until this is dropped: workers that have caught up commit at once.
 struct Waiting<'a>(&'a AtomicUsize);
@@ -35,33 +41,60 @@ impl System {
     /// Waits until what a crash left on the stream can be read, however long it takes; an answer before then would lack lines that are durable.
     /// Ends early if the consumer stops.
     pub async fn recovered(&self) {
-        while !self.readable(&self.found, CONSUMER_LOOK).await && self.ledger.why_stopped().is_none() {}
+        let Some(own) = &self.own else { return };
+        while !self.readable(&own.found, CONSUMER_LOOK).await && self.ledger().why_stopped().is_none() {}
     }
 
     /// Bytes of the stream that `recovered` waits for.
     pub fn recovering_bytes(&self) -> u64 {
-        let applied = self.ledger.applied_through();
+        let applied = self.ledger().applied_through();
         let done = |shard: &ShardId| applied.iter().find(|(of, _)| of == shard).map_or(0, |(_, at)| bytes_before(*at));
-        self.found.iter().map(|(shard, tip)| bytes_before(*tip).saturating_sub(done(shard))).sum()
+        let found = self.own.as_ref().map_or(&[][..], |own| &own.found);
+        found.iter().map(|(shard, tip)| bytes_before(*tip).saturating_sub(done(shard))).sum()
     }
 
     /// Waits until all that is durable now can be read. False: not within `wait`, or the consumer has stopped.
-    pub async fn caught_up(&self, wait: Duration) -> Result<bool, events::stream::ReadError> {
-        Ok(self.readable(&tips(&self.stream, &self.places).map_err(|error| *error)?, wait).await)
+    pub async fn caught_up(&self, wait: Duration) -> Result<bool, ReadError> {
+        let deadline = tokio::time::Instant::now() + wait;
+        let durable = self.durable().await?;
+        Ok(self.readable(&durable, deadline.saturating_duration_since(tokio::time::Instant::now())).await)
+    }
+
+    /// A position on each shard up to which all that is durable now has to be read. Kinesis does not tell where its shards end: what is appended
+    /// now stands behind all that is there, so that is a tick on each. A shard that is closed needs none: those that took its keys have no worker
+    /// before it is folded to its end.
+    async fn durable(&self) -> Result<Vec<(ShardId, SequenceNumber)>, ReadError> {
+        let shards = self.stream.shards().await?;
+        if let Some(stream) = self.stream.local() {
+            return tips(stream, &places(&shards)).map_err(|error| *error);
+        }
+        let mut marks = vec![];
+        for _ in 0..MARKS_MAX {
+            let tick = self.ticker.tick(&*self.stream, &*self.store).await;
+            let tick = tick.map_err(|error| ReadError::Unavailable(error.to_string()))?;
+            marks = tick.appended.into_iter().map(|Appended { shard, sequence }| (shard, sequence)).collect();
+            // Where a shard was split in between, only one of the two has it.
+            let open = self.stream.shards().await?.into_iter().filter(|shard| !shard.closed);
+            let is_marked = |shard: &ShardId| marks.iter().any(|(of, _)| of == shard);
+            if open.into_iter().all(|shard| is_marked(&shard.id)) {
+                return Ok(marks);
+            }
+        }
+        Ok(marks)
     }
 
     async fn readable(&self, through: &[(ShardId, SequenceNumber)], wait: Duration) -> bool {
-        let _waiting = Waiting::new(&self.waiters);
+        let _waiting = Waiting::new(&self.workers.waiters);
         let deadline = tokio::time::Instant::now() + wait;
         loop {
-            let applied = self.ledger.applied_through();
+            let applied = self.ledger().applied_through();
             let is_applied = |(shard, tip): &(ShardId, SequenceNumber)| {
                 *tip == SequenceNumber::ZERO || applied.iter().any(|(of, at)| of == shard && at >= tip)
             };
             if through.iter().all(is_applied) {
                 return true;
             }
-            if self.ledger.why_stopped().is_some() || tokio::time::Instant::now() >= deadline {
+            if self.ledger().why_stopped().is_some() || tokio::time::Instant::now() >= deadline {
                 return false;
             }
             tokio::time::sleep(ROWS_LOOK).await;

@@ -22,6 +22,8 @@ mod long;
 mod lost;
 #[path = "cli/metrics.rs"]
 mod metrics;
+#[path = "cli/pair.rs"]
+mod pair;
 #[path = "program/weir.rs"]
 mod program;
 #[path = "cli/readme.rs"]

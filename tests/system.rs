@@ -213,7 +213,7 @@ async fn rows_over_a_stream_that_ends_before_them_are_refused() {
 }
 
 /// Every row of the folder's store, by kind.
-async fn rows_of(store: &LocalStore) -> Vec<Row> {
+async fn rows_of(store: &impl Store) -> Vec<Row> {
     let mut rows = vec![];
     for kind in Kind::ALL {
         let span = Span::All { tenant: None, generation: Generation(0), kind };

@@ -33,6 +33,9 @@ pub enum Unsettled {
     Stopped(String),
     /// Not in the given time; the balance so far.
     Late(Box<Balance>),
+    /// All of it can be read, but another process folded so many of its records, and that one alone knows what became of their lines; the balance
+    /// of the others.
+    Elsewhere(Box<Balance>, usize),
 }
 
 /// One thing that was looked at.

@@ -3,9 +3,8 @@
 //! | when | what |
 //! | --- | --- |
 //! | `CHANGED_ROWS_MAX` rows changed | commit at once: memory is bounded |
-//! | the oldest record that is not committed is `COMMIT_EVERY` old | commit |
+//! | the oldest record that is not committed is as old as the pair's `Cadence` says | commit |
 //! | caught up, and somebody waits | commit at once |
-//! | caught up | commit once that record is `COMMIT_IDLE` old |
 //!
 //! Effects are carried out before the resume point passes the record that decided them.
 //!
@@ -22,7 +21,7 @@ use events::{
     event::Event,
     identity::LOCAL_TENANT,
     position::{HashKey, SequenceNumber, ShardId},
-    stream::{APPEND_RECORDS_MAX, AppendError, Limits, Put, ReadError, ReadOnly, Refused, Start, Stream},
+    stream::{APPEND_RECORDS_MAX, AppendError, Appended, Limits, Put, ReadError, ReadOnly, Refused, Start, Stream},
     wire::{self, Content, Header},
 };
 use projections::{
@@ -37,10 +36,6 @@ use projections::{
 
 use crate::drive::{self, DriveError};
 
-/// Longest that a folded record waits for its commit while there is work.
-pub const COMMIT_EVERY: Duration = Duration::from_secs(10);
-/// Longest that it waits once the worker has caught up.
-pub const COMMIT_IDLE: Duration = Duration::from_millis(500);
 /// How much one read of the stream may bring.
 const PAGE_BYTES: usize = 2 << 20;
 const PAGE_RECORDS: NonZeroUsize = NonZeroUsize::new(1_000).unwrap();
@@ -48,6 +43,26 @@ const PAGE_RECORDS: NonZeroUsize = NonZeroUsize::new(1_000).unwrap();
 const APPEND_BYTES_MAX: usize = 4 << 20;
 /// An append of effects, or a commit, is tried so often before the worker gives up; it then starts again from its resume point.
 const TRIES_MAX: u32 = 5;
+
+/// How long a folded record waits for its commit: what a commit costs is a property of the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cadence {
+    /// Longest while there is work.
+    pub busy: Duration,
+    /// Longest while there is work, and somebody waits for what was folded.
+    pub awaited: Duration,
+    /// Longest once the worker has caught up.
+    pub idle: Duration,
+}
+
+impl Cadence {
+    /// Of a store where a commit is a sync of this machine's disk.
+    pub const EMBEDDED: Self =
+        Self { busy: Duration::from_secs(10), awaited: Duration::from_secs(10), idle: Duration::from_millis(500) };
+    /// Of a store where each row of a commit is paid: a row that a service writes to all the time is written about once a minute.
+    pub const PAID: Self =
+        Self { busy: Duration::from_secs(60), awaited: Duration::from_secs(5), idle: Duration::from_secs(60) };
+}
 
 /// A worker cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -156,7 +171,7 @@ impl<S: Stream> Sink for Live<S> {
             effects.into_iter().map(|Effect::Append { hash_key, event }| system_event(hash_key, event)).collect();
         // Else the shard stands still for good: whoever folds the record again decides the same effect again.
         debug_assert!(puts.iter().all(|put| put.check().is_ok()), "an effect of the fold fits into a record");
-        append_all(&*self.0, puts).await
+        append_all(&*self.0, puts).await.map(|_| ())
     }
 
     fn admit(&mut self, input: Input) -> Option<Input> {
@@ -175,10 +190,12 @@ pub fn system_event_of(tenant: &str, hash_key: HashKey, event: Event) -> Put {
     Put { partition_key: "weir/system".into(), hash_key: Some(hash_key), data: wire::encode_events(header, &[event]) }
 }
 
-/// Appends any number of records, again those that were refused, until all are durable. Records must bear being appended twice.
+/// Appends any number of records, again those that were refused, until all are durable. Records must bear being appended twice. Returns where they
+/// were put, in any order.
 ///
 /// `Err`: the words of the last refusal. One that can never be taken is refused at once, and what stands after it may not have been appended.
-pub async fn append_all<S: Stream>(stream: &S, puts: Vec<Put>) -> Result<(), String> {
+pub async fn append_all<S: Stream>(stream: &S, puts: Vec<Put>) -> Result<Vec<Appended>, String> {
+    let mut appended = vec![];
     let mut puts = puts.into_iter().peekable();
     while puts.peek().is_some() {
         let (mut call, mut bytes) = (vec![], 0);
@@ -188,12 +205,12 @@ pub async fn append_all<S: Stream>(stream: &S, puts: Vec<Put>) -> Result<(), Str
         }) {
             call.push(put);
         }
-        append_call(stream, call).await?;
+        append_call(stream, call, &mut appended).await?;
     }
-    Ok(())
+    Ok(appended)
 }
 
-async fn append_call<S: Stream>(stream: &S, mut puts: Vec<Put>) -> Result<(), String> {
+async fn append_call<S: Stream>(stream: &S, mut puts: Vec<Put>, appended: &mut Vec<Appended>) -> Result<(), String> {
     let mut last = String::new();
     for attempt in 0..TRIES_MAX {
         if attempt > 0 {
@@ -204,7 +221,7 @@ async fn append_call<S: Stream>(stream: &S, mut puts: Vec<Put>) -> Result<(), St
                 let mut again = vec![];
                 for (put, answer) in puts.into_iter().zip(answers) {
                     match answer {
-                        Ok(_) => {}
+                        Ok(put) => appended.push(put),
                         Err(refused @ Refused::Invalid(_)) => return Err(refused.to_string()),
                         Err(refused) => {
                             last = refused.to_string();
@@ -230,6 +247,8 @@ pub struct Step {
     pub folded: Vec<(SequenceNumber, Balance)>,
     /// Nothing more was readable.
     pub caught_up: bool,
+    /// The shard is closed, and folded to its end.
+    pub has_ended: bool,
     /// How far behind the shard's newest record the fold is.
     pub behind_ms: u64,
     /// The sink holds the next record back.
@@ -291,12 +310,12 @@ impl<S: Stream, T: Store, K: Sink> Worker<S, T, K> {
     }
 
     /// True if it is time to commit. `awaited`: somebody waits for what was folded.
-    pub fn is_due(&self, caught_up: bool, awaited: bool) -> bool {
+    pub fn is_due(&self, cadence: &Cadence, caught_up: bool, awaited: bool) -> bool {
         let Some(since) = self.waiting_since else { return false };
         let age = since.elapsed();
         self.shard.changed_rows() >= CHANGED_ROWS_MAX
-            || age >= COMMIT_EVERY
-            || (caught_up && (awaited || age >= COMMIT_IDLE))
+            || age >= if awaited { cadence.awaited } else { cadence.busy }
+            || (caught_up && (awaited || age >= cadence.idle))
     }
 
     /// Reads a page and folds it. Waits up to `wait` for the first record.
@@ -336,7 +355,10 @@ impl<S: Stream, T: Store, K: Sink> Worker<S, T, K> {
             .read(&self.place.shard, start, limits)
             .await
             .map_err(|source| ConsumeError::Stream { shard: self.place.shard.clone(), source })?;
-        let mut step = Step { caught_up: page.records.is_empty(), behind_ms: page.behind_ms, ..Step::default() };
+        // A page of Kinesis may be empty although more will come.
+        let caught_up = page.records.is_empty() && page.behind_ms == 0;
+        let mut step = Step { caught_up, behind_ms: page.behind_ms, ..Step::default() };
+        let last = page.records.last().map(|record| record.sequence);
         for record in page.records {
             if record.sequence > until {
                 break;
@@ -351,6 +373,7 @@ impl<S: Stream, T: Store, K: Sink> Worker<S, T, K> {
                 break;
             }
         }
+        step.has_ended = page.next.is_none() && last.is_none_or(|last| last == self.shard.position());
         Ok(step)
     }
 

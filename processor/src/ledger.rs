@@ -41,6 +41,10 @@ pub enum Unsettled {
     /// Not in the given time; the balance so far.
     #[error("not all of it is folded yet")]
     Late(Box<Balance>),
+    /// All of it is folded and can be read, but so many records were folded by another process, which alone knows what became of their lines; the
+    /// balance of the others.
+    #[error("{1} records were folded by another process on the same stream and rows")]
+    Elsewhere(Box<Balance>, usize),
 }
 
 /// There is no room for what a run is about to append. Nothing was appended.
@@ -61,6 +65,8 @@ struct Run {
     balance: Balance,
     /// Appended, and not folded yet: so many.
     open: usize,
+    /// Folded by another process: so many.
+    elsewhere: usize,
     /// The highest position of the run on each shard: readable once committed.
     last: HashMap<ShardId, SequenceNumber>,
     /// Who asked for it has read its balance, and nothing came after.
@@ -191,11 +197,14 @@ impl Ledger {
         }
         let key = (shard.clone(), sequence);
         let outcome = books.unclaimed.remove(&key);
+        // A worker tells what it folded before it tells that it has committed.
+        let is_passed = books.committed.get(shard).is_some_and(|through| *through >= sequence);
         let (run, open, name) = books.touch(run);
         let last = run.last.entry(shard.clone()).or_default();
         *last = sequence.max(*last);
         match outcome {
             Some(balance) => run.balance.add(&balance),
+            None if is_passed => run.elsewhere += 1,
             None => {
                 run.open += 1;
                 *open += 1;
@@ -230,6 +239,21 @@ impl Ledger {
     pub fn committed(&self, shard: &ShardId, through: SequenceNumber) {
         self.books().committed.insert(shard.clone(), through);
         self.tell();
+    }
+
+    /// A worker goes on behind a resume point that another process has set: what became of the records up to there is known to that one alone.
+    pub fn passed(&self, shard: &ShardId, through: SequenceNumber) {
+        let mut books = self.books();
+        let gone: Vec<_> = books.open.keys().filter(|(of, at)| of == shard && *at <= through).cloned().collect();
+        for key in gone {
+            let Some(name) = books.open.remove(&key) else { continue };
+            let (run, open, _) = books.touch(&name);
+            run.open = run.open.saturating_sub(1);
+            run.elsewhere += 1;
+            *open = open.saturating_sub(1);
+        }
+        drop(books);
+        self.committed(shard, through);
     }
 
     /// A worker has stopped for good.
@@ -282,7 +306,10 @@ impl Ledger {
         let Some(run) = found else { return Err(Unsettled::Unknown(name.to_owned())) };
         if is_settled(run, committed) {
             run.is_read = true;
-            return Ok(run.balance.clone());
+            return match run.elsewhere {
+                0 => Ok(run.balance.clone()),
+                records => Err(Unsettled::Elsewhere(Box::new(run.balance.clone()), records)),
+            };
         }
         match stopped {
             Some(why) => Err(Unsettled::Stopped(why.clone())),

@@ -4,7 +4,7 @@
 use events::{
     event::{Event, Ticked},
     position::SequenceNumber,
-    stream::Stream,
+    stream::{Appended, Stream},
 };
 use projections::{
     fold::FOLD_REVISION,
@@ -21,12 +21,17 @@ use crate::{
 #[error("the tick could not be appended: {0}")]
 pub struct TickError(String);
 
-/// Appends one tick to every open shard; returns the revision of definitions that it names.
-pub async fn tick<S: Stream, T: Store>(
-    stream: &S,
-    store: &T,
-    generation: Generation,
-) -> Result<SequenceNumber, TickError> {
+/// A tick that was appended.
+#[derive(Debug, Clone)]
+pub struct Tick {
+    /// The revision of definitions that it names.
+    pub definitions: SequenceNumber,
+    /// Where it stands: at least once on every shard that was open.
+    pub appended: Vec<Appended>,
+}
+
+/// Appends one tick to every open shard.
+pub async fn tick<S: Stream, T: Store>(stream: &S, store: &T, generation: Generation) -> Result<Tick, TickError> {
     let failed = |error: &dyn std::fmt::Display| TickError(error.to_string());
     let definitions = drive::newest_revision(store, generation).await.map_err(|error| failed(&error))?;
     let shards = stream.shards().await.map_err(|error| failed(&error))?;
@@ -37,6 +42,6 @@ pub async fn tick<S: Stream, T: Store>(
         fold_revision: FOLD_REVISION,
     };
     let puts = open.iter().map(|shard| system_event(shard.range.from, Event::Ticked(ticked.clone()))).collect();
-    append_all(stream, puts).await.map_err(|error| failed(&error))?;
-    Ok(definitions)
+    let appended = append_all(stream, puts).await.map_err(|error| failed(&error))?;
+    Ok(Tick { definitions, appended })
 }

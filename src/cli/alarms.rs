@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{
     Alarms, Answer, Failure, Format,
-    client::{Client, Made, escaped},
+    client::{Client, Purpose, escaped},
     output::{Column, Printer, say},
 };
 
@@ -22,7 +22,7 @@ static CHANGES: [Column; 4] =
 /// Runs the command.
 pub async fn run(options: Alarms) -> Result<Answer, Failure> {
     let format = options.output.format()?;
-    let client = Client::connect(&options.of, Made::Before).await?;
+    let client = Client::connect(&options.of, Purpose::Read).await?;
     let printed = match &options.name {
         Some(name) => one(&client, name, format).await,
         None => all(&client, format).await,

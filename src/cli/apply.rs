@@ -11,7 +11,7 @@ use hyper::Method;
 
 use super::{
     Answer, Apply, Failure,
-    client::{Client, Made},
+    client::{Client, Purpose},
     output::say,
 };
 
@@ -34,7 +34,7 @@ pub async fn run(options: Apply) -> Result<Answer, Failure> {
     }
     // A data folder is made for something that goes into it.
     if !files.is_empty() {
-        let client = Client::connect(&options.to, Made::Now).await?;
+        let client = Client::connect(&options.to, Purpose::Add).await?;
         let sent = send(&client, files, &mut fail).await;
         client.close().await?;
         sent?;

@@ -20,7 +20,7 @@ use hyper_util::{
 use serde_json::Value;
 use weir::{OpenError, Options, System};
 
-use super::{Failure, Token, Where, progress, set, up};
+use super::{Failure, Token, Where, elsewhere, progress, set, up};
 
 /// Most bytes of an answer that is read: a page of 1,000 items is far below.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
@@ -47,13 +47,16 @@ pub enum Client {
     There { url: String, token: Option<Token>, pool: Pool<HttpConnector, Full<Bytes>> },
 }
 
-/// When a data folder is made that is not there.
+/// What a command is about to do: whether it may make what is not there. Who only reads is told that nothing is there, most often for a name that
+/// was misspelt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Made {
-    /// Now, if need be: the command puts something in.
-    Now,
-    /// Before: who only reads is told that nothing is there, most often for a name that was misspelt.
-    Before,
+pub enum Purpose {
+    /// It puts something in.
+    Add,
+    /// It reads rows.
+    Read,
+    /// It compares rows with the stream.
+    Verify,
 }
 
 /// Neither stream nor rows are there, and nobody is about to make them. A folder that cannot be looked at is for its opening to tell of.
@@ -91,16 +94,20 @@ fn over_http(url: &str, token: Option<&Token>) -> Result<Client, Failure> {
 }
 
 impl Client {
-    /// The system that the options name: a URL, a `weir up` that has the folder open, or the folder itself.
-    pub async fn connect(of: &Where, made: Made) -> Result<Self, Failure> {
+    /// The system that the options name: a URL, a pair on AWS, a `weir up` that has the folder open, or the folder itself.
+    pub async fn connect(of: &Where, purpose: Purpose) -> Result<Self, Failure> {
+        let pair = of.pair()?;
         if let Some(url) = of.url() {
             return over_http(&url, of.token.as_ref());
         }
         let folder = data_folder(of.data.as_deref())?;
+        if let Some(pair) = pair {
+            return elsewhere::open(&pair, &folder, None, purpose).await.map(Self::here);
+        }
         if let Some(running) = running(&folder, of.token.as_ref()).await {
             return Ok(running);
         }
-        if made == Made::Before && is_empty(&folder) {
+        if purpose != Purpose::Add && is_empty(&folder) {
             return Err(Failure::new(format!(
                 "there is nothing of weir in the data folder {}: `weir ingest PATH` makes one and reads logs into it, or name the right one with \
                  --data DIR",

@@ -15,6 +15,7 @@ use super::{
     ingest::{Run, sentence},
     metrics,
     output::{called, say},
+    pair::Pair,
     progress,
     up::{Serving, listen},
 };
@@ -112,7 +113,7 @@ async fn real(client: &Client, url: &str) -> Result<(), Failure> {
         since: None,
         period: "3600".into(),
         output: Output { output: None, json: false },
-        of: Where { data: None, url: None, token: None },
+        of: Where { data: None, url: None, token: None, pair: Pair::default() },
     };
     metrics::print(client, &shown, Format::Table).await.map(|_| ())
 }

@@ -23,7 +23,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
     Answer, END_PROCESS, Failure, Ingest,
-    client::{Client, Made, data_folder},
+    client::{Client, Purpose, data_folder},
     output::{called, say},
 };
 
@@ -128,7 +128,7 @@ pub async fn run(options: Ingest) -> Result<Answer, Failure> {
     if options.as_name.is_some() && options.paths.len() != 1 {
         return Err(Failure::new("--as names one input: give one PATH"));
     }
-    let client = Client::connect(&options.to, Made::Now).await?;
+    let client = Client::connect(&options.to, Purpose::Add).await?;
     let answer = read(&client, &options).await;
     client.close().await?;
     answer
@@ -157,7 +157,11 @@ fn is_named_pipe(path: &Path) -> bool {
 /// On a terminal: how to see what came of it.
 fn tell_next(options: &Ingest) {
     if std::io::stdout().is_terminal() && std::io::stderr().is_terminal() {
+        let named = options.to.pair.named().ok().flatten();
         let of = match (&options.to.url, &options.to.data) {
+            _ if named.is_some() && options.to.url().is_none() => {
+                named.map(|pair| format!(" --stream {} --store {}", pair.stream, pair.store)).unwrap_or_default()
+            }
             (Some(url), _) => format!(" --url {url}"),
             (None, Some(data)) => format!(" --data {}", data.display()),
             (None, None) => String::new(),
@@ -170,7 +174,7 @@ fn tell_next(options: &Ingest) {
 fn reader_list(client: &Client, folder: &Path, options: &Ingest, tenant: &str) -> Result<ReaderList, Failure> {
     let system = match client {
         // Through a running `weir up` of the folder or without one: the same list.
-        Client::Here { .. } => weir::LISTS.to_owned(),
+        Client::Here { system, .. } => system.lists().to_owned(),
         Client::There { .. } if is_of(client, folder) => weir::LISTS.to_owned(),
         Client::There { .. } => format!("{}{:016x}", weir::LISTS_ELSEWHERE, xxh3_64(client.name().as_bytes())),
     };
@@ -222,6 +226,14 @@ async fn read(client: &Client, options: &Ingest) -> Result<Answer, Failure> {
     })?;
     say(&sentence(&balance))?;
     let accepted = balance["accepted"].as_u64().unwrap_or(0);
+    let elsewhere = balance["elsewhere"].as_u64().unwrap_or(0);
+    if elsewhere > 0 {
+        eprintln!(
+            "{} lines more, in {elsewhere} records, were folded by another process that works on the same stream: they can be read, and what became of \
+             them stands in the balance of all lines (GET /balance of a `weir up`)",
+            report.lines_sent.saturating_sub(accepted)
+        );
+    }
     let known = balance["duplicate"].as_u64().unwrap_or(0);
     if let Some(name) = options.as_name.as_ref().filter(|_| known > 0) {
         // By a name alone nobody can tell other bytes from those that came before.
@@ -230,7 +242,7 @@ async fn read(client: &Client, options: &Ingest) -> Result<Answer, Failure> {
     if accepted > 0 {
         tell_next(options);
     }
-    if accepted != report.lines_sent {
+    if accepted != report.lines_sent && elsewhere == 0 {
         return Err(Failure::new(format!(
             "{} lines were sent and {accepted} are accounted for: run `weir verify`, and report this as a defect",
             report.lines_sent

@@ -6,7 +6,7 @@ use projections::when;
 
 use super::{
     Answer, Failure, Format, Metrics,
-    client::{Client, Made, escaped},
+    client::{Client, Purpose, escaped},
     near,
     output::{Column, Printer},
 };
@@ -60,7 +60,7 @@ static CSV: [Column; 16] = [
 pub async fn run(options: Metrics) -> Result<Answer, Failure> {
     let format = options.output.format()?;
     check_times(&options)?;
-    let client = Client::connect(&options.of, Made::Before).await?;
+    let client = Client::connect(&options.of, Purpose::Read).await?;
     let answer = print(&client, &options, format).await;
     client.close().await?;
     answer

@@ -13,7 +13,14 @@ use tokio::net::TcpListener;
 use tokio::signal::unix;
 use weir::{OpenError, Options, System};
 
-use super::{Answer, Failure, Up, client::data_folder, output::say, progress};
+use super::{
+    Answer, Failure, Up,
+    client::{Purpose, data_folder},
+    elsewhere,
+    output::say,
+    pair::Named,
+    progress,
+};
 
 /// How long requests that are under way may take once the program is told to end.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -27,12 +34,24 @@ pub const UP: &str = "weir up";
 pub async fn run(options: Up) -> Result<Answer, Failure> {
     let access = access(options.tokens.as_deref(), options.listen)?;
     let folder = data_folder(options.data.as_deref())?;
+    let pair = options.pair.named()?;
+    if let (Some(Named { stream, .. }), true) = (&pair, options.confirm_clock) {
+        let why = "--confirm-clock is for a data folder; the records of";
+        return Err(Failure::new(format!("{why} {stream} are stamped by Kinesis: leave it out")));
+    }
     let listener = listen(options.listen).await?;
-    let settings = Options { shards: options.shards, confirm_clock: options.confirm_clock, who: UP.into() };
-    let system = open(&folder, settings).await?;
-    progress::recovering(&system);
+    let (system, of) = match &pair {
+        Some(pair) => (elsewhere::open(pair, &folder, options.shards, Purpose::Add).await?, pair.to_string()),
+        None => {
+            let settings = Options { shards: options.shards, confirm_clock: options.confirm_clock, who: UP.into() };
+            let system = open(&folder, settings).await?;
+            progress::recovering(&system);
+            (system, format!("data folder {}", folder.display()))
+        }
+    };
     let serving = Serving::start(system, listener, access)?;
-    say(&format!("weir serves {}  (data folder {}; Ctrl-C drains and exits)", serving.url, folder.display()))?;
+    let end = if pair.is_some() { "Ctrl-C commits and exits" } else { "Ctrl-C drains and exits" };
+    say(&format!("weir serves {}  ({of}; {end})", serving.url))?;
     serving.until_told().await
 }
 
@@ -69,7 +88,8 @@ pub struct Serving {
     system: Arc<System>,
     listener: TcpListener,
     router: axum::Router,
-    address: PathBuf,
+    /// The file that leads the commands on this folder here; `None`: the system has no folder.
+    address: Option<PathBuf>,
     signals: Signals,
 }
 
@@ -81,12 +101,14 @@ impl Serving {
         let system = Arc::new(system);
         let local = listener.local_addr().map_err(|error| Failure::new(format!("no address: {error}")))?;
         let url = format!("http://{local}");
-        let address = system.folder().join("address");
-        // Written beside and renamed: whoever reads it reads a whole address or none.
-        let beside = system.folder().join("address.new");
-        std::fs::write(&beside, format!("{url}\n{}\n", system.instance()))
-            .and_then(|()| std::fs::rename(&beside, &address))
-            .map_err(|error| Failure::new(format!("{}: {error}", address.display())))?;
+        let address = system.is_local().then(|| system.folder().join("address"));
+        if let Some(address) = &address {
+            // Written beside and renamed: whoever reads it reads a whole address or none.
+            let beside = system.folder().join("address.new");
+            std::fs::write(&beside, format!("{url}\n{}\n", system.instance()))
+                .and_then(|()| std::fs::rename(&beside, address))
+                .map_err(|error| Failure::new(format!("{}: {error}", address.display())))?;
+        }
         let router = api::router(system.clone(), access);
         Ok(Self { url, system, listener, router, address, signals })
     }
@@ -120,7 +142,9 @@ impl Serving {
         }
         drop(watched);
         end();
-        let _ = std::fs::remove_file(&address);
+        if let Some(address) = &address {
+            let _ = std::fs::remove_file(address);
+        }
         told.send_replace(true);
         if tokio::time::timeout(DRAIN, &mut server).await.is_err() {
             server.abort();

@@ -6,14 +6,14 @@ use serde_json::Value;
 
 use super::{
     Answer, Failure, Verify,
-    client::{Client, Made},
+    client::{Client, Purpose},
     output::say,
     progress,
 };
 
 /// Runs the command.
 pub async fn run(options: Verify) -> Result<Answer, Failure> {
-    let client = Client::connect(&options.of, Made::Before).await?;
+    let client = Client::connect(&options.of, Purpose::Verify).await?;
     let asked = client.json(Method::POST, "/verify", Bytes::new());
     let report = progress::verifying(&client, asked).await;
     client.close().await?;

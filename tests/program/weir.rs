@@ -21,7 +21,7 @@ pub fn weir(home: &Path) -> Command {
 
 /// Takes from a command's environment what would change the answers.
 pub fn clean(command: &mut Command, home: &Path) {
-    for variable in ["WEIR_DATA", "WEIR_URL", "WEIR_TOKEN", "XDG_DATA_HOME"] {
+    for variable in ["WEIR_DATA", "WEIR_URL", "WEIR_TOKEN", "WEIR_STREAM", "WEIR_STORE", "XDG_DATA_HOME"] {
         command.env_remove(variable);
     }
     command.env("HOME", home).stdin(Stdio::null());

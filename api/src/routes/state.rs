@@ -27,6 +27,13 @@ struct Settled {
     tally: Tally,
     /// Everything is folded, durable and can be read.
     settled: bool,
+    /// Records that another process folded, which alone knows what became of their lines: they are not in the balance.
+    #[serde(skip_serializing_if = "is_none")]
+    elsewhere: usize,
+}
+
+fn is_none(records: &usize) -> bool {
+    *records == 0
 }
 
 /// `GET /runs/{run}`: waits, and says what became of the run's lines.
@@ -41,9 +48,10 @@ pub(crate) async fn run<O: Operator>(
     let most = api.limits.settle;
     let wait = parameters.number("wait", 0, most.as_secs())?.map_or(most, std::time::Duration::from_secs);
     let name = run_of(caller.tenant()?, &run)?;
-    let (balance, settled) = match api.operator.settled(&name, wait).await {
-        Ok(balance) => (balance, true),
-        Err(Unsettled::Late(balance)) => (*balance, false),
+    let (balance, settled, elsewhere) = match api.operator.settled(&name, wait).await {
+        Ok(balance) => (balance, true, 0),
+        Err(Unsettled::Elsewhere(balance, records)) => (*balance, true, records),
+        Err(Unsettled::Late(balance)) => (*balance, false, 0),
         Err(Unsettled::Unknown) => {
             let message = format!(
                 "run `{run}` is not known: nothing was ingested under it, or it was long ago, or the server was restarted since; what a file \
@@ -56,7 +64,7 @@ pub(crate) async fn run<O: Operator>(
             return Err(Refusal::unavailable("stopped", message));
         }
     };
-    Ok(answer(StatusCode::OK, &Settled { tally: Tally::from(&balance), settled }))
+    Ok(answer(StatusCode::OK, &Settled { tally: Tally::from(&balance), settled, elsewhere }))
 }
 
 /// `GET /balance`: what became of everything that this tenant sent.

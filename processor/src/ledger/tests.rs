@@ -116,3 +116,24 @@ async fn an_outcome_that_comes_before_the_appends_answer_is_counted() {
     ledger.committed(&shard(), at(1));
     assert_eq!(folded_lines(&ledger, "t/run").await, Some(1));
 }
+
+#[tokio::test]
+async fn what_another_process_folded_is_waited_for_and_said_to_be_known_to_that_one_alone() {
+    let ledger = Ledger::default();
+    (0..4).for_each(|offset| append(&ledger, "acme/run", offset).unwrap());
+    append(&ledger, "acme/later", 9).unwrap();
+    fold(&ledger, 0..2);
+    // Overtaken: a worker goes on behind the resume point of another process.
+    ledger.passed(&shard(), at(3));
+    let settled = ledger.settled("acme/run", Duration::ZERO).await.unwrap_err();
+    assert_eq!(settled, Unsettled::Elsewhere(Box::new(Balance { folded: 2, ..Balance::default() }), 2));
+    // One whose append is answered after that.
+    append(&ledger, "acme/run", 3).unwrap();
+    let settled = ledger.settled("acme/run", Duration::ZERO).await.unwrap_err();
+    assert!(matches!(settled, Unsettled::Elsewhere(_, 3)), "{settled:?}");
+    // What stands behind the resume point is folded here.
+    assert!(matches!(ledger.settled("acme/later", Duration::ZERO).await, Err(Unsettled::Late(_))));
+    fold(&ledger, 9..10);
+    ledger.committed(&shard(), at(9));
+    assert_eq!(folded_lines(&ledger, "acme/later").await, Some(1));
+}

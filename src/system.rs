@@ -1,0 +1,197 @@
+//! The whole system in one process: the stream, a worker for each shard, the store, the ticker. Wires parts; decides nothing, and does not know which
+//! stream and which store it has.
+
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use api::operator::AppendFailed;
+use events::{
+    identity::Producer,
+    position::{SequenceNumber, ShardId},
+    stream::{AppendError, Appended, Put, ReadError, ReadOnly, Shard, Stream},
+};
+use processor::{
+    ledger::Ledger,
+    replay::{Progress, ReplayError},
+    tick::TickError,
+    verify::{self, Report},
+};
+use projections::store::{self, Generation};
+
+use crate::{
+    AnyStore, AnyStream, LocalStore,
+    made::SCRATCH,
+    now_ms,
+    ticker::Ticker,
+    verifying::Verifying,
+    with_causes,
+    workers::{Workers, places},
+};
+
+/// A data folder that this process has.
+pub(crate) struct Own {
+    pub(crate) _lock: File,
+    /// Where each shard ended when this process opened it: what is not readable up to there was left by a crash.
+    pub(crate) found: Vec<(ShardId, SequenceNumber)>,
+}
+
+/// See the module. Dropping it without `close` is a crash, from which the next opening recovers.
+pub struct System {
+    /// The data folder; beside a pair that is elsewhere, a cache.
+    pub(crate) folder: PathBuf,
+    /// `None`: the pair is elsewhere, and other processes may have it too.
+    pub(crate) own: Option<Own>,
+    /// What its readers' lists are called: what was read into one stream says nothing about another.
+    pub(crate) lists: String,
+    pub(crate) stream: Arc<AnyStream>,
+    pub(crate) store: Arc<AnyStore>,
+    pub(crate) workers: Arc<Workers>,
+    pub(crate) instance: String,
+    pub(crate) producer: Producer,
+    pub(crate) counter: AtomicU64,
+    pub(crate) ticker: Arc<Ticker>,
+    pub(crate) verifying: Verifying,
+}
+
+impl System {
+    /// The data folder; beside a pair that is elsewhere, a cache.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// False: the stream and the rows are elsewhere, and other processes may have them too.
+    pub fn is_local(&self) -> bool {
+        self.own.is_some()
+    }
+
+    /// How the names of folders begin that list which files were read into this system's stream.
+    pub fn lists(&self) -> &str {
+        &self.lists
+    }
+
+    /// The store.
+    pub fn store(&self) -> &AnyStore {
+        &self.store
+    }
+
+    /// The ledger.
+    pub fn ledger(&self) -> &Ledger {
+        &self.workers.ledger
+    }
+
+    /// How far behind its newest record each shard is, in milliseconds.
+    pub fn behind_ms(&self) -> Vec<u64> {
+        self.workers.behind_ms()
+    }
+
+    /// The generation that readers see.
+    pub fn generation(&self) -> Generation {
+        Generation::default()
+    }
+
+    /// A random name of this opening: who finds an address in the folder asks whether it still is this one's.
+    pub fn instance(&self) -> &str {
+        &self.instance
+    }
+
+    /// An identity for batches that come from nowhere, handed out once: each call gives another counter, and no two openings have one together.
+    pub fn producer(&self) -> Producer {
+        let counter = self.counter.fetch_add(1, Ordering::Relaxed) + 1;
+        Producer { counter, ..self.producer.clone() }
+    }
+
+    /// How many shards the stream has.
+    pub async fn shards(&self) -> Result<usize, ReadError> {
+        self.stream.shards().await.map(|shards| shards.len())
+    }
+
+    /// The highest revision of definitions that could be read when this process last ticked; `ZERO` before its first tick, and without any.
+    pub fn revision(&self) -> SequenceNumber {
+        self.ticker.revision()
+    }
+
+    /// Whether minutes pass: in words what is, or what is wrong and follows from it.
+    pub fn ticking(&self) -> Result<String, String> {
+        self.ticker.said(now_ms())
+    }
+
+    /// Appends one record; returns once it is durable.
+    pub async fn append(&self, put: Put) -> Result<Appended, AppendFailed> {
+        let answers = self.stream.append(vec![put]).await?;
+        match answers.into_iter().next() {
+            Some(Ok(appended)) => Ok(appended),
+            Some(Err(refused)) => Err(refused.into()),
+            None => Err(AppendError::Unknown("the stream gave no answer".into()).into()),
+        }
+    }
+
+    /// Ticks now, so that definitions come into force without waiting for the minute.
+    pub async fn tick(&self) -> Result<(), TickError> {
+        self.ticker.tick(&*self.stream, &*self.store).await.map(|_| ())
+    }
+
+    /// Starts the ticker, and what looks for shards that have no worker yet.
+    pub(crate) fn begin(&self) -> Result<(), (&'static str, std::io::Error)> {
+        let (stream, store, workers) = (self.stream.clone(), self.store.clone(), self.workers.clone());
+        let ticker = self.ticker.clone();
+        let ticking = async move {
+            ticker.run(&*stream, &*store, &workers.stop).await;
+            Ok(())
+        };
+        self.workers.spawn("ticker", ticking).map_err(|error| ("ticker", error))?;
+        self.workers.spawn("shards", self.workers.clone().supervise()).map_err(|error| ("shards", error))
+    }
+
+    /// Folds the stream again beside the rows, in a scratch file of the folder, and compares.
+    pub async fn verify(&self, progress: impl Fn(Progress)) -> Result<Report, ReplayError> {
+        let scratch = self.folder.join(format!("{SCRATCH}{}-{}.redb", now_ms(), self.instance));
+        let opened = LocalStore::open(&scratch).map_err(|error| {
+            let why = format!("no room to replay into: {}", with_causes(&error));
+            ReplayError::Read(store::ReadError::Unavailable(why))
+        });
+        let answer = match opened {
+            Ok(rows) => {
+                let shown = self.verifying.begin();
+                let progress = |done| {
+                    shown.at(done);
+                    progress(done);
+                };
+                let (shards, pause): (Vec<Shard>, _) = (self.stream.shards().await?, self.workers.commits.write());
+                let stream = ReadOnly::new(self.stream.clone());
+                verify::verify(stream, &*self.store, Arc::new(rows), places(&shards), pause, progress).await
+            }
+            Err(error) => Err(error),
+        };
+        // One that stays behind costs room until the folder is opened again, and the answer matters more.
+        let _ = std::fs::remove_file(&scratch);
+        answer
+    }
+
+    /// Why the system cannot go on, if it cannot: the stream has ended (a sync failed), or a worker has stopped. The process is to end then, and
+    /// the next start recovers.
+    pub fn why_stopped(&self) -> Option<String> {
+        self.stream.local().and_then(|stream| stream.ended()).or_else(|| self.workers.ledger.why_stopped())
+    }
+
+    /// Commits what was folded, on one machine also what was appended, and stops.
+    pub fn close(self) -> Option<String> {
+        self.workers.end();
+        let why = self.why_stopped();
+        if let Some(stream) = self.stream.local() {
+            stream.close();
+        }
+        why
+    }
+}
+
+impl Drop for System {
+    fn drop(&mut self) {
+        self.workers.stop.store(true, Ordering::SeqCst);
+    }
+}
