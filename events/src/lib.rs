@@ -6,6 +6,8 @@ pub mod cut;
 pub mod embedded;
 pub mod event;
 pub mod identity;
+#[cfg(feature = "aws")]
+pub mod kinesis;
 pub mod pack;
 pub mod position;
 pub mod stream;

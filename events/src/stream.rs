@@ -111,7 +111,7 @@ pub struct Shard {
 }
 
 /// Where reading begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Start {
     /// The oldest record that is still kept.
     TrimHorizon,

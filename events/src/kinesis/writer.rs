@@ -1,0 +1,252 @@
+//! Appends to Kinesis: decides which records go in which call, when, and how often again. Never gives up a record whose fate is unknown as one that
+//! was not appended.
+//!
+//! What becomes of a record:
+//!
+//! | the call says of it | may it be there | then |
+//! | --- | --- | --- |
+//! | shard and sequence number | it is | acknowledged |
+//! | a throttle, of the record or of the whole call | no | again after a pause; its shard pauses for all; at last `Refused::Throttled` |
+//! | an internal failure of the record | no, says Kinesis | again after a pause; at last `Refused::Failed` |
+//! | nothing: time-out, cut connection, 5xx, an answer that cannot be read | yes | again, the same bytes; at last `AppendError::Unknown` |
+//! | nothing: no connection came about | no | again after a pause; at last `AppendError::NotAppended` |
+//! | no such stream, credentials, permission | no | at once `AppendError::NotAppended` |
+//!
+//! Where a call fails as a whole after others have acknowledged records, the rest is `Refused::Failed`. The same record may be there twice after
+//! an unknown: whoever appends puts an identity into the payload, which is what the fold counts by.
+
+use aws_sdk_kinesis::{
+    operation::put_records::PutRecordsOutput,
+    primitives::Blob,
+    types::{PutRecordsRequestEntry, PutRecordsResultEntry},
+};
+use tokio::time::Instant;
+
+use super::{
+    Inner,
+    failure::{Failure, Kind},
+};
+use crate::{
+    position::{HashKey, ShardId},
+    stream::{APPEND_RECORDS_MAX, AppendError, Appended, Put, Refused},
+};
+
+/// Most bytes of payloads and keys in one call. The service takes 10 MiB since it takes large records; every other speaker of its API takes these.
+pub(super) const CALL_BYTES_MAX: usize = 5 << 20;
+/// How often a record is sent. Then its last failure is the answer.
+pub(super) const TRIES_MAX: u32 = 10;
+
+type Answers = Vec<Option<Result<Appended, Refused>>>;
+
+/// A record without an answer.
+struct Waiting {
+    /// Its place among the puts.
+    index: usize,
+    put: Put,
+    failures: u32,
+    not_before: Option<Instant>,
+    last: Refused,
+    /// A call that held it was lost.
+    unknown: bool,
+}
+
+impl Waiting {
+    fn bytes(&self) -> usize {
+        self.put.partition_key.len() + self.put.data.len()
+    }
+
+    fn hash_key(&self) -> HashKey {
+        self.put.hash_key.unwrap_or_else(|| HashKey::of(&self.put.partition_key))
+    }
+}
+
+/// One append, from its puts to its answers.
+struct Append<'a> {
+    stream: &'a Inner,
+    answers: Answers,
+    waiting: Vec<Waiting>,
+    given_up: Vec<Waiting>,
+    /// Of the last call that failed as a whole.
+    why: Option<String>,
+}
+
+impl Inner {
+    pub(super) async fn append(&self, puts: Vec<Put>) -> Result<Vec<Result<Appended, Refused>>, AppendError> {
+        if puts.len() > APPEND_RECORDS_MAX {
+            let what = format!("{} records in one append, at most {APPEND_RECORDS_MAX} are taken", puts.len());
+            return Err(AppendError::NotAppended(what));
+        }
+        let mut append = Append {
+            stream: self,
+            answers: vec![None; puts.len()],
+            waiting: Vec::with_capacity(puts.len()),
+            given_up: Vec::new(),
+            why: None,
+        };
+        for (index, put) in puts.into_iter().enumerate() {
+            match put.check() {
+                Err(refused) => append.answers[index] = Some(Err(refused)),
+                Ok(()) => append.waiting.push(Waiting {
+                    index,
+                    put,
+                    failures: 0,
+                    not_before: None,
+                    last: Refused::Failed,
+                    unknown: false,
+                }),
+            }
+        }
+        while !append.waiting.is_empty() {
+            append.round().await;
+        }
+        append.finish()
+    }
+}
+
+impl Append<'_> {
+    /// One call, with as many of the waiting as may go now.
+    async fn round(&mut self) {
+        let call = self.next_call().await;
+        let bytes: usize = call.iter().map(Waiting::bytes).sum();
+        let units = self.stream.in_flight_units(bytes);
+        let _held = self.stream.in_flight.acquire_many(units).await.expect("the semaphore is never closed");
+        match self.stream.put_records(&call).await {
+            Ok(answers) => self.answered(call, answers).await,
+            Err(failure) => self.failed(call, failure),
+        }
+    }
+
+    /// Takes those whose pause is over and whose shard takes them; waits until there is one.
+    async fn next_call(&mut self) -> Vec<Waiting> {
+        loop {
+            let now = Instant::now();
+            let (mut call, mut bytes, mut soonest) = (Vec::new(), 0, None::<Instant>);
+            let mut left = Vec::with_capacity(self.waiting.len());
+            for waiting in self.waiting.drain(..) {
+                let size = waiting.bytes();
+                if call.len() == APPEND_RECORDS_MAX || bytes + size > CALL_BYTES_MAX {
+                    left.push(waiting);
+                    continue;
+                }
+                let pause = waiting.not_before.filter(|not_before| *not_before > now);
+                let go = match (pause, self.stream.ring.gate(waiting.hash_key())) {
+                    (Some(until), _) => Err(until),
+                    (None, Some(gate)) => gate.pass(size),
+                    (None, None) => Ok(()),
+                };
+                match go {
+                    Ok(()) => {
+                        bytes += size;
+                        call.push(waiting);
+                    }
+                    Err(until) => {
+                        soonest = Some(soonest.map_or(until, |soonest| soonest.min(until)));
+                        left.push(waiting);
+                    }
+                }
+            }
+            self.waiting = left;
+            if !call.is_empty() {
+                return call;
+            }
+            tokio::time::sleep_until(soonest.unwrap_or(now)).await;
+        }
+    }
+
+    async fn answered(&mut self, call: Vec<Waiting>, answers: Vec<PutRecordsResultEntry>) {
+        let mut moved = false;
+        for (mut waiting, answer) in call.into_iter().zip(answers) {
+            if let (Some(sequence), Some(shard)) = (&answer.sequence_number, &answer.shard_id) {
+                moved |= !self.stream.ring.knows(shard);
+                match sequence.parse() {
+                    Ok(sequence) => {
+                        self.answers[waiting.index] = Some(Ok(Appended { shard: ShardId::named(shard), sequence }));
+                    }
+                    Err(error) => {
+                        self.why = Some(format!("Kinesis took a record and said where in no known way: {error}"));
+                        waiting.unknown = true;
+                        self.given_up.push(waiting);
+                    }
+                }
+                continue;
+            }
+            waiting.last = match answer.error_code.as_deref() {
+                Some("ProvisionedThroughputExceededException") => Refused::Throttled,
+                _ => Refused::Failed,
+            };
+            self.again(waiting);
+        }
+        if moved {
+            self.stream.look_at_shards().await;
+        }
+    }
+
+    fn failed(&mut self, call: Vec<Waiting>, failure: Failure) {
+        let last = if failure.kind == Kind::Throttled { Refused::Throttled } else { Refused::Failed };
+        let hopeless = matches!(failure.kind, Kind::Gone | Kind::Refused | Kind::Expired | Kind::InUse);
+        for mut waiting in call {
+            waiting.last = last.clone();
+            waiting.unknown |= failure.kind == Kind::Unknown;
+            if hopeless { self.given_up.push(waiting) } else { self.again(waiting) }
+        }
+        if hopeless {
+            self.given_up.append(&mut self.waiting);
+        }
+        self.why = Some(failure.why);
+    }
+
+    /// A record that was sent and failed.
+    fn again(&mut self, mut waiting: Waiting) {
+        waiting.failures += 1;
+        if waiting.failures >= TRIES_MAX {
+            self.given_up.push(waiting);
+            return;
+        }
+        let pause = self.stream.options.back_off().pause(waiting.failures);
+        waiting.not_before = Some(Instant::now() + pause);
+        if waiting.last == Refused::Throttled
+            && let Some(gate) = self.stream.ring.gate(waiting.hash_key())
+        {
+            // All who write to this shard slow down with it.
+            gate.hold.for_at_least(pause);
+        }
+        self.waiting.push(waiting);
+    }
+
+    fn finish(mut self) -> Result<Vec<Result<Appended, Refused>>, AppendError> {
+        let why = self.why.take().unwrap_or_default();
+        if self.given_up.iter().any(|waiting| waiting.unknown) {
+            return Err(AppendError::Unknown(self.stream.say(&why)));
+        }
+        let throttled = self.given_up.iter().any(|waiting| waiting.last == Refused::Throttled);
+        if !self.given_up.is_empty() && !why.is_empty() && !throttled && self.answers.iter().all(Option::is_none) {
+            return Err(AppendError::NotAppended(self.stream.say(&why)));
+        }
+        for waiting in self.given_up {
+            self.answers[waiting.index] = Some(Err(waiting.last));
+        }
+        Ok(self.answers.into_iter().map(|answer| answer.expect("who waits is answered or given up")).collect())
+    }
+}
+
+impl Inner {
+    /// One PutRecords call, without retries of the SDK. As many answers as records.
+    async fn put_records(&self, call: &[Waiting]) -> Result<Vec<PutRecordsResultEntry>, Failure> {
+        let entries = call.iter().map(|waiting| {
+            PutRecordsRequestEntry::builder()
+                .partition_key(&waiting.put.partition_key)
+                .set_explicit_hash_key(waiting.put.hash_key.map(|key| key.0.to_string()))
+                .data(Blob::new(waiting.put.data.to_vec()))
+                .build()
+                .expect("an entry with key and data is complete")
+        });
+        let entries: Vec<_> = entries.collect();
+        let answer = self.once.put_records().stream_name(&self.name).set_records(Some(entries)).send().await;
+        let PutRecordsOutput { records, .. } = answer.map_err(|error| Failure::of(&error))?;
+        if records.len() != call.len() {
+            let why = format!("Kinesis answered {} of {} records", records.len(), call.len());
+            return Err(Failure::new(Kind::Unknown, why));
+        }
+        Ok(records)
+    }
+}
