@@ -14,6 +14,8 @@
 //!
 //! Beside Kinesis and DynamoDB it is a cache: only the last two, and any number of processes may use it.
 
+#[cfg(feature = "aws")]
+pub mod aws;
 mod causes;
 mod folder;
 mod local;

@@ -18,6 +18,8 @@ const ROWS_LOOK: Duration = Duration::from_millis(5);
 /// How long at most without looking whether the consumer is still there.
 const CONSUMER_LOOK: Duration = Duration::from_secs(60);
 
+/// Who waits for all that is durable gives up when no resume point has moved for so long.
+const STILL_MAX: Duration = Duration::from_secs(180);
 /// Shards that are split while they are marked are marked again, so often.
 const MARKS_MAX: u32 = 3;
 
@@ -58,6 +60,24 @@ impl System {
         let deadline = tokio::time::Instant::now() + wait;
         let durable = self.durable().await?;
         Ok(self.readable(&durable, deadline.saturating_duration_since(tokio::time::Instant::now())).await)
+    }
+
+    /// Waits until all that is durable now is folded, however long that takes. Ends with an error if nothing of it has moved for `STILL_MAX`.
+    pub(crate) async fn settle(&self) -> Result<(), ReadError> {
+        let durable = self.durable().await?;
+        loop {
+            let before = self.ledger().applied_through();
+            if self.readable(&durable, STILL_MAX).await {
+                return Ok(());
+            }
+            let why = match (self.why_stopped(), self.workers.said()) {
+                (Some(why), _) | (None, Err(why)) => why,
+                (None, Ok(_)) => "no worker has gone on".to_owned(),
+            };
+            if self.why_stopped().is_some() || before == self.ledger().applied_through() {
+                return Err(ReadError::Unavailable(format!("what is durable could not be folded first: {why}")));
+            }
+        }
     }
 
     /// A position on each shard up to which all that is durable now has to be read. Kinesis does not tell where its shards end: what is appended

@@ -61,6 +61,8 @@ pub(crate) struct Seen {
     has_ended: AtomicBool,
     /// Why its worker does not work at the moment.
     trouble: Mutex<Option<String>>,
+    /// The records behind its resume point are gone from the stream.
+    has_lost: AtomicBool,
 }
 
 /// See the module.
@@ -77,6 +79,8 @@ pub(crate) struct Workers {
     shards: Mutex<HashMap<ShardId, Arc<Seen>>>,
     /// Why the shards could not be listed when they were last looked for.
     unlisted: Mutex<Option<String>>,
+    /// What was gone from the stream before it was folded, in words that nobody has been told yet.
+    losses: Mutex<Vec<String>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// Where connections live that all workers share; `None`: there are none.
     runtime: Option<Handle>,
@@ -142,6 +146,7 @@ impl Workers {
             stop: AtomicBool::default(),
             shards: Mutex::default(),
             unlisted: Mutex::default(),
+            losses: Mutex::default(),
             threads: Mutex::default(),
             runtime,
         })
@@ -199,7 +204,10 @@ impl Workers {
                 None => self.open(place.clone()).await,
             };
             let done = match worker {
-                Ok(worker) => {
+                Ok(mut worker) => {
+                    if seen.has_lost.swap(false, Ordering::SeqCst) {
+                        worker.pass_over_lost();
+                    }
                     // Where another process has set the resume point, what it folded is not folded here.
                     self.ledger.passed(&place.shard, worker.committed());
                     if stood.replace(worker.committed()) != Some(worker.committed()) {
@@ -216,6 +224,7 @@ impl Workers {
                     seen.has_ended.store(true, Ordering::SeqCst);
                     return Ok(());
                 }
+                Err(error) if !self.manner.is_alone && self.is_loss(seen, &error) => continue,
                 Err(error) if self.manner.is_alone || !passes(&error) => return Err(with_causes(&error)),
                 Err(error) => error,
             };
@@ -230,6 +239,25 @@ impl Workers {
                 return Ok(());
             }
         }
+    }
+
+    /// Whoever did not fold for longer than the stream keeps its records goes on with the oldest that it has, and says what is lost.
+    fn is_loss(&self, seen: &Seen, error: &ConsumeError) -> bool {
+        let ConsumeError::Stream { source: events::stream::ReadError::Trimmed { shard, asked, oldest }, .. } = error
+        else {
+            return false;
+        };
+        seen.has_lost.store(true, Ordering::SeqCst);
+        held(&self.losses).push(format!(
+            "{shard}: the records after {asked} were gone from the stream before they were folded: what they say is in no row. It goes on with \
+             {oldest}. Keep the stream's records for longer than weir may be away"
+        ));
+        true
+    }
+
+    /// What was lost since this was last asked.
+    pub(crate) fn losses(&self) -> Vec<String> {
+        std::mem::take(&mut *held(&self.losses))
     }
 
     async fn is_stopped_within(&self, wait: Duration) -> bool {

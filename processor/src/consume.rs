@@ -267,6 +267,8 @@ pub struct Worker<S, T, K> {
     waiting_since: Option<Instant>,
     /// A step has begun and not ended well.
     in_step: bool,
+    /// The records after this position are lost, and it goes on with the oldest that is kept.
+    lost_after: Option<SequenceNumber>,
 }
 
 impl<S: Stream, T: Store, K: Sink> Worker<S, T, K> {
@@ -286,7 +288,12 @@ impl<S: Stream, T: Store, K: Sink> Worker<S, T, K> {
                 .map_err(|source| ConsumeError::Snapshot { shard: shard_id, source })?,
         };
         let committed = shard.position();
-        Ok(Self { stream, store, sink, place, shard, committed, waiting_since: None, in_step: false })
+        Ok(Self { stream, store, sink, place, shard, committed, waiting_since: None, in_step: false, lost_after: None })
+    }
+
+    /// The stream no longer has the records that come next: go on with the oldest that it has. What they said is in no row, which is to be told.
+    pub fn pass_over_lost(&mut self) {
+        self.lost_after = Some(self.shard.position());
     }
 
     /// The shard's fold.
@@ -347,6 +354,7 @@ impl<S: Stream, T: Store, K: Sink> Worker<S, T, K> {
     async fn fold_page(&mut self, wait: Duration, until: SequenceNumber) -> Result<Step, ConsumeError> {
         let start = match self.shard.position() {
             SequenceNumber::ZERO => Start::TrimHorizon,
+            position if self.lost_after == Some(position) => Start::TrimHorizon,
             position => Start::After(position),
         };
         let limits = Limits { records: PAGE_RECORDS, bytes: PAGE_BYTES, wait };

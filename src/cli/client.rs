@@ -8,6 +8,7 @@ use std::{
 
 use axum::{Router, body::Body};
 use bytes::Bytes;
+use events::wire::Codec;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
     Method, Request, StatusCode, Uri,
@@ -152,6 +153,14 @@ impl Client {
         Self::Here { system, router }
     }
 
+    /// How batches of files are packed for it: on one machine what costs the least time, on Kinesis, where bytes are paid, what takes the fewest.
+    pub fn codec(&self) -> Codec {
+        match self {
+            Self::Here { system, .. } if !system.is_local() => Codec::Zstd,
+            _ => Codec::None,
+        }
+    }
+
     /// Names the system for the list of what was read into it: a file goes once into each.
     pub fn name(&self) -> &str {
         match self {
@@ -232,6 +241,7 @@ impl Client {
     pub async fn close(self) -> Result<(), Failure> {
         if let Self::Here { system, router } = self {
             drop(router);
+            system.losses().iter().for_each(|loss| eprintln!("lost: {loss}"));
             let stopped = system.why_stopped();
             let stopped = match Arc::try_unwrap(system) {
                 Ok(system) => tokio::task::spawn_blocking(move || system.close()).await.ok().flatten(),

@@ -13,7 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use events::{identity::LOCAL_TENANT, pack::Packed, position::ShardId, wire::Codec};
+use events::{identity::LOCAL_TENANT, pack::Packed, position::ShardId};
 use hyper::{Method, StatusCode};
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
 use processor::ingest::{self, FileError, Options, Progress, ReaderList, Report, SendError, Sender, list::ListError};
@@ -210,7 +210,7 @@ async fn read(client: &Client, options: &Ingest) -> Result<Answer, Failure> {
         service: options.service.clone(),
         as_name: options.as_name.clone(),
         again: options.again,
-        codec: Codec::None,
+        codec: client.codec(),
         target_bytes: BATCH_BYTES,
         now_ms: weir::now_ms(),
         definitions: None,

@@ -162,6 +162,7 @@ impl Serving {
 
 async fn stopped(system: &System) {
     while system.why_stopped().is_none() {
+        system.losses().iter().for_each(|loss| eprintln!("lost: {loss}"));
         tokio::time::sleep(CHANGE_LOOK).await;
     }
 }

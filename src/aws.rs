@@ -1,0 +1,297 @@
+//! A system on Kinesis and DynamoDB. Decides what its names may be, where configuration comes from (the SDK's own: environment, profiles, SSO, roles,
+//! regions, `AWS_ENDPOINT_URL`), and what is told when something of it is missing. Any number of processes may work on one pair (laws 4 and 5).
+
+use std::{
+    collections::hash_map::RandomState,
+    hash::{BuildHasher, Hasher},
+    io,
+    num::NonZeroU16,
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
+
+use aws_config::{BehaviorVersion, SdkConfig, timeout::TimeoutConfig};
+use aws_sdk_kinesis::config::ProvideCredentials;
+use aws_smithy_http_client::tls;
+use events::{
+    identity::Producer,
+    kinesis::{self, Kinesis},
+    stream::Stream,
+};
+use processor::consume::ConsumeError;
+use projections::dynamodb::{self, DynamoDb};
+use tokio::runtime::Handle;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::{
+    AnyStore, AnyStream, LISTS_ELSEWHERE, SHARDS_MAX, System, now_ms, pair::Manner, ticker::Ticker,
+    verifying::Verifying, with_causes, workers::Workers,
+};
+
+/// Longest that an answer may take to begin: a connection that hangs is given up, and the call made again.
+const ANSWER_WAIT: Duration = Duration::from_secs(20);
+/// Longest that a connection may take.
+const CONNECT_WAIT: Duration = Duration::from_secs(5);
+/// Most characters of a stream's name (Kinesis API reference, `CreateStream`).
+const STREAM_CHARS_MAX: usize = 128;
+/// Most characters of the beginning of tables' names: a name has at most 255 (DynamoDB API reference, `CreateTable`), and what follows is ours.
+const PREFIX_CHARS_MAX: usize = 200;
+
+/// The system could not be opened. Nothing was changed, except what was said to be made.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// More shards than a new stream is made with.
+    #[error(
+        "{0} shards are too many for a stream that is made here: at most {SHARDS_MAX}. Make it with `aws kinesis create-stream`, then run the same again"
+    )]
+    TooManyShards(NonZeroU16),
+    /// A URL that names no stream or no tables.
+    #[error("{option} {given} is not {form}")]
+    Name {
+        /// Which option.
+        option: &'static str,
+        /// What was given.
+        given: String,
+        /// What it takes.
+        form: String,
+    },
+    /// Nothing says which region.
+    #[error("no AWS region is set: set AWS_REGION, or `region` in the profile of ~/.aws/config that AWS_PROFILE names")]
+    NoRegion,
+    /// Nothing says who asks.
+    #[error(
+        "no AWS credentials: {0}. Log in (`aws configure`, `aws sso login`), or name a profile that has some (AWS_PROFILE); on AWS, give the machine \
+         or task a role"
+    )]
+    NoCredentials(String),
+    /// The stream.
+    #[error("{source} (in {place})")]
+    Stream {
+        /// Region, and endpoint where it is not AWS's.
+        place: String,
+        /// The cause.
+        source: kinesis::OpenError,
+    },
+    /// The tables.
+    #[error("{source} (in {place})")]
+    Rows {
+        /// Region, and endpoint where it is not AWS's.
+        place: String,
+        /// The cause.
+        source: dynamodb::OpenError,
+    },
+    /// The folder of lists.
+    #[error("the cache folder {folder} cannot be made: {source}. Name another one with --data DIR")]
+    Cache {
+        /// The folder.
+        folder: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// A worker.
+    #[error(transparent)]
+    Worker(#[from] Box<ConsumeError>),
+    /// The shards could not be listed.
+    #[error(transparent)]
+    Shards(#[from] Box<events::stream::ReadError>),
+    /// A thread of the system.
+    #[error(
+        "a thread could not be started: {0}. A limit of the machine, the user (`ulimit -u`) or the container may be reached"
+    )]
+    Thread(#[source] io::Error),
+}
+
+/// A stream and the rows that are made of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pair {
+    stream: String,
+    prefix: String,
+}
+
+/// How a pair is opened.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// What is missing is made; else it is an error.
+    pub create: bool,
+    /// Shards of a new stream; an existing one keeps its own.
+    pub shards: Option<NonZeroU16>,
+    /// What this process does.
+    pub role: Role,
+}
+
+/// What a process does with a pair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// It folds every shard, ticks, and commits; so may others.
+    Worker,
+    /// It reads rows as they are.
+    Reader,
+}
+
+/// The name behind a scheme, if it has only characters that names of streams and tables have.
+fn name<'a>(url: &'a str, scheme: &str, chars_max: usize) -> Option<&'a str> {
+    let name = url.strip_prefix(scheme)?.strip_prefix("://")?.trim_end_matches('/');
+    let is_fine = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte));
+    (is_fine && (1..=chars_max).contains(&name.len())).then_some(name)
+}
+
+impl Pair {
+    /// Reads `kinesis://NAME` and `dynamodb://PREFIX`.
+    pub fn parse(stream: &str, store: &str) -> Result<Self, OpenError> {
+        let refused = |option, given: &str, form: &str, chars_max| OpenError::Name {
+            option,
+            given: given.to_owned(),
+            form: format!("{form}, of letters, digits, `_`, `.` and `-`, at most {chars_max}"),
+        };
+        let Some(stream) = name(stream, "kinesis", STREAM_CHARS_MAX) else {
+            return Err(refused("--stream", stream, "kinesis://NAME with the name of a stream", STREAM_CHARS_MAX));
+        };
+        let Some(prefix) = name(store, "dynamodb", PREFIX_CHARS_MAX) else {
+            return Err(refused(
+                "--store",
+                store,
+                "dynamodb://PREFIX with the beginning of names of tables",
+                PREFIX_CHARS_MAX,
+            ));
+        };
+        Ok(Self { stream: stream.to_owned(), prefix: prefix.to_owned() })
+    }
+}
+
+/// The SDK's own configuration.
+async fn configuration() -> Result<SdkConfig, OpenError> {
+    let https = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring);
+    let http = aws_smithy_http_client::Builder::new().tls_provider(https).build_https();
+    let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT_WAIT).read_timeout(ANSWER_WAIT).build();
+    let config =
+        aws_config::defaults(BehaviorVersion::latest()).http_client(http).timeout_config(timeouts).load().await;
+    if config.region().is_none() {
+        return Err(OpenError::NoRegion);
+    }
+    let provider =
+        config.credentials_provider().ok_or_else(|| OpenError::NoCredentials("none are configured".into()))?;
+    provider.provide_credentials().await.map_err(|error| OpenError::NoCredentials(with_causes(&error)))?;
+    Ok(config)
+}
+
+/// Where a service is asked, for messages: the region, and an endpoint that is not AWS's own.
+fn place(config: &SdkConfig, service: &str) -> String {
+    let region = config.region().map_or("no region", |region| region.as_ref());
+    let of_service = std::env::var(format!("AWS_ENDPOINT_URL_{service}")).ok();
+    match of_service.as_deref().or(config.endpoint_url()) {
+        Some(endpoint) => format!("{region} at {endpoint}"),
+        None => region.to_owned(),
+    }
+}
+
+/// What the stream is, beyond its name: a stream that was deleted and made anew under one name has lost what was read into it.
+async fn identity(client: &aws_sdk_kinesis::Client, name: &str) -> String {
+    let summary = client.describe_stream_summary().stream_name(name).send().await;
+    let summary = summary.ok().and_then(|answer| answer.stream_description_summary);
+    match summary {
+        Some(about) => format!("{} {:?}", about.stream_arn(), about.stream_creation_timestamp().as_secs_f64()),
+        // Whatever is wrong, the next call says it.
+        None => name.to_owned(),
+    }
+}
+
+impl System {
+    /// Opens a pair, and starts workers and the ticker if that is the role. `cache`: the folder of readers' lists, and of what `verify` folds into.
+    /// `made` hears what was missing and is there now.
+    pub async fn open_on_aws(
+        pair: &Pair,
+        options: Options,
+        cache: &Path,
+        made: impl Fn(&str),
+    ) -> Result<Self, OpenError> {
+        if let Some(many) = options.shards.filter(|shards| shards.get() > SHARDS_MAX) {
+            return Err(OpenError::TooManyShards(many));
+        }
+        std::fs::create_dir_all(cache).map_err(|source| OpenError::Cache { folder: cache.to_owned(), source })?;
+        let config = configuration().await?;
+        let client = aws_sdk_kinesis::Client::new(&config);
+        let (name, prefix) = (&pair.stream, &pair.prefix);
+        let missing = match options.create {
+            true => kinesis::Missing::Create(options.shards.unwrap_or(kinesis::SHARDS_DEFAULT)),
+            false => kinesis::Missing::Refuse,
+        };
+        let of_stream = |source| OpenError::Stream { place: place(&config, "KINESIS"), source };
+        let stream = Kinesis::open(client.clone(), name, missing).await.map_err(of_stream)?;
+        if stream.was_created() {
+            made(&format!("the stream {name} in {}", place(&config, "KINESIS")));
+        }
+        let of_rows = |source| OpenError::Rows { place: place(&config, "DYNAMODB"), source };
+        let create = if options.create { dynamodb::Create::Missing } else { dynamodb::Create::Refuse };
+        let (rows, opened) =
+            DynamoDb::open(&aws_sdk_dynamodb::Client::new(&config), prefix, create).await.map_err(of_rows)?;
+        for table in opened.created {
+            made(&format!("the table {table} in {}", place(&config, "DYNAMODB")));
+        }
+        let lists = format!("{LISTS_ELSEWHERE}{:016x}", xxh3_64(identity(&client, name).await.as_bytes()));
+        let (stream, store) = (Arc::new(AnyStream::Kinesis(stream)), Arc::new(AnyStore::DynamoDb(rows)));
+        let instance = format!("{:016x}", RandomState::new().build_hasher().finish());
+        let system = Self {
+            folder: cache.to_owned(),
+            own: None,
+            lists,
+            workers: Workers::new(stream.clone(), store.clone(), Manner::AWS, Some(Handle::current())),
+            stream,
+            store,
+            // Nobody counts openings here: the id is one that no other process has.
+            producer: Producer {
+                id: format!("api-{instance}"),
+                epoch: u64::try_from(now_ms()).unwrap_or(0),
+                counter: 0,
+            },
+            instance,
+            counter: AtomicU64::new(0),
+            ticker: Arc::new(Ticker::new(now_ms())),
+            verifying: Verifying::default(),
+        };
+        if options.role == Role::Worker {
+            system.start_elsewhere().await?;
+        }
+        Ok(system)
+    }
+
+    /// The first worker of each shard is opened before anything else happens: what cannot work at all is said at once.
+    async fn start_elsewhere(&self) -> Result<(), OpenError> {
+        let shards = self.stream.shards().await.map_err(Box::new)?;
+        for place in self.workers.without(&shards) {
+            let worker = self.workers.open(place.clone()).await.map_err(Box::new)?;
+            self.ledger().passed(&place.shard, worker.committed());
+            self.workers.start(place, Some(worker)).map_err(OpenError::Thread)?;
+        }
+        self.begin().map_err(|(_, source)| OpenError::Thread(source))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn urls_name_a_stream_and_the_beginning_of_tables_and_what_is_wrong_is_said_with_the_right_form() {
+        let pair = Pair::parse("kinesis://my-logs_1.x", "dynamodb://weir/").unwrap();
+        assert_eq!(pair, Pair { stream: "my-logs_1.x".into(), prefix: "weir".into() });
+        let long = format!("kinesis://{}", "x".repeat(129));
+        for stream in [
+            "my-logs",
+            "kinesis:my-logs",
+            "kinesis://",
+            "kinesis:///",
+            "kinesis://a/b",
+            "kinesis://a b",
+            "dynamodb://a",
+            &long,
+        ] {
+            let refused = Pair::parse(stream, "dynamodb://weir").unwrap_err().to_string();
+            assert!(refused.starts_with(&format!("--stream {stream} is not kinesis://NAME")), "{refused}");
+            assert!(refused.ends_with("of letters, digits, `_`, `.` and `-`, at most 128"), "{refused}");
+        }
+        let refused = Pair::parse("kinesis://a", "rows").unwrap_err().to_string();
+        assert!(refused.starts_with("--store rows is not dynamodb://PREFIX"), "{refused}");
+    }
+}

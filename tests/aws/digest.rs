@@ -1,0 +1,83 @@
+//! One input through the embedded pair, and through Kinesis and DynamoDB: the same digest, the same answers.
+
+use std::path::Path;
+
+use crate::{
+    cloud::Cloud,
+    logs::NONE,
+    program::{Folder, Said, say},
+};
+
+/// 10,000 lines of a real web server's access log: where it is from stands in the README.md beside it.
+fn real() -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/apache_logs.log.gz").display().to_string()
+}
+
+const WHOLE: &str = "accepted 10000 = folded 10000 + skipped 0 + duplicate 0 + dead 0";
+const AGAIN: &str = "accepted 10000 = folded 0 + skipped 0 + duplicate 10000 + dead 0";
+
+/// What `weir metrics` says of every hour.
+fn hours(said: Said) -> String {
+    said.exits(0).out
+}
+
+#[test]
+fn a_real_log_gives_the_digest_and_the_metrics_that_it_gives_on_one_machine() {
+    let (cloud, local) = (Cloud::new(), Folder::new());
+    local.ingest([real()]).exits(0);
+    let expected = local.verifies()["digest"].clone();
+
+    // Nothing is there yet: who only reads makes nothing, and who adds something says what it made.
+    cloud.run("metrics", NONE).exits(2).complains(&[&cloud.name, "there is no Kinesis stream"]);
+    let said = cloud.run("ingest", [real()]).exits(0);
+    assert_eq!(said.last_line(), WHOLE);
+    let stream = format!("made the stream {} in us-east-1 at http://127.0.0.1:", cloud.name);
+    let table = format!("made the table {}-ApplicationMetrics in us-east-1 at http://127.0.0.1:", cloud.name);
+    let said = said.complains(&[&stream, &table]);
+    assert!(!said.err.contains("warning"), "{said:?}");
+    assert_eq!(cloud.verifies()["digest"], expected);
+
+    let query = ["--period", "3600", "-o", "csv"];
+    assert_eq!(hours(cloud.run("metrics", query)), hours(local.run("metrics", query)));
+    assert!(hours(cloud.run("metrics", query)).lines().count() > 300);
+
+    // The cache knows the file; without it, the stream's marks know its lines.
+    cloud.run("ingest", [real()]).exits(0).complains(&["1 of 1 files hold nothing new"]);
+    let elsewhere = Folder::new();
+    let said = say(cloud.command_in(&elsewhere, "ingest").arg(real())).exits(0);
+    assert_eq!(said.last_line(), AGAIN);
+    assert!(!said.err.contains("made "), "{said:?}");
+    assert_eq!(cloud.verifies()["digest"], expected);
+}
+
+#[test]
+fn the_environment_names_the_pair_and_a_list_of_one_stream_says_nothing_of_another() {
+    let (one, other) = (Cloud::new(), Cloud::new());
+    let file = one.folder.file("app.log", crate::logs::lines("app", 0..60));
+    let counted = |cloud: &Cloud| {
+        let mut command = one.folder.command("ingest");
+        Cloud::lead(&mut command)
+            .arg(&file)
+            .env("WEIR_STREAM", &cloud.options()[1])
+            .env("WEIR_STORE", &cloud.options()[3]);
+        say(&mut command).exits(0)
+    };
+    let folded = "accepted 60 = folded 60 + skipped 0 + duplicate 0 + dead 0";
+    assert_eq!(counted(&one).last_line(), folded);
+    assert_eq!(counted(&other).last_line(), folded);
+    counted(&one).complains(&["1 of 1 files hold nothing new"]);
+    assert!(!one.folder.data.join("stream").exists() && !one.folder.data.join("rows.redb").exists());
+}
+
+#[test]
+fn alarms_are_applied_decided_and_read() {
+    let cloud = Cloud::new();
+    let alarm = r#"{"AlarmName":"slow","ServiceName":"app","MetricName":"lines","Statistic":"Sum","Period":60,"EvaluationPeriods":1,
+        "Threshold":1,"ComparisonOperator":"GreaterThanOrEqualToThreshold"}"#;
+    let file = cloud.folder.file("alarm.json", alarm);
+    let said = cloud.run("apply", [file]).exits(0);
+    assert!(said.out.contains("alarm slow applied, revision 4"), "{said:?}");
+    let alarms = cloud.run("alarms", ["-o", "json"]).exits(0);
+    assert_eq!(alarms.json()["name"], "slow", "{alarms:?}");
+    cloud.verifies();
+}
