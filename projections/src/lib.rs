@@ -5,6 +5,8 @@ pub mod canonical;
 pub mod cell;
 pub mod definitions;
 pub mod distribution;
+#[cfg(feature = "aws")]
+pub mod dynamodb;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 pub mod fold;

@@ -20,8 +20,8 @@ use crate::when::Second;
 pub const ROW_BYTES_MAX: usize = 380_000;
 /// Most bytes of one part of a snapshot, for the same reason.
 pub const PART_BYTES_MAX: usize = 380_000;
-/// Most bytes of a tenant's or a subject's name: a DynamoDB sort key holds 1,024 bytes in all.
-pub const NAME_BYTES_MAX: usize = 900;
+/// Most bytes of a tenant's or a subject's name: a DynamoDB sort key holds 1,024 bytes, of which the rest of a row's key needs 142.
+pub const NAME_BYTES_MAX: usize = 880;
 
 /// What kind of fact a row holds. The numbers are stored: never reuse one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,0 +1,158 @@
+//! The Store on AWS: rows and resume points in three DynamoDB tables. `dynamodb/design.md` has each key's layout and each operation's units.
+//!
+//! Invariants:
+//! - A row, a part and a resume point are each written on a condition, so what is late, repeated or from a zombie changes nothing.
+//! - Before the first row of a partition stands, the partition is listed: so no read ever scans a table, and none misses a row.
+//! - Nothing is read from an index, and every read is consistent.
+//! - Every request, page and number of requests at once has a bound, and throttles are waited out up to one.
+
+mod call;
+mod commit;
+mod expire;
+mod item;
+mod layout;
+mod listed;
+mod read;
+mod tables;
+mod walk;
+mod write;
+
+#[cfg(all(test, feature = "law"))]
+mod tests;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    num::NonZeroUsize,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use aws_sdk_dynamodb::Client;
+use bytes::Bytes;
+use events::position::ShardId;
+
+pub use self::{
+    call::{TRIES_MAX, Units},
+    tables::{Create, OpenError, Opened},
+};
+use self::{
+    call::{Meter, Pace},
+    commit::Remembered,
+    layout::Table,
+    listed::Known,
+};
+use crate::store::{
+    Checkpoint, Commit, Committed, Day, Generation, Kind, ReadError, Row, RowKey, Rows, Span, Store, WriteError,
+    Written,
+};
+
+/// Most writes of one call that are on their way at once; more wait for one of these.
+pub const WRITES_AT_ONCE_MAX: usize = 64;
+/// Most reads of one call that are on their way at once.
+pub const READS_AT_ONCE_MAX: usize = 8;
+/// A page of a scan ends behind the row whose body brings it to this size.
+pub const SCAN_BYTES_MAX: usize = 8 << 20;
+
+/// Rows and resume points in the tables of one prefix.
+pub struct DynamoDb {
+    client: Client,
+    metrics: String,
+    state: String,
+    checkpoints: String,
+    pace: Pace,
+    meter: Meter,
+    keep_days: BTreeMap<Kind, u16>,
+    known: Mutex<Known>,
+    remembered: Mutex<HashMap<(Generation, ShardId), Remembered>>,
+}
+
+impl DynamoDb {
+    /// Finds the tables, makes those that are missing if it may, and waits until they can be used. The client's retries are turned off: whether a
+    /// request that was lost may have happened has to be known here.
+    pub async fn open(client: &Client, prefix: &str, create: Create) -> Result<(Self, Opened), OpenError> {
+        let store = Self::over(client, prefix);
+        let opened = store.open_tables(create).await?;
+        Ok((store, opened))
+    }
+
+    /// Without a look at the tables.
+    fn over(client: &Client, prefix: &str) -> Self {
+        let name = |table: Table| format!("{prefix}-{}", table.suffix());
+        Self {
+            client: tables::without_retries(client),
+            metrics: name(Table::Metrics),
+            state: name(Table::State),
+            checkpoints: name(Table::Checkpoints),
+            pace: Pace::default(),
+            meter: Meter::default(),
+            keep_days: BTreeMap::new(),
+            known: Mutex::default(),
+            remembered: Mutex::default(),
+        }
+    }
+
+    /// Has DynamoDB itself remove rows of a kind, without write units, so many days after they were last folded into: they are written with the time
+    /// at which they expire. It may take some days longer, and until then they are shown. Rows that were written before keep what they were given.
+    /// Kinds that do not expire are kept.
+    #[must_use]
+    pub fn keep(mut self, kind: Kind, days: u16) -> Self {
+        if kind.expires() {
+            self.keep_days.insert(kind, days);
+        }
+        self
+    }
+
+    /// The units that this store's requests have consumed, as the service counted them. It does not count those of failed conditions.
+    pub fn units(&self) -> Units {
+        self.meter.units()
+    }
+
+    fn name(&self, table: Table) -> &str {
+        match table {
+            Table::Metrics => &self.metrics,
+            Table::State => &self.state,
+            Table::Checkpoints => &self.checkpoints,
+        }
+    }
+
+    /// When a row of a kind that was last folded into on a day expires: at the end of its last day.
+    fn expires_at(&self, kind: Kind, folded_on: Day) -> Option<i64> {
+        let days = self.keep_days.get(&kind)?;
+        Some((i64::from(folded_on.0) + i64::from(*days) + 1) * 24 * 60 * 60)
+    }
+}
+
+/// What a panic left is still true: each change of it is one.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Store for DynamoDb {
+    async fn write(&self, rows: Vec<Row>) -> Result<Vec<Written>, WriteError> {
+        let offered = write::offer(rows)?;
+        self.put_rows(offered).await.map_err(WriteError::from)
+    }
+
+    async fn commit(&self, commit: Commit) -> Result<Committed, WriteError> {
+        self.put_commit(commit).await
+    }
+
+    async fn checkpoint(
+        &self,
+        generation: Generation,
+        shard: &ShardId,
+    ) -> Result<Option<(Checkpoint, Vec<Bytes>)>, ReadError> {
+        self.read_checkpoint(generation, shard).await
+    }
+
+    async fn read(&self, keys: &[RowKey]) -> Result<Vec<Option<Row>>, ReadError> {
+        self.read_rows(keys).await
+    }
+
+    async fn scan(&self, span: &Span, after: Option<&RowKey>, limit: NonZeroUsize) -> Result<Rows, ReadError> {
+        self.walk_rows(span, after, limit.get()).await
+    }
+
+    async fn expire(&self, generation: Generation, kind: Kind, before: Day) -> Result<u64, WriteError> {
+        self.expire_rows(generation, kind, before).await
+    }
+}

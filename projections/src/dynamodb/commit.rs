@@ -1,0 +1,360 @@
+//! A commit: rows, then parts, then the resume point by one conditional write, then the removal of what it no longer names.
+//!
+//! Invariants:
+//! - A resume point is put only on condition that the one it was compared with still stands, so it only moves forward, and each part that it only
+//!   refers to is one that the standing one names.
+//! - A part is removed only if it was offered by a commit at or before a position that stands and does not name it: no commit that could still
+//!   name it can win any more, unless it offers it again, and then it has a later position.
+
+use std::collections::{HashMap, HashSet};
+
+use aws_sdk_dynamodb::{
+    operation::{delete_item::DeleteItemError, put_item::PutItemError},
+    types::{ReturnConsumedCapacity, ReturnValuesOnConditionCheckFailure},
+};
+use bytes::Bytes;
+use events::position::{SequenceNumber, ShardId};
+use futures_util::stream::{self, StreamExt};
+
+use super::{
+    DynamoDb, WRITES_AT_ONCE_MAX,
+    call::{Answer, Failed, TRIES_MAX, call},
+    item::{self, POSITION, Standing},
+    layout::{self, Place, Sort, Table},
+    lock,
+    walk::{Bounds, Merged},
+    write,
+};
+use crate::store::{
+    Checkpoint, Commit, Committed, Generation, NAME_BYTES_MAX, PART_BYTES_MAX, PartName, ReadError, WriteError, Written,
+    key::SHARD_BYTES_MAX,
+};
+
+/// Shards whose resume points this process remembers; with one more it forgets all, and reads them.
+const REMEMBERED_MAX: usize = 10_000;
+/// Parts of a page, of 380 KB each.
+const PARTS_AT_ONCE: usize = 8;
+
+/// What this process knows of a shard.
+#[derive(Debug, Default)]
+pub(super) struct Remembered {
+    /// The resume point that stood when it was last seen. Written on that condition, so a wrong one costs a request and no more.
+    standing: Option<Standing>,
+    /// Parts that the resume point did not name when all were read: left by a crash, or on their way in another worker's commit.
+    unnamed: Vec<PartName>,
+}
+
+fn resume_point(generation: Generation, shard: &ShardId) -> Place {
+    let partition = layout::shard_partition(generation, shard);
+    Place { table: Table::Checkpoints, partition, sort: Sort::Text(item::RESUME_POINT.into()) }
+}
+
+fn part(generation: Generation, shard: &ShardId, PartName(name): &PartName) -> Place {
+    let partition = layout::part_partition(generation, shard, name);
+    Place { table: Table::Checkpoints, partition, sort: Sort::Text(name.clone()) }
+}
+
+impl DynamoDb {
+    pub(super) async fn put_commit(&self, commit: Commit) -> Result<Committed, WriteError> {
+        let Commit { rows, parts, checkpoint } = commit;
+        check(&checkpoint, &parts)?;
+        let offered = write::offer(rows)?;
+        let rows = self.put_rows(offered).await?;
+        let some_stand = rows.contains(&Written::Stored);
+        let checkpoint = self.put_parts_and_point(checkpoint, parts).await;
+        let unknown = |failed: Failed| Failed { may_have_happened: failed.may_have_happened || some_stand, ..failed };
+        Ok(Committed { rows, checkpoint: checkpoint.map_err(unknown)? })
+    }
+
+    /// Parts, then the resume point. `Err`: the position that stands instead.
+    async fn put_parts_and_point(
+        &self,
+        checkpoint: Checkpoint,
+        parts: Vec<(PartName, Bytes)>,
+    ) -> Result<Result<(), SequenceNumber>, Failed> {
+        let of = (checkpoint.generation, checkpoint.shard.clone());
+        let (mut parts_stand, mut doubt) = (false, false);
+        let remembered = lock(&self.remembered).get(&of).and_then(|remembered| remembered.standing.clone());
+        // What is remembered may be old: nothing is refused by it.
+        let mut is_remembered = remembered.is_some();
+        let mut standing = if is_remembered { remembered } else { self.read_point(&of).await? };
+        for _ in 0..TRIES_MAX {
+            let in_doubt = |failed: Failed| Failed { may_have_happened: failed.may_have_happened || doubt, ..failed };
+            if let Some(position) = refusal(standing.as_ref(), &checkpoint, &parts) {
+                if is_remembered {
+                    standing = self.read_point(&of).await.map_err(in_doubt)?;
+                    is_remembered = false;
+                    continue;
+                }
+                self.lost(&of, position, standing, &checkpoint, &parts).await;
+                return Ok(Err(position));
+            }
+            if !parts_stand {
+                // Nobody sees a part that no resume point names.
+                let put = self.put_parts(&of, &checkpoint, &parts).await;
+                put.map_err(|failed| Failed { may_have_happened: doubt, ..failed })?;
+                parts_stand = true;
+            }
+            match self.put_point(&of, &checkpoint, standing.as_ref()).await.map_err(in_doubt)? {
+                Moved::Done => {
+                    self.won(&of, standing, &checkpoint).await;
+                    return Ok(Ok(()));
+                }
+                Moved::Refused { stands, after_doubt } => {
+                    doubt |= after_doubt;
+                    // One of this call's own tries is what stands.
+                    if doubt && stands.as_ref() == Some(&Standing::from(&checkpoint)) {
+                        self.won(&of, standing, &checkpoint).await;
+                        return Ok(Ok(()));
+                    }
+                    (standing, is_remembered) = (stands, false);
+                }
+            }
+        }
+        let why = format!("the resume point of {} in table {} is being moved by others; again", of.1, self.checkpoints);
+        Err(Failed { may_have_happened: doubt, why })
+    }
+
+    /// Removes what the resume point before named and this one does not, and what no resume point named when this process began.
+    async fn won(&self, of: &(Generation, ShardId), before: Option<Standing>, checkpoint: &Checkpoint) {
+        let mut unnamed = self.remember(of, Some(Standing::from(checkpoint)), vec![]);
+        unnamed.extend(before.into_iter().flat_map(|before| before.parts));
+        unnamed.retain(|name| !checkpoint.parts.contains(name));
+        self.remove_parts(of, checkpoint.position, unnamed).await;
+    }
+
+    /// Removes what this commit offered in vain, where none with these parts can win any more.
+    async fn lost(
+        &self,
+        of: &(Generation, ShardId),
+        position: SequenceNumber,
+        standing: Option<Standing>,
+        checkpoint: &Checkpoint,
+        parts: &[(PartName, Bytes)],
+    ) {
+        if position >= checkpoint.position {
+            let is_named = |name: &PartName| standing.iter().any(|standing| standing.parts.contains(name));
+            let unnamed = parts.iter().map(|(name, _)| name).filter(|name| !is_named(name)).cloned().collect();
+            self.remove_parts(of, position, unnamed).await;
+        }
+        let unnamed = self.remember(of, standing, vec![]);
+        lock(&self.remembered).entry(of.clone()).or_default().unnamed = unnamed;
+    }
+
+    /// Returns the parts that were remembered as named by nobody.
+    fn remember(
+        &self,
+        of: &(Generation, ShardId),
+        standing: Option<Standing>,
+        unnamed: Vec<PartName>,
+    ) -> Vec<PartName> {
+        let mut remembered = lock(&self.remembered);
+        if remembered.len() >= REMEMBERED_MAX {
+            remembered.clear();
+        }
+        remembered.insert(of.clone(), Remembered { standing, unnamed }).unwrap_or_default().unnamed
+    }
+
+    async fn read_point(&self, (generation, shard): &(Generation, ShardId)) -> Result<Option<Standing>, Failed> {
+        let Some(item) = self.get(&resume_point(*generation, shard)).await? else { return Ok(None) };
+        let damaged = |flaw| Failed::before(self.damaged(*generation, shard, flaw));
+        item::read_checkpoint(&item).map(Some).map_err(damaged)
+    }
+
+    fn damaged(&self, generation: Generation, shard: &ShardId, flaw: item::Flaw) -> String {
+        format!(
+            "the resume point of {shard} in generation {} has no {flaw}, or another than was written, in table {}; restore the table to a point \
+             before, or replay",
+            generation.0, self.checkpoints
+        )
+    }
+
+    /// Those that the resume point names. One that stands already, from this commit or a later one of these names, is the same.
+    async fn put_parts(
+        &self,
+        (generation, shard): &(Generation, ShardId),
+        checkpoint: &Checkpoint,
+        parts: &[(PartName, Bytes)],
+    ) -> Result<(), Failed> {
+        let table = self.name(Table::Checkpoints);
+        let put = |(name, body): (PartName, Bytes)| async move {
+            let item = item::part(&part(*generation, shard, &name), checkpoint.position, &body);
+            let request = self
+                .client
+                .put_item()
+                .table_name(table)
+                .set_item(Some(item))
+                .condition_expression("attribute_not_exists(#k) OR #k < :k")
+                .expression_attribute_names("#k", POSITION)
+                .expression_attribute_values(":k", item::text(item::position_text(checkpoint.position)))
+                .return_consumed_capacity(ReturnConsumedCapacity::Total);
+            let stands = PutItemError::is_conditional_check_failed_exception;
+            if let Answer::Done(answer) =
+                call(self.pace, ("PutItem", table), stands, || request.clone().send()).await?
+            {
+                self.meter.write(answer.consumed_capacity());
+            }
+            Ok(())
+        };
+        let named: HashSet<&PartName> = checkpoint.parts.iter().collect();
+        let named: Vec<_> = parts.iter().filter(|(name, _)| named.contains(name)).cloned().collect();
+        let mut putting = stream::iter(named).map(put).buffer_unordered(WRITES_AT_ONCE_MAX);
+        while let Some(put) = putting.next().await {
+            put?;
+        }
+        Ok(())
+    }
+
+    /// Moves the resume point, if the one that it was compared with still stands.
+    async fn put_point(
+        &self,
+        (generation, shard): &(Generation, ShardId),
+        checkpoint: &Checkpoint,
+        standing: Option<&Standing>,
+    ) -> Result<Moved, Failed> {
+        let table = self.name(Table::Checkpoints);
+        let mut request = self
+            .client
+            .put_item()
+            .table_name(table)
+            .set_item(Some(item::checkpoint(&resume_point(*generation, shard), checkpoint)))
+            .expression_attribute_names("#k", POSITION)
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .return_consumed_capacity(ReturnConsumedCapacity::Total);
+        request = match standing {
+            None => request.condition_expression("attribute_not_exists(#k)"),
+            Some(standing) => request
+                .condition_expression("#k = :k")
+                .expression_attribute_values(":k", item::text(item::position_text(standing.position))),
+        };
+        let moved = PutItemError::is_conditional_check_failed_exception;
+        match call(self.pace, ("PutItem", table), moved, || request.clone().send()).await? {
+            Answer::Done(answer) => {
+                self.meter.write(answer.consumed_capacity());
+                Ok(Moved::Done)
+            }
+            Answer::Refused { error, after_doubt } => {
+                let item = match &error {
+                    PutItemError::ConditionalCheckFailedException(failed) => failed.item(),
+                    _ => None,
+                };
+                let stands = match item.map(item::read_checkpoint) {
+                    Some(Ok(stands)) => Some(stands),
+                    // Not every emulator returns it.
+                    _ => {
+                        let read = self.read_point(&(*generation, shard.clone())).await;
+                        read.map_err(|failed| Failed { may_have_happened: after_doubt, ..failed })?
+                    }
+                };
+                Ok(Moved::Refused { stands, after_doubt })
+            }
+        }
+    }
+
+    /// What fails here stays, unnamed, until a process that reads all parts finds it: nothing depends on it.
+    async fn remove_parts(&self, (generation, shard): &(Generation, ShardId), through: SequenceNumber, names: Vec<PartName>) {
+        let table = self.name(Table::Checkpoints);
+        let remove = |name: PartName| async move {
+            let request = self
+                .client
+                .delete_item()
+                .table_name(table)
+                .set_key(Some(item::key(&part(*generation, shard, &name))))
+                .condition_expression("#k <= :k")
+                .expression_attribute_names("#k", POSITION)
+                .expression_attribute_values(":k", item::text(item::position_text(through)))
+                .return_consumed_capacity(ReturnConsumedCapacity::Total);
+            let gone = DeleteItemError::is_conditional_check_failed_exception;
+            if let Ok(Answer::Done(answer)) =
+                call(self.pace, ("DeleteItem", table), gone, || request.clone().send()).await
+            {
+                self.meter.write(answer.consumed_capacity());
+            }
+        };
+        stream::iter(names).map(remove).buffer_unordered(WRITES_AT_ONCE_MAX).collect::<Vec<()>>().await;
+    }
+
+    pub(super) async fn read_checkpoint(
+        &self,
+        generation: Generation,
+        shard: &ShardId,
+    ) -> Result<Option<(Checkpoint, Vec<Bytes>)>, ReadError> {
+        let of = (generation, shard.clone());
+        let mut before = None;
+        for _ in 0..TRIES_MAX {
+            let Some(standing) = self.read_point(&of).await? else { return Ok(None) };
+            let mut bodies = self.read_parts(&of).await?;
+            let found: Option<Vec<Bytes>> = standing.parts.iter().map(|name| bodies.get(name).cloned()).collect();
+            let Some(found) = found else {
+                // Another worker has moved it meanwhile, and removed what it named.
+                if before.as_ref() == Some(&standing) {
+                    return Err(ReadError::Damaged(self.damaged(generation, shard, "such part")));
+                }
+                before = Some(standing);
+                continue;
+            };
+            bodies.retain(|name, _| !standing.parts.contains(name));
+            self.remember(&of, Some(standing.clone()), bodies.into_keys().collect());
+            let Standing { position, fold_revision, parts } = standing;
+            let checkpoint = Checkpoint { generation, shard: shard.clone(), position, fold_revision, parts };
+            return Ok(Some((checkpoint, found)));
+        }
+        Err(ReadError::Unavailable(format!("the resume point of {shard} is being moved by others; again")))
+    }
+
+    /// All parts of a shard, named or not.
+    async fn read_parts(
+        &self,
+        (generation, shard): &(Generation, ShardId),
+    ) -> Result<HashMap<PartName, Bytes>, ReadError> {
+        let partitions = layout::part_partitions(*generation, shard);
+        let mut parts = Merged::new(self, Table::Checkpoints, partitions, Bounds::default(), PARTS_AT_ONCE);
+        let mut bodies = HashMap::new();
+        while let Some((sort, mut item)) = parts.next().await? {
+            let Sort::Text(name) = sort else { continue };
+            let body = item::body(&mut item);
+            bodies.insert(
+                PartName(name),
+                body.map_err(|flaw| ReadError::Damaged(self.damaged(*generation, shard, flaw)))?,
+            );
+        }
+        Ok(bodies)
+    }
+}
+
+/// What became of a resume point that was put.
+enum Moved {
+    Done,
+    /// Another one stands; or, `after_doubt`, it may be what an earlier try put.
+    Refused {
+        stands: Option<Standing>,
+        after_doubt: bool,
+    },
+}
+
+/// The position for whose sake a resume point cannot be put: it is not behind, or it does not name a part that this one only refers to.
+fn refusal(standing: Option<&Standing>, new: &Checkpoint, parts: &[(PartName, Bytes)]) -> Option<SequenceNumber> {
+    let position = standing.map_or(SequenceNumber::ZERO, |standing| standing.position);
+    let mut known: HashSet<&PartName> = standing.iter().flat_map(|standing| &standing.parts).collect();
+    known.extend(parts.iter().map(|(name, _)| name));
+    let goes_on = standing.is_none() || position < new.position;
+    (!goes_on || !new.parts.iter().all(|name| known.contains(name))).then_some(position)
+}
+
+fn check(checkpoint: &Checkpoint, parts: &[(PartName, Bytes)]) -> Result<(), WriteError> {
+    let refuse = |why: String| Err(WriteError::NotWritten(why));
+    let shard = checkpoint.shard.as_str();
+    if shard.len() > SHARD_BYTES_MAX || shard.contains('\0') {
+        return refuse(format!("the shard's name `{shard}` holds a NUL byte or has more than {SHARD_BYTES_MAX} bytes"));
+    }
+    let bad = |name: &&PartName| name.0.is_empty() || name.0.len() > NAME_BYTES_MAX || name.0.contains('\0');
+    if let Some(PartName(name)) = checkpoint.parts.iter().chain(parts.iter().map(|(name, _)| name)).find(bad) {
+        return refuse(format!("the part's name `{name}` is empty, holds a NUL byte or has more than {NAME_BYTES_MAX} bytes"));
+    }
+    match parts.iter().find(|(_, body)| body.len() > PART_BYTES_MAX) {
+        Some((PartName(name), body)) => {
+            refuse(format!("part `{name}` has {} bytes, {PART_BYTES_MAX} are allowed", body.len()))
+        }
+        None => Ok(()),
+    }
+}

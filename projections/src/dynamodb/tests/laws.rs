@@ -1,0 +1,103 @@
+//! The laws of the port, against each program that plays DynamoDB.
+
+use std::{
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use super::gate::{Act, Gate, client, wait};
+use crate::{
+    dynamodb::{Create, DynamoDb, call::Pace},
+    store::law::Adapter,
+};
+
+/// Waits of a test: short, and as many.
+pub(super) const PACE: Pace = Pace { first: Duration::from_micros(100), most: Duration::from_millis(2) };
+
+/// A prefix that nobody else in this process uses.
+pub(super) fn prefix() -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    format!("weir-{}", NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Empty tables, through an endpoint.
+pub(super) fn open(endpoint: &str, prefix: &str) -> DynamoDb {
+    let (mut store, opened) = wait(DynamoDb::open(&client(endpoint), prefix, Create::Missing)).unwrap();
+    assert_eq!(opened.created.len(), 3);
+    store.pace = PACE;
+    store
+}
+
+/// The same tables, as another process finds them.
+pub(super) fn again(endpoint: &str, prefix: &str) -> DynamoDb {
+    let mut store = DynamoDb::over(&client(endpoint), prefix);
+    store.pace = PACE;
+    store
+}
+
+pub(super) struct Played {
+    endpoint: fn() -> &'static str,
+    /// The tables of the store that may be killed.
+    mortal: Mutex<Option<String>>,
+}
+
+impl Played {
+    pub(super) const fn by(endpoint: fn() -> &'static str) -> Self {
+        Self { endpoint, mortal: Mutex::new(None) }
+    }
+}
+
+impl Adapter for Played {
+    type Store = DynamoDb;
+
+    fn empty(&self) -> DynamoDb {
+        open((self.endpoint)(), &prefix())
+    }
+
+    fn mortal(&self, changes: u64) -> Option<DynamoDb> {
+        let prefix = prefix();
+        drop(open((self.endpoint)(), &prefix));
+        let left = AtomicU64::new(changes);
+        let gate = Gate::before((self.endpoint)(), move |request| {
+            if !matches!(request.operation.as_str(), "PutItem" | "UpdateItem" | "DeleteItem") {
+                return if left.load(Ordering::SeqCst) > 0 { Act::Pass } else { Act::Cut };
+            }
+            let before = left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+            match before {
+                // Every other one dies with its last change done and nobody told.
+                Ok(1) if changes % 2 == 1 => Act::PassAndCut,
+                Ok(_) => Act::Pass,
+                Err(_) => Act::Cut,
+            }
+        });
+        *self.mortal.lock().unwrap() = Some(prefix.clone());
+        Some(again(&gate.endpoint, &prefix))
+    }
+
+    fn revive(&self, _dead: DynamoDb) -> DynamoDb {
+        again((self.endpoint)(), &self.mortal.lock().unwrap().take().unwrap())
+    }
+
+    fn wait<F: Future>(&self, future: F) -> F::Output {
+        wait(future)
+    }
+}
+
+pub(super) fn dynalite() -> &'static str {
+    &emulators::dynamodb().endpoint
+}
+
+pub(super) fn ministack() -> &'static str {
+    &emulators::aws().endpoint
+}
+
+mod on_dynalite {
+    crate::store_laws!(super::Played::by(super::dynalite));
+}
+
+mod on_ministack {
+    crate::store_laws!(super::Played::by(super::ministack));
+}
