@@ -61,7 +61,7 @@ const LANES_MAX: usize = 20_000;
 
 /// What the reads of one shard share: its limits hold for all readers of this process together.
 #[derive(Debug)]
-struct Lane {
+pub(super) struct Lane {
     calls: Rate,
     iterators: Rate,
     bytes: Rate,
@@ -71,7 +71,7 @@ struct Lane {
 }
 
 impl Lane {
-    fn new(options: &Options) -> Self {
+    pub(super) fn new(options: &Options) -> Self {
         Self {
             calls: Rate::new(options.reads_per_sec),
             iterators: Rate::new(options.reads_per_sec),
@@ -82,7 +82,7 @@ impl Lane {
     }
 
     /// Waits for the next call's turn.
-    async fn turn(&self) {
+    pub(super) async fn turn(&self) {
         self.bytes.taken(self.owed.swap(0, Relaxed)).await;
         self.calls.taken(1).await;
         self.held().await;
@@ -94,7 +94,7 @@ impl Lane {
         }
     }
 
-    fn owe(&self, bytes: usize) {
+    pub(super) fn owe(&self, bytes: usize) {
         self.owed.fetch_add(bytes, Relaxed);
         if bytes >= FULL_BYTES {
             self.hold.for_at_least(FULL_PAUSE);
@@ -314,14 +314,19 @@ fn record(record: types::Record) -> Result<Record, Stop> {
     let sequence = record.sequence_number.parse().map_err(|error| {
         Stop::Answer(ReadError::Damaged(format!("Kinesis gave a record with no known position: {error}")))
     })?;
-    let arrived_at = record.approximate_arrival_timestamp.and_then(|at| at.to_millis().ok());
     let data = Blob::into_inner(record.data);
     Ok(Record {
         sequence,
-        arrived_at_ms: arrived_at.unwrap_or(0),
+        arrived_at_ms: record.approximate_arrival_timestamp.map_or(0, |at| to_ms(&at)),
         partition_key: record.partition_key.unwrap_or_default(),
         data: Bytes::from(data),
     })
+}
+
+/// To the nearest millisecond. The stamp has whole ones, but the JSON has it as a fraction of seconds, which no binary number holds: cut off, it would
+/// often be one less than what Kinesis compares `AT_TIMESTAMP` with.
+fn to_ms(at: &DateTime) -> i64 {
+    at.secs().saturating_mul(1_000).saturating_add((i64::from(at.subsec_nanos()) + 500_000) / 1_000_000)
 }
 
 /// The host's clock, Unix milliseconds. Decides no position: see `Start::Latest` above.
