@@ -171,7 +171,9 @@ async fn configuration() -> Result<SdkConfig, OpenError> {
     }
     let provider =
         config.credentials_provider().ok_or_else(|| OpenError::NoCredentials("none are configured".into()))?;
-    provider.provide_credentials().await.map_err(|error| OpenError::NoCredentials(with_causes(&error)))?;
+    // The SDK lists on lines of their own where it has looked.
+    let said = |error: &dyn std::error::Error| with_causes(error).split_whitespace().collect::<Vec<_>>().join(" ");
+    provider.provide_credentials().await.map_err(|error| OpenError::NoCredentials(said(&error)))?;
     Ok(config)
 }
 
@@ -228,12 +230,14 @@ impl System {
         for table in opened.created {
             made(&format!("the table {table} in {}", place(&config, "DYNAMODB")));
         }
+        let is_new = stream.was_created();
         let lists = format!("{LISTS_ELSEWHERE}{:016x}", xxh3_64(identity(&client, name).await.as_bytes()));
         let (stream, store) = (Arc::new(AnyStream::Kinesis(stream)), Arc::new(AnyStore::DynamoDb(rows)));
         let instance = format!("{:016x}", RandomState::new().build_hasher().finish());
         let system = Self {
             folder: cache.to_owned(),
             own: None,
+            is_new,
             lists,
             workers: Workers::new(stream.clone(), store.clone(), Manner::AWS, Some(Handle::current())),
             stream,

@@ -169,6 +169,7 @@ impl System {
         let system = Self {
             folder: folder.to_owned(),
             own: Some(Own { _lock: held, found }),
+            is_new,
             lists: LISTS.to_owned(),
             workers: Workers::new(stream.clone(), store.clone(), Manner::LOCAL, None),
             stream,

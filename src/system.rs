@@ -50,6 +50,8 @@ pub struct System {
     pub(crate) folder: PathBuf,
     /// `None`: the pair is elsewhere, and other processes may have it too.
     pub(crate) own: Option<Own>,
+    /// This opening made the stream.
+    pub(crate) is_new: bool,
     /// What its readers' lists are called: what was read into one stream says nothing about another.
     pub(crate) lists: String,
     pub(crate) stream: Arc<AnyStream>,
@@ -71,6 +73,11 @@ impl System {
     /// False: the stream and the rows are elsewhere, and other processes may have them too.
     pub fn is_local(&self) -> bool {
         self.own.is_some()
+    }
+
+    /// This opening made the stream: nothing was read into it before.
+    pub fn is_new(&self) -> bool {
+        self.is_new
     }
 
     /// How the names of folders begin that list which files were read into this system's stream.

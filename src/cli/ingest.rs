@@ -180,6 +180,18 @@ fn reader_list(client: &Client, folder: &Path, options: &Ingest, tenant: &str) -
     };
     let of = if tenant == LOCAL_TENANT { String::new() } else { format!("-of-{tenant}") };
     let own = folder.join(format!("{system}{of}"));
+    if let Client::Here { system, .. } = client
+        && !system.is_local()
+        && !system.is_new()
+        && options.as_name.is_none()
+        && !own.exists()
+    {
+        eprintln!(
+            "warning: in the cache folder {} no file is known that was read into this stream: what was read with another cache folder counts again. \
+             Keep the folder, or give files a name with --as NAME",
+            folder.display()
+        );
+    }
     if options.again {
         ReaderList::begin_anew(&own).map_err(|error| Failure::of(&error))?;
     }

@@ -41,13 +41,26 @@ fn a_real_log_gives_the_digest_and_the_metrics_that_it_gives_on_one_machine() {
     assert_eq!(hours(cloud.run("metrics", query)), hours(local.run("metrics", query)));
     assert!(hours(cloud.run("metrics", query)).lines().count() > 300);
 
-    // The cache knows the file; without it, the stream's marks know its lines.
-    cloud.run("ingest", [real()]).exits(0).complains(&["1 of 1 files hold nothing new"]);
-    let elsewhere = Folder::new();
-    let said = say(cloud.command_in(&elsewhere, "ingest").arg(real())).exits(0);
-    assert_eq!(said.last_line(), AGAIN);
+    // The cache knows the file.
+    let said = cloud.run("ingest", [real()]).exits(0).complains(&["1 of 1 files hold nothing new"]);
     assert!(!said.err.contains("made "), "{said:?}");
-    assert_eq!(cloud.verifies()["digest"], expected);
+}
+
+#[test]
+fn what_has_a_name_by_hand_is_known_to_the_stream_whoever_reads_it() {
+    let (cloud, local) = (Cloud::new(), Folder::new());
+    local.ingest([real()]).exits(0);
+    let named = |cache: &Folder| say(cloud.command_in(cache, "ingest").args([&real(), "--as", "access-log"])).exits(0);
+    assert_eq!(named(&cloud.folder).last_line(), WHOLE);
+    let other = Folder::new();
+    assert_eq!(named(&other).last_line(), AGAIN);
+    assert_eq!(cloud.verifies()["digest"], local.verifies()["digest"]);
+    // Without a name nobody can tell that a machine has read the file before: that is said, once.
+    let file = other.file("app.log", crate::logs::lines("app", 0..60));
+    let first = say(cloud.command_in(&other, "ingest").arg(&file)).exits(0);
+    first.complains(&["no file is known", "--as NAME"]);
+    let second = say(cloud.command_in(&other, "ingest").arg(&file)).exits(0);
+    assert!(!second.err.contains("no file is known"), "{second:?}");
 }
 
 #[test]
