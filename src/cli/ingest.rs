@@ -13,7 +13,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use events::{identity::LOCAL_TENANT, pack::Packed, position::ShardId, wire::Codec};
+use events::{
+    identity::LOCAL_TENANT,
+    pack::{Packed, Target},
+    position::ShardId,
+    wire::Codec,
+};
 use hyper::{Method, StatusCode};
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
 use processor::ingest::{self, FileError, Options, Progress, ReaderList, Report, SendError, Sender, list::ListError};
@@ -207,7 +212,7 @@ async fn read(client: &Client, options: &Ingest) -> Result<Answer, Failure> {
         as_name: options.as_name.clone(),
         again: options.again,
         codec: Codec::None,
-        target_bytes: BATCH_BYTES,
+        target: Target::Lines(BATCH_BYTES),
         now_ms: weir::now_ms(),
         definitions: None,
     };
