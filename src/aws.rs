@@ -66,8 +66,13 @@ pub enum OpenError {
     )]
     NoCredentials(String),
     /// The stream.
-    #[error("{source} (in {place})")]
+    #[error(
+        "{source} (in {place}). See AWS_REGION, AWS_PROFILE, AWS_ENDPOINT_URL, the network, and what the credentials permit; the same is asked by `aws \
+         kinesis describe-stream-summary --stream-name {name}`"
+    )]
     Stream {
+        /// Its name.
+        name: String,
         /// Region, and endpoint where it is not AWS's.
         place: String,
         /// The cause.
@@ -218,7 +223,7 @@ impl System {
             true => kinesis::Missing::Create(options.shards.unwrap_or(kinesis::SHARDS_DEFAULT)),
             false => kinesis::Missing::Refuse,
         };
-        let of_stream = |source| OpenError::Stream { place: place(&config, "KINESIS"), source };
+        let of_stream = |source| OpenError::Stream { name: name.clone(), place: place(&config, "KINESIS"), source };
         let stream = Kinesis::open(client.clone(), name, missing).await.map_err(of_stream)?;
         if stream.was_created() {
             made(&format!("the stream {name} in {}", place(&config, "KINESIS")));

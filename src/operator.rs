@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use api::operator::{AppendFailed, Check, Health, Operator, Unsettled};
+use api::operator::{AppendFailed, Check, EMBEDDED_PROFILE, Health, Operator, Unsettled};
 use events::{
     event::{Defined, Event},
     identity::{CONTROL_KEY, Producer},
+    pack::Profile,
     position::{HashKey, SequenceNumber, ShardId},
     stream::{Appended, Put},
 };
@@ -38,6 +39,10 @@ impl Operator for System {
 
     async fn append(&self, put: Put) -> Result<Appended, AppendFailed> {
         Self::append(self, put).await
+    }
+
+    fn profile(&self) -> Profile {
+        if self.is_local() { EMBEDDED_PROFILE } else { Profile::KINESIS }
     }
 
     fn instance(&self) -> &str {

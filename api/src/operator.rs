@@ -5,13 +5,19 @@ use std::{future::Future, time::Duration};
 use events::{
     event::Defined,
     identity::Producer,
+    pack::{Profile, Target},
     position::{SequenceNumber, ShardId},
     stream::{AppendError, Appended, Put, Refused},
+    wire::Codec,
 };
 use projections::{
     fold::balance::Balance,
     store::{Generation, Store},
 };
+
+/// How lines that come in are packed for an embedded stream: quickly, and in batches that its reader takes at one time, well below a record's limit
+/// when nothing packs.
+pub const EMBEDDED_PROFILE: Profile = Profile { codec: Codec::Lz4, target: Target::Lines(512 << 10) };
 
 /// A record that was not acknowledged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -82,6 +88,11 @@ pub trait Operator: Send + Sync + 'static {
 
     /// The highest revision of definitions that can be read back: what a batch may name.
     fn definitions_revision(&self) -> Option<SequenceNumber>;
+
+    /// How lines that come in are packed: what the stream's bytes cost decides.
+    fn profile(&self) -> Profile {
+        EMBEDDED_PROFILE
+    }
 
     /// A random name of the process that this is, if it has one: whoever was led here by an address asks whether it is who left it.
     fn instance(&self) -> &str {

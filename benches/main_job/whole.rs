@@ -14,7 +14,7 @@ use bytes::Bytes;
 use events::{
     embedded::{self as stream, disk::RealDisk},
     identity::LOCAL_TENANT,
-    pack::Packed,
+    pack::{Packed, Target},
     position::ShardId,
     stream::ReadOnly,
     wire::Codec,
@@ -94,7 +94,7 @@ async fn ingest_file(folder: &Path, file: &Path, shards: u16) -> u64 {
         as_name: None,
         again: false,
         codec: Codec::None,
-        target_bytes: BATCH_BYTES,
+        target: Target::Lines(BATCH_BYTES),
         now_ms: weir::now_ms(),
         definitions: None,
     };

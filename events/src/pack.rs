@@ -5,24 +5,59 @@
 //!
 //! Invariants:
 //! - The batches' extents follow each other without gap or overlap and cover every byte pushed.
-//! - At most `2 * (WINDOW_BYTES_MIN + target)` bytes are held, however long a line is, and `SPARE_MAX` buffers that came back.
+//! - At most `2 * (WINDOW_BYTES_MIN + target)` bytes are held, however long a line is, and `SPARE_MAX` buffers that came back. A target in units
+//!   counts as the bytes of lines that it comes to, at most `RAW_BYTES_MAX`.
 //! - The last `HISTORY_BYTES` before the next batch stay readable: a reader keeps their hash to know the place again.
 
 mod buffer;
+mod units;
 
 use bytes::Bytes;
 use memchr::{memchr, memrchr};
 
-use self::buffer::{Buffer, Spares};
+pub use self::units::{RAW_BYTES_MAX, UNIT_BYTES, UNITS_AIM};
+use self::{
+    buffer::{Buffer, Spares},
+    units::{Units, Verdict},
+};
 use crate::{
     cut::{Cut, LINE_KEPT_BYTES, WINDOW_BYTES_MIN, count_lines, next_cut},
-    identity::{Origin, Producer},
+    identity::{Origin, Producer, SLICE_BYTES},
     position::SequenceNumber,
     wire::{self, Codec, Content, Edit, Extent, Header, Removed},
 };
 
 /// How much of what was packed stays readable.
 pub const HISTORY_BYTES: usize = 1 << 10;
+
+/// Where batches end, besides where they must.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// After about so many bytes of lines.
+    Lines(usize),
+    /// Where the record fills whole PUT payload units, about `UNITS_AIM` of them: on Kinesis, which bills by them.
+    Units,
+}
+
+impl From<usize> for Target {
+    fn from(bytes: usize) -> Self {
+        Self::Lines(bytes)
+    }
+}
+
+/// How a stream wants its batches: what its bytes cost decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Profile {
+    /// How bodies are packed.
+    pub codec: Codec,
+    /// Where batches end.
+    pub target: Target,
+}
+
+impl Profile {
+    /// Kinesis: each unit of 25 KB costs, so zstd, and units are full.
+    pub const KINESIS: Self = Self { codec: Codec::Zstd, target: Target::Units };
+}
 
 /// Who speaks in a packer's batches.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,13 +106,27 @@ pub struct Packed {
 pub struct Packer {
     source: Source,
     codec: Codec,
-    target: usize,
+    cuts: Cuts,
     /// Offset in the origin of the first byte that was not packed.
     offset: u64,
     /// What was pushed and not packed, behind what was packed last.
     held: Buffer,
     spares: Spares,
     too_long: Option<TooLong>,
+}
+
+#[derive(Debug)]
+enum Cuts {
+    Lines(usize),
+    Units(Units),
+}
+
+/// What a cut came to.
+enum Tried {
+    /// It is the batch: with the payload, if it was made to know that.
+    Batch(Option<Bytes>),
+    /// Another is to be tried.
+    Again,
 }
 
 /// A line that is being passed over: its head, and how much of it was not kept.
@@ -88,14 +137,18 @@ struct TooLong {
 }
 
 impl Packer {
-    /// Batches of about `target` bytes of body, packed by `codec`.
-    pub fn new(source: Source, codec: Codec, target: usize) -> Self {
+    /// Batches that end where `target` says, packed by `codec`.
+    pub fn new(source: Source, codec: Codec, target: impl Into<Target>) -> Self {
         let offset = match &source.identity {
             Identity::Origin { from, .. } => *from,
             Identity::Producer(_) => 0,
         };
+        let cuts = match target.into() {
+            Target::Lines(bytes) => Cuts::Lines(bytes),
+            Target::Units => Cuts::Units(Units::new()),
+        };
         let spares = Spares::default();
-        Self { source, codec, target, offset, held: spares.take(), spares, too_long: None }
+        Self { source, codec, cuts, offset, held: spares.take(), spares, too_long: None }
     }
 
     /// Tells what stands before the first byte that will be pushed. Packs none of it.
@@ -108,8 +161,17 @@ impl Packer {
     pub fn appetite(&self) -> usize {
         let held = self.held.bytes().len();
         // A batch is cut within its target. What follows it moves, so there should be little.
-        let wanted = if held < self.target { self.target } else { self.target + WINDOW_BYTES_MIN };
+        let target = self.target();
+        let wanted = if held < target { target } else { target + WINDOW_BYTES_MIN };
         wanted.saturating_sub(held).max(4 << 10)
+    }
+
+    /// About how many bytes of lines the next batch may hold.
+    fn target(&self) -> usize {
+        match &self.cuts {
+            Cuts::Lines(bytes) => *bytes,
+            Cuts::Units(units) => units.raw_target(),
+        }
     }
 
     /// Takes more bytes of the source.
@@ -156,14 +218,41 @@ impl Packer {
             if self.too_long.is_some() {
                 return self.pass_over(at_end);
             }
-            match next_cut(self.held.bytes(), self.offset, at_end, self.target) {
+            if self.waits_for_units(at_end) {
+                return None;
+            }
+            match next_cut(self.held.bytes(), self.offset, at_end, self.target()) {
                 Cut::Batch(length) => {
+                    let Tried::Batch(ready) = self.try_cut(length, at_end) else { continue };
                     let cut = self.held.cut(length, self.spares.take());
-                    return Some(self.pack(cut, vec![], length as u64));
+                    return Some(self.pack(cut, vec![], length as u64, ready));
                 }
                 Cut::TooLong => self.too_long = Some(TooLong { kept: Vec::new(), removed: 0 }),
                 Cut::NeedMore => return None,
             }
+        }
+    }
+
+    /// True if the bytes so far are fewer than the units want, and more may come: a cut is allowed sooner, but would leave them empty.
+    fn waits_for_units(&self, at_end: bool) -> bool {
+        let Cuts::Units(units) = &self.cuts else { return false };
+        let slice_left = SLICE_BYTES - self.offset % SLICE_BYTES;
+        !at_end && (self.held.bytes().len() as u64) < (units.raw_target() as u64).min(slice_left)
+    }
+
+    /// Judges a cut by what it packs to, where that decides.
+    fn try_cut(&mut self, length: usize, at_end: bool) -> Tried {
+        if matches!(self.cuts, Cuts::Lines(_)) {
+            return Tried::Batch(None);
+        }
+        let raw = &self.held.bytes()[..length];
+        let (header, partition_key) = self.head(raw.len(), vec![], length as u64);
+        let data = wire::encode(&header, raw);
+        let last = at_end && length == self.held.bytes().len();
+        let Cuts::Units(units) = &mut self.cuts else { return Tried::Batch(None) };
+        match units.judge(length, data.len() + partition_key.len(), last) {
+            Verdict::Take => Tried::Batch(Some(data)),
+            Verdict::Again => Tried::Again,
         }
     }
 
@@ -190,27 +279,28 @@ impl Packer {
         let mut body = self.spares.take();
         body.space(kept.len())[..kept.len()].copy_from_slice(&kept);
         body.filled(kept.len());
-        Some(self.pack(body, vec![edit], covers))
+        Some(self.pack(body, vec![edit], covers, None))
     }
 
-    fn pack(&mut self, body: Buffer, edits: Vec<Edit>, covers: u64) -> Packed {
-        let (extent, producer, partition_key) = match &mut self.source.identity {
+    /// The header of the next batch, and its partition key.
+    fn head(&self, raw_len: usize, edits: Vec<Edit>, covers: u64) -> (Header, String) {
+        let (extent, producer, partition_key) = match &self.source.identity {
             Identity::Origin { origin, .. } => {
                 let key = origin.partition_key(&self.source.tenant, self.offset);
                 let extent = Extent { origin: origin.clone(), from: self.offset, to: self.offset + covers };
                 (Some(extent), None, key)
             }
             Identity::Producer(producer) => {
-                producer.counter += 1;
-                (None, Some(producer.clone()), producer.partition_key(&self.source.tenant))
+                let producer = Producer { counter: producer.counter + 1, ..producer.clone() };
+                let key = producer.partition_key(&self.source.tenant);
+                (None, Some(producer), key)
             }
         };
-        let raw = body.bytes();
         let header = Header {
             tenant: self.source.tenant.clone(),
             content: Content::Lines,
             codec: self.codec,
-            raw_len: raw.len() as u32,
+            raw_len: raw_len as u32,
             read_at_ms: self.source.read_at_ms,
             service: self.source.service.clone(),
             extent,
@@ -219,109 +309,26 @@ impl Packer {
             data_key_id: None,
             definitions: self.source.definitions,
         };
+        (header, partition_key)
+    }
+
+    /// `ready`: the payload, if it is known already.
+    fn pack(&mut self, body: Buffer, edits: Vec<Edit>, covers: u64, ready: Option<Bytes>) -> Packed {
+        let raw = body.bytes();
+        let (header, partition_key) = self.head(raw.len(), edits, covers);
+        if let Identity::Producer(producer) = &mut self.source.identity {
+            producer.counter += 1;
+        }
         self.offset += covers;
         let lines = count_lines(raw);
-        let data = match self.codec {
-            Codec::None => body.with_head(&wire::encode_head(&header)),
-            Codec::Lz4 | Codec::Zstd => wire::encode(&header, raw),
+        let data = match (ready, self.codec) {
+            (Some(data), _) => data,
+            (None, Codec::None) => body.with_head(&wire::encode_head(&header)),
+            (None, Codec::Lz4 | Codec::Zstd) => wire::encode(&header, raw),
         };
         Packed { partition_key, data, covers, lines }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::{
-        cut::LINE_BYTES_MAX,
-        identity::{OriginKind, SLICE_BYTES},
-    };
-
-    fn source(from: u64) -> Source {
-        let origin = Origin { kind: OriginKind::File, name: "/a.log".into(), version: "1".into() };
-        Source {
-            tenant: "local".into(),
-            service: Some("a".into()),
-            identity: Identity::Origin { origin, from },
-            read_at_ms: 1,
-            definitions: None,
-        }
-    }
-
-    fn pack_all(text: &[u8], piece: usize, target: usize, from: u64, codec: Codec) -> Vec<wire::Batch> {
-        let mut packer = Packer::new(source(from), codec, target);
-        let mut batches = vec![];
-        for bytes in text.chunks(piece) {
-            packer.push(bytes);
-            while let Some(packed) = packer.next(false) {
-                batches.push(wire::decode(&packed.data).unwrap());
-            }
-        }
-        while let Some(packed) = packer.next(true) {
-            batches.push(wire::decode(&packed.data).unwrap());
-        }
-        batches
-    }
-
-    #[test]
-    fn a_line_of_any_length_is_named_whole_and_kept_in_part() {
-        let mut text = b"before\n".to_vec();
-        text.extend(vec![b'x'; 3 * LINE_BYTES_MAX]);
-        text.extend(b"\nafter\n");
-        let batches = pack_all(&text, 10_000, 4096, 0, Codec::None);
-        assert_eq!(batches.len(), 3);
-        let long = &batches[1];
-        assert_eq!(long.body.len(), LINE_KEPT_BYTES + 1);
-        let removed = (3 * LINE_BYTES_MAX - LINE_KEPT_BYTES) as u64;
-        assert_eq!(
-            long.header.edits,
-            [Edit { body_offset: LINE_KEPT_BYTES as u32, removed_bytes: removed, reason: Removed::TooLong }]
-        );
-        assert_eq!(batches[2].header.extent.as_ref().unwrap().to, text.len() as u64);
-    }
-
-    #[test]
-    fn the_last_bytes_before_a_batch_stay_readable() {
-        let long = "x".repeat(2 * LINE_BYTES_MAX);
-        let text: Vec<u8> =
-            (0..90_000).map(|i| format!("line {i}\n")).chain([long, "\nend\n".into()]).collect::<String>().into();
-        let mut packer = Packer::new(source(0), Codec::None, 10_000);
-        packer.remember(&[b'-'; 2_000]);
-        let mut packed = 0;
-        for piece in text.chunks(64 << 10).map(Some).chain([None]) {
-            packer.push(piece.unwrap_or(&[]));
-            while let Some(batch) = packer.next(piece.is_none()) {
-                packed += batch.covers as usize;
-                assert_eq!(packer.offset(), packed as u64);
-                let sure = &text[packed.saturating_sub(HISTORY_BYTES)..packed];
-                assert!(packer.history().ends_with(sure), "after {packed} bytes");
-                assert_eq!(packer.history().len(), HISTORY_BYTES);
-            }
-        }
-        assert_eq!(packed, text.len());
-    }
-
-    proptest! {
-        #[test]
-        fn extents_cover_the_source_and_bodies_are_its_bytes(
-            words in proptest::collection::vec("[a-zC ]{0,9}", 0..80), ended in any::<bool>(), piece in 1usize..50,
-            target in 1usize..100, near in 0u64..300, codec in prop_oneof![Just(Codec::None), Just(Codec::Lz4), Just(Codec::Zstd)],
-        ) {
-            let mut text = words.join("\n").into_bytes();
-            if ended { text.push(b'\n'); }
-            let from = SLICE_BYTES - near;
-            let mut at = from;
-            let mut bytes = vec![];
-            for batch in pack_all(&text, piece, target, from, codec) {
-                let extent = batch.header.extent.unwrap();
-                prop_assert_eq!(extent.from, at);
-                at = extent.to;
-                bytes.extend_from_slice(&batch.body);
-            }
-            prop_assert_eq!(bytes, text);
-        }
-    }
-}
+mod tests;

@@ -25,7 +25,11 @@ use std::{
     task::{Context, Poll},
 };
 
-use events::{pack::Packed, position::SequenceNumber, wire::Codec};
+use events::{
+    pack::{Packed, Target},
+    position::SequenceNumber,
+    wire::Codec,
+};
 use tokio::sync::mpsc;
 
 mod ahead;
@@ -84,8 +88,8 @@ pub struct Options {
     pub again: bool,
     /// How bodies are packed.
     pub codec: Codec,
-    /// About how many bytes of lines a batch holds.
-    pub target_bytes: usize,
+    /// Where batches end: what the stream costs decides.
+    pub target: Target,
     /// The wall clock, Unix milliseconds.
     pub now_ms: i64,
     /// The highest revision of definitions known.

@@ -8,7 +8,10 @@ use std::{
 
 use axum::{Router, body::Body};
 use bytes::Bytes;
-use events::wire::Codec;
+use events::{
+    pack::{Profile, Target},
+    wire::Codec,
+};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
     Method, Request, StatusCode, Uri,
@@ -21,7 +24,7 @@ use hyper_util::{
 use serde_json::Value;
 use weir::{OpenError, Options, System};
 
-use super::{Failure, Token, Where, elsewhere, progress, set, up};
+use super::{Failure, Token, Where, elsewhere, ingest::BATCH_BYTES, progress, set, up};
 
 /// Most bytes of an answer that is read: a page of 1,000 items is far below.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
@@ -153,11 +156,11 @@ impl Client {
         Self::Here { system, router }
     }
 
-    /// How batches of files are packed for it: on one machine what costs the least time, on Kinesis, where bytes are paid, what takes the fewest.
-    pub fn codec(&self) -> Codec {
+    /// How batches of files are packed for it: on one machine what costs the least time, on Kinesis what fills the units that are paid.
+    pub fn profile(&self) -> Profile {
         match self {
-            Self::Here { system, .. } if !system.is_local() => Codec::Zstd,
-            _ => Codec::None,
+            Self::Here { system, .. } if !system.is_local() => Profile::KINESIS,
+            _ => Profile { codec: Codec::None, target: Target::Lines(BATCH_BYTES) },
         }
     }
 

@@ -217,13 +217,14 @@ async fn read(client: &Client, options: &Ingest) -> Result<Answer, Failure> {
     let progress = Arc::new(Progress::default());
     tell_pipes(&options.paths);
     let shown = Shown::start(progress.clone());
+    let profile = client.profile();
     let settings = Options {
         tenant,
         service: options.service.clone(),
         as_name: options.as_name.clone(),
         again: options.again,
-        codec: client.codec(),
-        target_bytes: BATCH_BYTES,
+        codec: profile.codec,
+        target: profile.target,
         now_ms: weir::now_ms(),
         definitions: None,
     };

@@ -56,10 +56,11 @@ fn what_has_a_name_by_hand_is_known_to_the_stream_whoever_reads_it() {
     assert_eq!(named(&other).last_line(), AGAIN);
     assert_eq!(cloud.verifies()["digest"], local.verifies()["digest"]);
     // Without a name nobody can tell that a machine has read the file before: that is said, once.
-    let file = other.file("app.log", crate::logs::lines("app", 0..60));
-    let first = say(cloud.command_in(&other, "ingest").arg(&file)).exits(0);
+    let new = Folder::new();
+    let file = new.file("app.log", crate::logs::lines("app", 0..60));
+    let first = say(cloud.command_in(&new, "ingest").arg(&file)).exits(0);
     first.complains(&["no file is known", "--as NAME"]);
-    let second = say(cloud.command_in(&other, "ingest").arg(&file)).exits(0);
+    let second = say(cloud.command_in(&new, "ingest").arg(&file)).exits(0);
     assert!(!second.err.contains("no file is known"), "{second:?}");
 }
 

@@ -13,7 +13,7 @@ use std::{
 use bytes::Bytes;
 use events::{
     cut,
-    pack::Packed,
+    pack::{self, Packed},
     position::{SEQUENCE_NUMBER_DIGITS_MAX, SequenceNumber, ShardId},
     stream::Record,
     wire,
@@ -270,7 +270,7 @@ pub fn files(bytes: &[u8]) {
         as_name: Some("fuzzed".into()),
         again: true,
         codec: wire::Codec::None,
-        target_bytes: 1 << 10,
+        target: pack::Target::Lines(1 << 10),
         now_ms: 0,
         definitions: None,
     };

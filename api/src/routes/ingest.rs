@@ -17,7 +17,7 @@ use events::{
     event::Event,
     pack::{Identity, Packer, Source},
     stream::{Appended, PARTITION_KEY_CHARS_MAX, Put, RECORD_BYTES_MAX},
-    wire::{self, Codec, Content, Header},
+    wire::{self, Content, Header},
 };
 use futures_util::{StreamExt, stream::FuturesOrdered};
 use serde_json::{Value, json};
@@ -34,8 +34,6 @@ use crate::{
     unpack::{FORM_BYTES, Form, Unpack},
 };
 
-/// Lines of one batch: what the embedded stream's reader takes at one time, and well below a record's limit when nothing packs.
-const BATCH_BYTES: usize = 512 << 10;
 /// Appends of one body that are on their way; far below `IN_FLIGHT_MAX`.
 const IN_FLIGHT: usize = 16;
 
@@ -115,7 +113,8 @@ async fn lines<O: Operator>(
         Refusal::bad("bad_body", format!("{error}; send it unpacked, or pack it again"))
     };
     let mut unpack = Unpack::new(form).map_err(bad)?;
-    let mut packer = Packer::new(source, Codec::Lz4, BATCH_BYTES);
+    let profile = api.operator.profile();
+    let mut packer = Packer::new(source, profile.codec, profile.target);
     let limits = &api.limits;
     let (mut packed_bytes, mut unpacked_bytes) = (0u64, 0u64);
     let mut count = |unpacked: usize| {

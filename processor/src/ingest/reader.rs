@@ -304,7 +304,7 @@ impl Reader {
             read_at_ms,
             definitions: options.definitions,
         };
-        let packer = Packer::new(speaks, options.codec, options.target_bytes);
+        let packer = Packer::new(speaks, options.codec, options.target);
         Pour { file, path, source, packer, entry: None, taken: None, alike: vec![], warned: false }
     }
 

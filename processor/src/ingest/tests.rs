@@ -19,7 +19,7 @@ use bytes::Bytes;
 use events::{
     cut,
     identity::Origin,
-    pack::Packed,
+    pack::{Packed, Target},
     wire::{self, Codec},
 };
 use tempfile::TempDir;
@@ -210,7 +210,7 @@ impl World {
             as_name: self.as_name.clone(),
             again: self.again,
             codec: Codec::None,
-            target_bytes: self.target,
+            target: Target::Lines(self.target),
             now_ms: self.now_ms,
             definitions: None,
         };
