@@ -35,7 +35,7 @@ pub enum Kind {
     Producer = 3,
     /// Lines accepted, folded, skipped, duplicate and dead. Subject: empty. At: minute of the fold's time, Unix seconds.
     Balance = 4,
-    /// A record that could not be decoded. Subject: its position, 40 digits. At: the fold's time, Unix seconds.
+    /// A record that could not be decoded. Subject: its position, 40 digits; of a record in an aggregate behind it a dot and its number. At: the fold's time, Unix seconds.
     DeadLetter = 5,
     /// A service that was seen. Subject: service. At: 0.
     Service = 6,
@@ -45,11 +45,14 @@ pub enum Kind {
     Alarm = 8,
     /// One change of an alarm's state. Subject: alarm. At: time of evaluation, Unix seconds.
     Transition = 9,
+    /// The ids of one source's events of one minute that were taken, each with its position. Subject: the source. At: the minute of the events' own
+    /// time, Unix seconds.
+    Identified = 10,
 }
 
 impl Kind {
     /// Every kind, in stored order.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Window,
         Self::Taken,
         Self::Producer,
@@ -59,6 +62,7 @@ impl Kind {
         Self::Definition,
         Self::Alarm,
         Self::Transition,
+        Self::Identified,
     ];
 
     /// False for what stays as long as its generation: definitions, which any record may name, and the states that alarms are in, which are not
@@ -161,6 +165,7 @@ impl fmt::Display for KeyRef<'_> {
             Kind::Definition => write!(f, "the definition of {name}"),
             Kind::Alarm => write!(f, "the state of alarm `{name}`"),
             Kind::Transition => write!(f, "the change of alarm `{name}` at {at}"),
+            Kind::Identified => write!(f, "the ids of `{name}` in the minute {at}"),
         }?;
         write!(f, " (tenant {tenant}, {shard}, page {page})")
     }

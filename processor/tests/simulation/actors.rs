@@ -170,7 +170,7 @@ impl Sender {
     pub fn once(around: &mut Surroundings<'_>) -> Self {
         let sent = match around.random.below(2) {
             0 => {
-                let data = Bytes::from(format!("noise {}", *around.ids));
+                let data = Bytes::from([b"\xff", format!("noise {}", *around.ids).as_bytes()].concat());
                 *around.ids += 1;
                 let put = Put { partition_key: "noise".into(), hash_key: None, data };
                 Sent { put, meaning: Meaning::Noise.into() }
