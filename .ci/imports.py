@@ -1,4 +1,5 @@
-"""Checks what the design says of folders: who may import whom, and that the pure parts have no runtime, SDK, clock or randomness."""
+"""Checks what the design says of folders: who may import whom, that the pure parts have no runtime, SDK, clock or randomness, and that a first build
+has no AWS client."""
 import json
 import pathlib
 import re
@@ -16,6 +17,8 @@ MAY_IMPORT = {
 }
 # No runtime, SDK, database or network under the pure parts.
 IMPURE_CRATES = re.compile(r"^(tokio|async-std|smol|mio|hyper|axum|aws-.*|redb|fjall|rusqlite|rustix|rand|getrandom|time|chrono)$")
+# A newcomer's first build is of one machine's program: what speaks to AWS is built by who asks for it.
+AWS_CRATES = re.compile(r"^(aws-.*|rustls|ring)$")
 # Adapters live behind features; everything else in these crates must not look at the world.
 PURE_SOURCES = {"events": ["embedded", "kinesis"], "projections": ["embedded", "dynamodb"]}
 IMPURE_WORDS = re.compile(
@@ -49,6 +52,13 @@ def pure_trees():
                 yield f"{package} without adapters depends on {crate}"
 
 
+def first_build():
+    tree = cargo("tree", "-p", "weir", "-e", "normal,build", "--prefix", "none", "--format", "{p}")
+    for crate in sorted({line.split(" ")[0] for line in tree.splitlines() if line}):
+        if AWS_CRATES.match(crate):
+            yield f"weir without the feature aws depends on {crate}"
+
+
 def pure_sources():
     for package, adapters in PURE_SOURCES.items():
         for path in sorted((ROOT / package / "src").rglob("*.rs")):
@@ -62,7 +72,7 @@ def pure_sources():
                     yield f"{path.relative_to(ROOT)}:{number}: a pure part looks at the world: {line.strip()}"
 
 
-findings = [*imports(), *pure_trees(), *pure_sources()]
+findings = [*imports(), *pure_trees(), *first_build(), *pure_sources()]
 for finding in findings:
     print(finding)
 print(f"{len(findings)} findings")

@@ -23,6 +23,7 @@ mod made;
 mod operator;
 mod pair;
 mod run;
+mod sink;
 mod system;
 mod ticker;
 mod verifying;

@@ -16,6 +16,9 @@ use tokio::runtime::Handle;
 
 use crate::workers::{PairWorker, Workers};
 
+/// How often who waits for definitions looks.
+const HELD_LOOK: Duration = Duration::from_millis(200);
+
 /// Work that cannot go on without: however it ends, the ledger hears why.
 struct Watched {
     name: String,
@@ -76,6 +79,7 @@ pub(crate) async fn consume(
     well: impl Fn(),
 ) -> Result<Done, ConsumeError> {
     let Workers { ledger, manner, commits, waiters, stop, .. } = workers;
+    let mut held_back: u32 = 0;
     loop {
         let stopping = stop.load(Ordering::SeqCst);
         let awaited = ledger.is_awaited(&place.shard) || waiters.load(Ordering::SeqCst) > 0;
@@ -89,7 +93,8 @@ pub(crate) async fn consume(
         behind_ms.store(step.behind_ms, Ordering::Relaxed);
         ledger.folded(&place.shard, step.folded);
         let is_last = stopping && (step.caught_up || !manner.is_alone);
-        if worker.is_due(&manner.cadence, step.caught_up, awaited) || is_last || step.has_ended {
+        let is_due = worker.is_due(&manner.cadence, step.caught_up, awaited);
+        if is_due || is_last || step.has_ended || step.held_back {
             let held = commits.read().await;
             ledger.committed(&place.shard, worker.commit().await?);
             drop(held);
@@ -100,6 +105,14 @@ pub(crate) async fn consume(
         }
         if is_last {
             return Ok(Done::Told);
+        }
+        if step.held_back {
+            worker.sink().look(&*workers.store, ledger, place).await?;
+            // Most often it goes on at once; else another shard is to go on first.
+            held_back += 1;
+            tokio::time::sleep(HELD_LOOK * (held_back - 1).min(1)).await;
+        } else {
+            held_back = 0;
         }
     }
 }

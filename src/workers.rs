@@ -24,7 +24,7 @@ use events::{
     stream::{ReadOnly, Shard, Stream},
 };
 use processor::{
-    consume::{ConsumeError, Live, Worker},
+    consume::{ConsumeError, Worker},
     drive::DriveError,
     ledger::Ledger,
 };
@@ -37,6 +37,7 @@ use tokio::{runtime::Handle, sync::RwLock};
 use crate::{
     pair::{AnyStore, AnyStream, Manner},
     run::{self, Done},
+    sink::Patient,
     with_causes,
 };
 
@@ -50,7 +51,7 @@ const OVERTAKEN_PAUSE: Duration = Duration::from_millis(100);
 const STOP_LOOK: Duration = Duration::from_millis(50);
 
 /// A worker on the system's pair.
-pub(crate) type PairWorker = Worker<AnyStream, AnyStore, Live<AnyStream>>;
+pub(crate) type PairWorker = Worker<AnyStream, AnyStore, Patient<AnyStream>>;
 
 /// A shard that has, or had, a worker.
 #[derive(Debug, Default)]
@@ -68,7 +69,7 @@ pub(crate) struct Seen {
 /// See the module.
 pub(crate) struct Workers {
     stream: Arc<AnyStream>,
-    store: Arc<AnyStore>,
+    pub(crate) store: Arc<AnyStore>,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) manner: Manner,
     /// Whoever commits reads it; `verify` writes it while it compares.
@@ -154,7 +155,8 @@ impl Workers {
 
     /// A worker at a shard's resume point.
     pub(crate) async fn open(&self, place: Place) -> Result<PairWorker, ConsumeError> {
-        let sink = Live(self.stream.clone());
+        let stream = self.stream.clone();
+        let sink = if self.manner.is_alone { Patient::of_whole_rows(stream) } else { Patient::new(stream) };
         Worker::open(ReadOnly::new(self.stream.clone()), self.store.clone(), sink, place).await
     }
 

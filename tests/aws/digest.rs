@@ -95,3 +95,34 @@ fn alarms_are_applied_decided_and_read() {
     assert_eq!(alarms.json()["name"], "slow", "{alarms:?}");
     cloud.verifies();
 }
+
+#[test]
+fn a_stream_that_is_older_than_its_tables_is_folded_into_new_ones_with_the_definitions_that_it_names() {
+    let cloud = Cloud::new();
+    let server = cloud.up(["--shards", "3"]);
+    for number in 0..3 {
+        let alarm = format!(
+            r#"{{"AlarmName":"busy-{number}","ServiceName":"app","MetricName":"lines","Statistic":"Sum","Period":60,
+            "EvaluationPeriods":1,"Threshold":1,"ComparisonOperator":"GreaterThanOrEqualToThreshold"}}"#
+        );
+        let applied = server.post("/definitions", alarm.as_bytes());
+        assert_eq!(applied.status, 200, "{applied:?}");
+        let sent = server.post(&format!("/ingest?service=app&run=r{number}"), b"one line\nanother\n");
+        assert_eq!(sent.status, 202, "{sent:?}");
+        assert_eq!(server.get(&format!("/runs/r{number}")).json()["folded"], 2);
+    }
+    server.stop().exits(0);
+    let digest = cloud.verifies()["digest"].clone();
+    let mut options = cloud.options();
+    options[3].push_str("-anew");
+    let anew = |arguments: &[&str]| {
+        let mut command = cloud.folder.command(arguments[0]);
+        say(Cloud::lead(&mut command).args(&options).args(&arguments[1..])).exits(0)
+    };
+    // An ingest of nothing new makes the tables, and folds what is there.
+    let file = cloud.folder.file("empty.log", "");
+    anew(&["ingest", file.to_str().unwrap()]);
+    let report = anew(&["verify", "--json"]).json();
+    assert_eq!((&report["differences"], &report["digest"]), (&0.into(), &digest), "{report}");
+    assert_eq!(anew(&["alarms", "-o", "json"]).json_lines().len(), 3);
+}

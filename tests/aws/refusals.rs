@@ -56,7 +56,7 @@ fn names_regions_credentials_and_endpoints_that_are_wrong_are_said() {
 
     // A service that refuses.
     for (code, words) in [
-        ("AccessDeniedException", "kinesis:"),
+        ("AccessDeniedException", "credentials do not permit it"),
         ("UnrecognizedClientException", "credentials"),
         ("InvalidSignatureException", "credentials"),
     ] {
