@@ -169,27 +169,18 @@ fn parts(payload: &Bytes, budget: &mut Budget) -> Vec<Part> {
     if is_batch(payload) {
         return vec![batch(payload, budget)];
     }
-    if !payload.starts_with(&GZIP) {
-        return text(payload, payload, budget);
-    }
-    match unpack(payload, budget) {
-        Ok(unpacked) => match subscription::read(&unpacked, budget) {
-            Ok(Some(parts)) => parts,
-            Ok(None) => text(&unpacked, payload, budget),
-            Err(error) => vec![dead(error, payload)],
-        },
-        Err(error) => vec![dead(error, payload)],
-    }
+    let unpacked = if payload.starts_with(&GZIP) { unpack(payload, budget) } else { Ok(payload.clone()) };
+    // What is dead is kept as it came.
+    unpacked.and_then(|text| text_parts(&text, budget)).unwrap_or_else(|error| vec![dead(error, payload)])
 }
 
-/// `whole`: what is kept of it if it is dead.
-fn text(text: &Bytes, whole: &Bytes, budget: &mut Budget) -> Vec<Part> {
+fn text_parts(text: &Bytes, budget: &mut Budget) -> Result<Vec<Part>, DecodeError> {
     if text.is_empty() {
-        return vec![skipped("blank", text)];
+        return Ok(vec![skipped("blank", text)]);
     }
-    match Text::read(text, budget) {
-        Ok(parts) => parts,
-        Err(error) => vec![dead(error, whole)],
+    match subscription::read(text, budget)? {
+        Some(parts) => Ok(parts),
+        None => Text::read(text, budget),
     }
 }
 

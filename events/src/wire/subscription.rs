@@ -56,6 +56,9 @@ struct Probe {
 
 /// The parts of one such payload or of several, one behind the other; `Ok(None)`: it is none.
 pub(super) fn read(text: &Bytes, budget: &mut Budget) -> Result<Option<Vec<Part>>, DecodeError> {
+    if !text.trim_ascii_start().starts_with(b"{") || memchr::memmem::find(text, b"\"logEvents\"").is_none() {
+        return Ok(None);
+    }
     let mut probes = serde_json::Deserializer::from_slice(text).into_iter::<Probe>();
     let Some(Ok(Probe { message_type: Some(_), log_events: Some(_) })) = probes.next() else { return Ok(None) };
     let mut parts = vec![];

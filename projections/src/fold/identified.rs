@@ -23,9 +23,10 @@ use crate::{
 };
 
 const VERSION: u8 = 1;
-const ID_BYTES: usize = 8;
+/// Of one id.
+pub const ID_BYTES: usize = 8;
 /// A sequence number with its length, a varint: what a record adds to a row besides its ids.
-const RECORD_BYTES_MAX: usize = 1 + SequenceNumber::BYTES_MAX + 10;
+pub const RECORD_BYTES_MAX: usize = 1 + SequenceNumber::BYTES_MAX + 10;
 /// Most bytes of ids in one row: some 40,000 ids where a record brings many.
 pub const ID_BYTES_MAX: usize = ROW_BYTES_MAX - 1;
 
