@@ -2,8 +2,10 @@
 //! runtime, so that an adapter may bring its own.
 //!
 //! An adapter's test calls `suite` with a function that makes a fresh stream of so many shards. A stream may be a little slow to show what was
-//! appended (`PATIENCE` says how slow), but may never show it wrongly. A stream that lets records go keeps `what_was_trimmed_is_said` as well.
+//! appended (`PATIENCE` says how slow), but may never show it wrongly. A stream that lets records go keeps `what_was_trimmed_is_said` as well,
+//! and one whose shards split and merge what `reshard_suite` says.
 
+mod resharding;
 mod retention;
 
 use std::{
@@ -19,7 +21,10 @@ use std::{
 
 use bytes::Bytes;
 
-pub use self::retention::what_was_trimmed_is_said;
+pub use self::{
+    resharding::{Resharder, reshard_suite},
+    retention::what_was_trimmed_is_said,
+};
 use super::{
     APPEND_RECORDS_MAX, AppendError, Limits, PARTITION_KEY_CHARS_MAX, Page, Put, RECORD_BYTES_MAX, ReadError, Record,
     Refused, Start, Stream,
