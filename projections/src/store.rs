@@ -2,7 +2,8 @@
 //!
 //! Invariants that every adapter keeps (the suite in `law` checks them):
 //! - A row is replaced only by one with a higher `applied_through`; whoever comes with less has lost, and is told so.
-//! - A resume point only moves forward, and once it stands, every row and part of its commit stands too.
+//! - A resume point only moves forward: to a higher position, or at its position to the end of its shard. Once it stands, every row and part of
+//!   its commit stands too.
 //! - `read` and `scan` see every write that was acknowledged before they began.
 
 pub mod key;
@@ -226,6 +227,8 @@ pub struct Checkpoint {
     pub position: SequenceNumber,
     /// Revision of the fold that made the parts.
     pub fold_revision: u32,
+    /// The shard is closed, and there is no record of it after `position`: its children may begin.
+    pub ended: bool,
     /// The snapshot, in order.
     pub parts: Vec<PartName>,
 }
@@ -246,8 +249,9 @@ pub struct Commit {
 pub struct Committed {
     /// In the order of the commit's rows.
     pub rows: Vec<Written>,
-    /// `Err`: another worker's resume point stands; its position. Rows that were stored stay stored. It is at or past this one; or it is before
-    /// it (`ZERO`: there is none) and does not name a part that this one only refers to: commit again, with all parts.
+    /// `Err`: another worker's resume point stands; its position. Rows that were stored stay stored. It is at or past this one (at the same
+    /// position one that has ended is past one that has not); or it is before it (`ZERO`: there is none) and does not name a part that this one
+    /// only refers to: commit again, with all parts.
     pub checkpoint: Result<(), SequenceNumber>,
 }
 
