@@ -198,6 +198,7 @@ fn commit(number: u64) -> Commit {
             shard: ShardId::numbered(0),
             position: at(number),
             fold_revision: 1,
+            ended: false,
             parts,
         },
     }

@@ -137,6 +137,7 @@ fn idle(number: u64, part_bytes: usize) -> Commit {
             shard: ShardId::numbered(0),
             position: at(number),
             fold_revision: 1,
+            ended: false,
             parts: vec![name],
         },
     }
