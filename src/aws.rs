@@ -237,7 +237,7 @@ impl System {
         }
         let is_new = stream.was_created();
         let lists = format!("{LISTS_ELSEWHERE}{:016x}", xxh3_64(identity(&client, name).await.as_bytes()));
-        let (stream, store) = (Arc::new(AnyStream::Kinesis(stream)), Arc::new(AnyStore::DynamoDb(rows)));
+        let (stream, store) = (Arc::new(AnyStream::Kinesis(stream)), Arc::new(AnyStore::DynamoDb(Box::new(rows))));
         let instance = format!("{:016x}", RandomState::new().build_hasher().finish());
         let system = Self {
             folder: cache.to_owned(),

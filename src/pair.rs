@@ -42,7 +42,7 @@ pub enum AnyStore {
     Local(LocalStore),
     /// Of an AWS account.
     #[cfg(feature = "aws")]
-    DynamoDb(DynamoDb),
+    DynamoDb(Box<DynamoDb>),
 }
 
 /// How workers treat a pair.

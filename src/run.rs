@@ -94,13 +94,13 @@ pub(crate) async fn consume(
         ledger.folded(&place.shard, step.folded);
         let is_last = stopping && (step.caught_up || !manner.is_alone);
         let is_due = worker.is_due(&manner.cadence, step.caught_up, awaited);
-        if is_due || is_last || step.has_ended || step.held_back {
+        if is_due || is_last || step.ended || step.held_back {
             let held = commits.read().await;
             ledger.committed(&place.shard, worker.commit().await?);
             drop(held);
             well();
         }
-        if step.has_ended {
+        if step.ended {
             return Ok(Done::Ended);
         }
         if is_last {

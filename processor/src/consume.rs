@@ -248,7 +248,7 @@ pub struct Step {
     /// Nothing more was readable.
     pub caught_up: bool,
     /// The shard is closed, and folded to its end.
-    pub has_ended: bool,
+    pub ended: bool,
     /// How far behind the shard's newest record the fold is.
     pub behind_ms: u64,
     /// The sink holds the next record back.
@@ -381,7 +381,7 @@ impl<S: Stream, T: Store, K: Sink> Worker<S, T, K> {
                 break;
             }
         }
-        step.has_ended = page.next.is_none() && last.is_none_or(|last| last == self.shard.position());
+        step.ended = page.next.is_none() && last.is_none_or(|last| last == self.shard.position());
         Ok(step)
     }
 
