@@ -30,15 +30,15 @@ use aws_sdk_dynamodb::Client;
 use bytes::Bytes;
 use events::position::ShardId;
 
-pub use self::{
-    call::{TRIES_MAX, Units},
-    tables::{Create, OpenError, Opened},
-};
 use self::{
     call::{Meter, Pace},
     commit::Remembered,
     layout::Table,
     listed::Known,
+};
+pub use self::{
+    call::{TRIES_MAX, Units},
+    tables::{Create, OpenError, Opened},
 };
 use crate::store::{
     Checkpoint, Commit, Committed, Day, Generation, Kind, ReadError, Row, RowKey, Rows, Span, Store, WriteError,

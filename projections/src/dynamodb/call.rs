@@ -155,11 +155,7 @@ where
 }
 
 /// The same for requests that are either done or failed.
-pub(super) async fn done<T, E, F>(
-    pace: Pace,
-    what: (&str, &str),
-    attempt: impl FnMut() -> F,
-) -> Result<T, Failed>
+pub(super) async fn done<T, E, F>(pace: Pace, what: (&str, &str), attempt: impl FnMut() -> F) -> Result<T, Failed>
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,
     F: Future<Output = Result<T, SdkError<E>>>,

@@ -26,8 +26,8 @@ use super::{
     write,
 };
 use crate::store::{
-    Checkpoint, Commit, Committed, Generation, NAME_BYTES_MAX, PART_BYTES_MAX, PartName, ReadError, WriteError, Written,
-    key::SHARD_BYTES_MAX,
+    Checkpoint, Commit, Committed, Generation, NAME_BYTES_MAX, PART_BYTES_MAX, PartName, ReadError, WriteError,
+    Written, key::SHARD_BYTES_MAX,
 };
 
 /// Shards whose resume points this process remembers; with one more it forgets all, and reads them.
@@ -189,8 +189,7 @@ impl DynamoDb {
                 .expression_attribute_values(":k", item::text(item::position_text(checkpoint.position)))
                 .return_consumed_capacity(ReturnConsumedCapacity::Total);
             let stands = PutItemError::is_conditional_check_failed_exception;
-            if let Answer::Done(answer) =
-                call(self.pace, ("PutItem", table), stands, || request.clone().send()).await?
+            if let Answer::Done(answer) = call(self.pace, ("PutItem", table), stands, || request.clone().send()).await?
             {
                 self.meter.write(answer.consumed_capacity());
             }
@@ -252,7 +251,12 @@ impl DynamoDb {
     }
 
     /// What fails here stays, unnamed, until a process that reads all parts finds it: nothing depends on it.
-    async fn remove_parts(&self, (generation, shard): &(Generation, ShardId), through: SequenceNumber, names: Vec<PartName>) {
+    async fn remove_parts(
+        &self,
+        (generation, shard): &(Generation, ShardId),
+        through: SequenceNumber,
+        names: Vec<PartName>,
+    ) {
         let table = self.name(Table::Checkpoints);
         let remove = |name: PartName| async move {
             let request = self
@@ -349,7 +353,9 @@ fn check(checkpoint: &Checkpoint, parts: &[(PartName, Bytes)]) -> Result<(), Wri
     }
     let bad = |name: &&PartName| name.0.is_empty() || name.0.len() > NAME_BYTES_MAX || name.0.contains('\0');
     if let Some(PartName(name)) = checkpoint.parts.iter().chain(parts.iter().map(|(name, _)| name)).find(bad) {
-        return refuse(format!("the part's name `{name}` is empty, holds a NUL byte or has more than {NAME_BYTES_MAX} bytes"));
+        return refuse(format!(
+            "the part's name `{name}` is empty, holds a NUL byte or has more than {NAME_BYTES_MAX} bytes"
+        ));
     }
     match parts.iter().find(|(_, body)| body.len() > PART_BYTES_MAX) {
         Some((PartName(name), body)) => {

@@ -486,12 +486,8 @@ mod tests {
 
     #[test]
     fn the_stored_texts_are_those_of_version_1() {
-        let subject = |kind| Subject {
-            tenant: "acme".into(),
-            generation: Generation(0),
-            kind,
-            name: "checkout".into(),
-        };
+        let subject =
+            |kind| Subject { tenant: "acme".into(), generation: Generation(0), kind, name: "checkout".into() };
         let key = |kind| RowKey {
             subject: subject(kind),
             at: 1_763_705_100,

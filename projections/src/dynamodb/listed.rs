@@ -100,13 +100,7 @@ impl DynamoDb {
         Ok(())
     }
 
-    async fn list_one(
-        &self,
-        place: Place,
-        scope: Scope,
-        bucket: Option<Bucket>,
-        days: Days,
-    ) -> Result<(), Failed> {
+    async fn list_one(&self, place: Place, scope: Scope, bucket: Option<Bucket>, days: Days) -> Result<(), Failed> {
         for _ in 0..ENTRY_TRIES_MAX {
             let stands = self.get(&place).await?;
             let listed = match (&stands, Days::read(stands.as_ref().unwrap_or(&Item::new()))) {
@@ -126,7 +120,10 @@ impl DynamoDb {
                 return Ok(());
             }
         }
-        Err(Failed::before(format!("the list {} in table {} is being changed by others; again", place.partition, self.state)))
+        Err(Failed::before(format!(
+            "the list {} in table {} is being changed by others; again",
+            place.partition, self.state
+        )))
     }
 
     /// The first row of a bucket, or of a tenant: its place in the index, then its entry. False: somebody else has begun it.

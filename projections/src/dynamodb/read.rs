@@ -55,7 +55,8 @@ impl DynamoDb {
             let answer = done(self.pace, what, || request.clone().send()).await?;
             self.meter.read(answer.consumed_capacity());
             let before = left.len();
-            left = self.places(answer.unprocessed_keys.unwrap_or_default().into_iter().map(|(of, keys)| (of, keys.keys)));
+            left =
+                self.places(answer.unprocessed_keys.unwrap_or_default().into_iter().map(|(of, keys)| (of, keys.keys)));
             for (place, item) in self.items(answer.responses.unwrap_or_default()) {
                 found.push((place, item));
             }

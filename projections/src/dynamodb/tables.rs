@@ -98,8 +98,7 @@ impl From<Failed> for OpenError {
 
 /// The same client, whose requests are tried once and not for ever.
 pub(super) fn without_retries(client: &Client) -> Client {
-    let limits =
-        TimeoutConfig::builder().connect_timeout(CONNECT_MAX).operation_attempt_timeout(ATTEMPT_MAX).build();
+    let limits = TimeoutConfig::builder().connect_timeout(CONNECT_MAX).operation_attempt_timeout(ATTEMPT_MAX).build();
     let config = client.config().to_builder().retry_config(RetryConfig::disabled()).timeout_config(limits);
     Client::from_conf(config.build())
 }
@@ -155,7 +154,8 @@ impl DynamoDb {
         let name = self.name(table);
         let bad = |error: aws_sdk_dynamodb::error::BuildError| OpenError::Failed(error.to_string());
         let tag = Tag::builder().key("weir:store").value(prefix).build().map_err(bad)?;
-        let mut request = self.client.create_table().table_name(name).billing_mode(BillingMode::PayPerRequest).tags(tag);
+        let mut request =
+            self.client.create_table().table_name(name).billing_mode(BillingMode::PayPerRequest).tags(tag);
         for (attribute, is_text) in attributes(table) {
             let kind = if is_text { ScalarAttributeType::S } else { ScalarAttributeType::B };
             let defined = AttributeDefinition::builder().attribute_name(attribute).attribute_type(kind).build();

@@ -148,10 +148,14 @@ impl Page {
 pub(super) fn read(scope: &Scope, name: &str, sort: &Sort, item: Item) -> Result<Row, ReadError> {
     let damaged = |what: String| ReadError::Damaged(format!("{what}; restore the table to a point before, or replay"));
     let key = scope.key(name, sort).ok_or_else(|| {
-        damaged(format!("a {:?} row of tenant {} has a sort key that nobody writes: {sort:?}", scope.kind, scope.tenant))
+        damaged(format!(
+            "a {:?} row of tenant {} has a sort key that nobody writes: {sort:?}",
+            scope.kind, scope.tenant
+        ))
     })?;
     let name = key.to_string();
-    item::read_row(key, item).map_err(|flaw: Flaw| damaged(format!("{name} has no {flaw}, or another than was written")))
+    item::read_row(key, item)
+        .map_err(|flaw: Flaw| damaged(format!("{name} has no {flaw}, or another than was written")))
 }
 
 impl DynamoDb {

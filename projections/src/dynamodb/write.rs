@@ -62,9 +62,8 @@ impl DynamoDb {
         let mut chains: Vec<_> = chains.into_values().collect();
         chains.sort_by_cached_key(|chain| random.hash_one(&chain[0].place));
         let stopped = &AtomicBool::new(false);
-        let mut putting = stream::iter(chains)
-            .map(|chain| self.put_chain(chain, stopped))
-            .buffer_unordered(WRITES_AT_ONCE_MAX);
+        let mut putting =
+            stream::iter(chains).map(|chain| self.put_chain(chain, stopped)).buffer_unordered(WRITES_AT_ONCE_MAX);
         let (mut written, mut failed) = (vec![None; count], None::<Failed>);
         let mut some_stands = false;
         while let Some((answers, failure)) = putting.next().await {

@@ -57,7 +57,10 @@ pub(super) enum Act {
 
 impl Act {
     pub(super) fn refuse(status: u16, code: &str) -> Self {
-        Self::Say(status, format!(r#"{{"__type":"com.amazonaws.dynamodb.v20120810#{code}","message":"said by the test"}}"#))
+        Self::Say(
+            status,
+            format!(r#"{{"__type":"com.amazonaws.dynamodb.v20120810#{code}","message":"said by the test"}}"#),
+        )
     }
 }
 

@@ -12,9 +12,8 @@ use super::{
 use crate::{
     dynamodb::{Create, DynamoDb, OpenError, TRIES_MAX},
     store::{
-        Checkpoint, Commit, Day, Generation, Kind, Partial, PartName, ReadError, Row, RowKey, Span, Store, Subject,
-        WriteError, Written,
-        law::random::Random,
+        Checkpoint, Commit, Day, Generation, Kind, PartName, Partial, ReadError, Row, RowKey, Span, Store, Subject,
+        WriteError, Written, law::random::Random,
     },
 };
 
@@ -177,9 +176,12 @@ fn keys_that_were_left_undone_are_asked_for_again() {
 fn keys_that_are_left_undone_for_ever_are_an_error_and_not_missing_rows() {
     let prefix = prefix();
     write(&open(dynalite(), &prefix), &[window(0, 5)]).unwrap();
-    let gate = Gate::before(dynalite(), |request| {
-        if request.operation == "BatchGetItem" { undone(request) } else { Act::Pass }
-    });
+    let gate = Gate::before(
+        dynalite(),
+        |request| {
+            if request.operation == "BatchGetItem" { undone(request) } else { Act::Pass }
+        },
+    );
     let store = again(&gate.endpoint, &prefix);
     let answer = wait(store.read(&[window(0, 5).key]));
     let Err(ReadError::Unavailable(why)) = answer else { panic!("{answer:?}") };
