@@ -307,7 +307,7 @@ impl DynamoDb {
     }
 
     /// All parts of a shard, named or not.
-    async fn read_parts(
+    pub(super) async fn read_parts(
         &self,
         (generation, shard): &(Generation, ShardId),
     ) -> Result<HashMap<PartName, Bytes>, ReadError> {

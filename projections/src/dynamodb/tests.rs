@@ -3,3 +3,5 @@
 
 mod gate;
 mod laws;
+mod scripted;
+mod units;
