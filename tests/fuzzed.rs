@@ -14,7 +14,7 @@ use events::{
 use projections::{
     cell::Cell,
     definitions::Definition,
-    fold::{balance::Balance, producers::Marks, rows::Body, taken::Taken},
+    fold::{balance::Balance, identified::Identified, producers::Marks, rows::Body, taken::Taken},
     lines::Parser,
     series::Series,
     store::{Generation, Kind, Partial, RowKey, Subject, key},
@@ -71,6 +71,7 @@ fn lines() -> Vec<u8> {
 fn seeds(target: &str) -> Vec<Vec<u8>> {
     match target {
         "wire" => payloads(),
+        "strangers" => strangers(),
         "json" | "lines" => lines().split_inclusive(|byte| *byte == b'\n').map(<[u8]>::to_vec).chain([lines()]).collect(),
         "rows" => stored(),
         "texts" => [
@@ -87,6 +88,30 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
         "unpack" => packed().into_iter().map(|form| [vec![7], form].concat()).collect(),
         _ => packed(),
     }
+}
+
+/// Behind the byte that tells the form.
+fn strangers() -> Vec<Vec<u8>> {
+    let metrics = r#"{"_aws":{"Timestamp":1,"CloudWatchMetrics":[{"Namespace":"S","Dimensions":[["d"]],"Metrics":[{"Name":"a","Unit":"Count","StorageResolution":1}]}]},"d":"x","a":[1,2]}"#;
+    let log_events = format!(
+        r#"{{"messageType":"DATA_MESSAGE","owner":"1","logGroup":"/g","logStream":"s","logEvents":[{{"id":"1","timestamp":1,"message":"a\nb"}},{{"id":"2","timestamp":1,"message":{metrics:?}}}]}}"#
+    );
+    let control = r#"{"messageType":"CONTROL_MESSAGE","owner":"CloudwatchLogs","logGroup":"","logStream":"","logEvents":[{"id":"","timestamp":1,"message":"CWL"}]}"#;
+    let event = r#"{"id":"e","detail-type":"t","source":"s","time":"1970-01-01T00:00:00Z","detail":{"status":503}}"#;
+    let ours = r#"{"Measured":{"data":[{"namespace":"S","metric":"a","value":1.0,"unit":"None"}]}}"#;
+    let lines = format!("first\n{metrics}\n{ours}\nlast");
+    let array = format!("[{{\"a\":1}},{event},{metrics}]");
+    let together = [log_events.as_bytes(), event.as_bytes(), lines.as_bytes(), b"", b"{\"a\":1}{\"b\":2}"].join(&0);
+    let form = |form: u8, text: &str| [&[form], text.as_bytes()].concat();
+    vec![
+        form(0, &lines),
+        form(0, &array),
+        form(0, event),
+        form(1, &log_events),
+        form(1, control),
+        [&[2], together.as_slice()].concat(),
+        [&[0], targets::aggregate(&[b"a", b"{\"b\":1}"]).as_ref()].concat(),
+    ]
 }
 
 fn payloads() -> Vec<Vec<u8>> {
@@ -136,6 +161,10 @@ fn stored() -> Vec<Vec<u8>> {
     taken.take(0, 10, at, false).unwrap();
     marks.take(&Producer { id: "p".into(), epoch: 1, counter: 1 }, at, false).unwrap();
     balance.skip("blank", 2, b"  ");
+    let mut ids = Identified::default();
+    for (id, n) in [(7, 1), (8, 1), (9, 2)] {
+        assert!(ids.take(id, SequenceNumber::from_parts(1, 8 * n), false));
+    }
     let definition = Definition {
         revision: at,
         tenant: "local".into(),
@@ -160,6 +189,7 @@ fn stored() -> Vec<Vec<u8>> {
         (8, key),
         (9, definition.encode()),
         (11, at.to_bytes()),
+        (12, ids.encode()),
     ];
     bodies.into_iter().map(|(kind, body)| [vec![kind], body].concat()).collect()
 }

@@ -23,7 +23,7 @@ fn header(raw_len: usize) -> Header {
     Header { service: Some("declared".into()), ..Header::plain("local", Content::Lines, raw_len as u32, READ_AT_MS) }
 }
 
-/// Lines of every kind, in three batches that overlap, then values of an API, then noise.
+/// Lines of every kind, in three batches that overlap, then values of an API, noise, and what strangers send.
 fn golden_stream() -> Vec<Record> {
     let text = std::fs::read("tests/golden/lines.log").unwrap();
     let newlines: Vec<usize> = memchr(&text);
@@ -48,7 +48,8 @@ fn golden_stream() -> Vec<Record> {
         let head = Header { producer: Some(producer.clone()), ..header(0) };
         payloads.push(wire::encode_events(head, &[Event::Measured(Measured { data: data.clone() })]));
     }
-    payloads.push(b"noise".as_slice().into());
+    payloads.push(b"\xffnoise".as_slice().into());
+    payloads.extend(strangers());
     let record = |(i, data): (usize, bytes::Bytes)| Record {
         sequence: SequenceNumber::from_parts(1, 8 * (i as u64 + 1)),
         arrived_at_ms: READ_AT_MS + i as i64,
@@ -56,6 +57,25 @@ fn golden_stream() -> Vec<Record> {
         data,
     };
     payloads.into_iter().enumerate().map(record).collect()
+}
+
+/// An aggregate of another implementation, then log events twice as CloudWatch Logs packs them, an event of EventBridge, metrics among lines, and what
+/// looks like an aggregate and is none.
+fn strangers() -> Vec<bytes::Bytes> {
+    let aggregate = std::fs::read("events/src/wire/golden/kpl-aws_kinesis_agg-1.2.3.bin").unwrap();
+    let metrics = r#"{"_aws":{"Timestamp":1767226000000,"CloudWatchMetrics":[{"Namespace":"Shop","Dimensions":[["Page"],[]],"Metrics":[{"Name":"Time","Unit":"Milliseconds"}]}]},"Page":"a","Time":[1.5,2]}"#;
+    let log_events = format!(
+        r#"{{"messageType":"DATA_MESSAGE","owner":"1","logGroup":"/aws/lambda/checkout","logStream":"s","subscriptionFilters":["f"],"logEvents":[
+        {{"id":"1","timestamp":1767226000000,"message":"START"}},{{"id":"2","timestamp":1767226060000,"message":{metrics:?}}},
+        {{"id":"1","timestamp":1767226000000,"message":"START"}},{{"id":"3","timestamp":1767226060000,"message":"ERROR a\n  b"}}]}}"#
+    );
+    let mut packed = flate2::write::GzEncoder::new(vec![], flate2::Compression::new(6));
+    std::io::Write::write_all(&mut packed, log_events.as_bytes()).unwrap();
+    let packed = bytes::Bytes::from(packed.finish().unwrap());
+    let event = r#"{"version":"0","id":"e","detail-type":"Placed","source":"shop","time":"2026-01-01T00:00:00Z","detail":{"status":503}}"#;
+    let lines = format!("first\n{metrics}\n{{\"level\":\"warn\"}}\n");
+    let broken = [&[0xF3, 0x89, 0x9A, 0xC2], &aggregate[5..]].concat();
+    vec![aggregate.into(), packed.clone(), packed, event.into(), event.into(), lines.into(), broken.into(), "".into()]
 }
 
 fn memchr(text: &[u8]) -> Vec<usize> {

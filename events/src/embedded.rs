@@ -16,6 +16,7 @@ mod making;
 mod metadata;
 mod reader;
 mod recover;
+mod reshard;
 mod sabotage;
 mod segment;
 mod shard_log;
@@ -28,7 +29,7 @@ mod time;
 use std::{
     fmt, io,
     num::NonZeroU16,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, RwLock},
     thread::JoinHandle,
 };
 
@@ -37,6 +38,7 @@ pub use error::{OpenError, TrimError};
 use making::load_or_make;
 use metadata::{Confirmed, Metadata};
 use recover::Expected;
+pub use reshard::ReshardError;
 pub use sabotage::Sabotage;
 pub(crate) use sabotage::Switches;
 use shard_log::{Failure, ShardLog};
@@ -52,6 +54,9 @@ pub const CLOCK_BEHIND_MS_MAX: i64 = 60_000;
 
 /// Smallest segment: its header, and as much again.
 pub const SEGMENT_BYTES_MIN: u64 = 2 * segment::HEADER_BYTES;
+
+/// Most open shards.
+pub const SHARDS_MAX: usize = 64;
 
 const LOCK_PATH: &str = "lock";
 
@@ -142,11 +147,36 @@ impl<D: Disk> Clone for Embedded<D> {
 #[derive(Debug)]
 struct Opened<D: Disk> {
     disk: D,
-    shards: Vec<Arc<ShardLog<D>>>,
+    options: Options,
+    time: Arc<Time>,
+    shards: RwLock<Arc<Shards<D>>>,
     metadata: Mutex<Metadata>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     lock: Mutex<Option<D::Lock>>,
     inline: bool,
+}
+
+/// The shards as they are between two reshardings.
+#[derive(Debug)]
+struct Shards<D: Disk> {
+    /// Parents before children.
+    all: Vec<Arc<ShardLog<D>>>,
+    /// Those that take records: their ranges cover the ring, in this order.
+    open: Vec<Arc<ShardLog<D>>>,
+}
+
+impl<D: Disk> Shards<D> {
+    /// `closing`: those that close now.
+    fn of(all: Vec<Arc<ShardLog<D>>>, closing: &[Arc<ShardLog<D>>]) -> Self {
+        let closes = |log: &ShardLog<D>| closing.iter().any(|closing| closing.shard.id == log.shard.id);
+        let mut open: Vec<_> = all.iter().filter(|log| !log.view().closed && !closes(log)).cloned().collect();
+        open.sort_by_key(|log| log.shard.range.from);
+        Self { all, open }
+    }
+
+    fn owner(&self, key: HashKey) -> &Arc<ShardLog<D>> {
+        &self.open[self.open.partition_point(|log| log.shard.range.through < key)]
+    }
 }
 
 impl<D: Disk> Embedded<D> {
@@ -165,14 +195,8 @@ impl<D: Disk> Embedded<D> {
         let switches = options.switches();
         let mut recovered = Vec::with_capacity(metadata.shards.len());
         for entry in &metadata.shards {
-            let expected = Expected {
-                disk: &disk,
-                shard: &entry.id(),
-                number: entry.number,
-                log_id: metadata.log_id,
-                segment_bytes: options.segment_bytes,
-                sabotage: switches,
-            };
+            let id = entry.id();
+            let expected = Expected::of(&disk, &id, entry, metadata.log_id, &options);
             recovered.push((entry.shard(), expected.recover()?));
         }
         // What is in the log is above what the metadata says where an older copy of that was put back.
@@ -200,12 +224,21 @@ impl<D: Disk> Embedded<D> {
             .collect();
         let inline = options.commit == Commit::Inline;
         let mut threads = Vec::new();
-        for shard in shards.iter().filter(|_| !inline) {
+        for shard in &shards {
+            if shard.view().closed {
+                shard.close_for_good();
+                continue;
+            }
+            if inline {
+                continue;
+            }
             threads.push(committer::start(shard.clone()).map_err(failed("given a thread", shard.shard.id.as_str()))?);
         }
         Ok(Self(Arc::new(Opened {
             disk,
-            shards,
+            shards: RwLock::new(Arc::new(Shards::of(shards, &[]))),
+            time,
+            options,
             metadata: metadata.into(),
             threads: threads.into(),
             lock: Some(lock).into(),
@@ -225,7 +258,7 @@ impl<D: Disk> Embedded<D> {
 
     /// Why every call fails from now on, if so: the process is to end, unless it closed the stream itself.
     pub fn ended(&self) -> Option<String> {
-        self.0.shards.iter().find_map(|shard| shard.view().ended.clone())
+        self.0.shards().all.iter().find_map(|shard| shard.view().ended.clone())
     }
 
     /// Removes the oldest segments of a shard whose records all arrived before `older_than_ms` and stand before `keep_from`; returns how many.
@@ -260,29 +293,78 @@ impl<D: Disk> Embedded<D> {
         self.0.close();
     }
 
-    fn shard(&self, id: &ShardId) -> Result<&Arc<ShardLog<D>>, ReadError> {
-        self.0.shards.iter().find(|log| log.shard.id == *id).ok_or_else(|| ReadError::NoSuchShard(id.clone()))
+    fn shard(&self, id: &ShardId) -> Result<Arc<ShardLog<D>>, ReadError> {
+        let shards = self.0.shards();
+        shards.all.iter().find(|log| log.shard.id == *id).cloned().ok_or_else(|| ReadError::NoSuchShard(id.clone()))
     }
 
-    fn owner(&self, key: HashKey) -> usize {
-        // Ranges of the open shards cover the ring, in order, so the owner always exists.
-        self.0.shards.partition_point(|log| log.shard.range.through < key)
+    /// One call to each owner, for the puts that have no answer yet; returns those that are to be sent again, as their shard closed meanwhile.
+    async fn append_round(&self, puts: Vec<(usize, Put)>, answers: &mut Answers) -> Result<Vec<(usize, Put)>, String> {
+        let shards = self.0.shards();
+        // By shard: which of the puts, and the puts.
+        let mut parts: Vec<(&Arc<ShardLog<D>>, Vec<usize>, Vec<Put>)> = Vec::new();
+        for (place, put) in puts {
+            let owner = shards.owner(put.hash_key.unwrap_or_else(|| HashKey::of(&put.partition_key)));
+            let part = match parts.iter().position(|(shard, ..)| Arc::ptr_eq(shard, owner)) {
+                Some(at) => &mut parts[at],
+                None => {
+                    parts.push((owner, Vec::new(), Vec::new()));
+                    parts.last_mut().expect("just pushed")
+                }
+            };
+            part.1.push(place);
+            part.2.push(put);
+        }
+        let mut waiting = Vec::with_capacity(parts.len());
+        for (log, places, puts) in parts {
+            waiting.push((places, if self.0.inline { log.append_here(puts) } else { log.enqueue(puts).await }));
+        }
+        let mut again = vec![];
+        for (places, answer) in waiting {
+            match answer.wait().await {
+                Ok(done) if done.moved.is_empty() => {
+                    places.into_iter().zip(done.answers).for_each(|(place, answer)| answers.each[place] = Some(answer));
+                }
+                Ok(done) => again.extend(places.into_iter().zip(done.moved)),
+                Err(Failure::Unknown(why)) => return Err(why),
+                Err(Failure::Nothing(why)) => answers.failure = Some(why),
+            }
+        }
+        Ok(again)
     }
 }
 
+/// What is known of an append.
+struct Answers {
+    each: Vec<Option<Result<Appended, Refused>>>,
+    /// Why those that have no answer were not appended.
+    failure: Option<String>,
+}
+
 impl<D: Disk> Opened<D> {
+    fn shards(&self) -> Arc<Shards<D>> {
+        self.shards.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_shards(&self, shards: Shards<D>) {
+        *self.shards.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(shards);
+    }
+
     fn close(&self) {
-        for shard in &self.shards {
+        // No split or merge is under way, and none begins.
+        let _metadata = self.metadata.lock().unwrap_or_else(PoisonError::into_inner);
+        let shards = self.shards();
+        for shard in &shards.all {
             shard.close();
         }
         for thread in self.threads.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
             // One that panicked has said so, and has ended its shard.
             let _ = thread.join();
         }
-        for shard in &self.shards {
+        for shard in &shards.all {
             shard.spare.stop();
         }
-        for shard in &self.shards {
+        for shard in &shards.all {
             shard.end("it was closed");
         }
         self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -301,47 +383,27 @@ impl<D: Disk> Stream for Embedded<D> {
             let what = format!("{} records in one append, at most {APPEND_RECORDS_MAX} are taken", puts.len());
             return Err(AppendError::NotAppended(what));
         }
-        let mut answers: Vec<Option<Result<Appended, Refused>>> = vec![None; puts.len()];
-        // By shard: which of the puts, and the puts.
-        let mut parts: Vec<(usize, Vec<usize>, Vec<Put>)> = Vec::new();
-        for (i, put) in puts.into_iter().enumerate() {
-            if let Err(why) = put.check() {
-                answers[i] = Some(Err(why));
-                continue;
-            }
-            let owner = self.owner(put.hash_key.unwrap_or_else(|| HashKey::of(&put.partition_key)));
-            let part = match parts.iter().position(|(shard, ..)| *shard == owner) {
-                Some(at) => &mut parts[at],
-                None => {
-                    parts.push((owner, Vec::new(), Vec::new()));
-                    parts.last_mut().expect("just pushed")
-                }
-            };
-            part.1.push(i);
-            part.2.push(put);
-        }
-        let mut waiting = Vec::with_capacity(parts.len());
-        for (owner, places, puts) in parts {
-            let log = &self.0.shards[owner];
-            waiting.push((places, if self.0.inline { log.append_here(puts) } else { log.enqueue(puts).await }));
-        }
-        let mut failure = None;
-        for (places, answer) in waiting {
-            match answer.wait().await {
-                Ok(done) => places.into_iter().zip(done).for_each(|(place, answer)| answers[place] = Some(answer)),
-                Err(Failure::Unknown(why)) => return Err(AppendError::Unknown(why)),
-                Err(Failure::Nothing(why)) => failure = Some(why),
+        let mut answers = Answers { each: vec![None; puts.len()], failure: None };
+        let mut waiting = Vec::with_capacity(puts.len());
+        for (place, put) in puts.into_iter().enumerate() {
+            match put.check() {
+                Ok(()) => waiting.push((place, put)),
+                Err(why) => answers.each[place] = Some(Err(why)),
             }
         }
-        match failure {
+        // Each further round is a shard that was split or merged meanwhile.
+        while !waiting.is_empty() {
+            waiting = self.append_round(waiting, &mut answers).await.map_err(AppendError::Unknown)?;
+        }
+        match answers.failure {
             // Where one was taken, or never can be, each record has its own answer.
-            Some(why) if answers.iter().all(Option::is_none) => Err(AppendError::NotAppended(why)),
-            _ => Ok(answers.into_iter().map(|answer| answer.unwrap_or(Err(Refused::Failed))).collect()),
+            Some(why) if answers.each.iter().all(Option::is_none) => Err(AppendError::NotAppended(why)),
+            _ => Ok(answers.each.into_iter().map(|answer| answer.unwrap_or(Err(Refused::Failed))).collect()),
         }
     }
 
     async fn shards(&self) -> Result<Vec<Shard>, ReadError> {
-        Ok(self.0.shards.iter().map(|log| log.shard.clone()).collect())
+        Ok(self.0.shards().all.iter().map(|log| log.listed()).collect())
     }
 
     async fn read(&self, shard: &ShardId, from: Start, limits: Limits) -> Result<Page, ReadError> {

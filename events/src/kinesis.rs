@@ -32,7 +32,7 @@ use aws_sdk_kinesis::{
 use tokio::sync::Semaphore;
 
 pub use opening::{Missing, OpenError};
-use pace::BackOff;
+use pace::{BackOff, Hold};
 use places::Places;
 use reader::Lanes;
 use shards::Ring;
@@ -123,9 +123,13 @@ struct Inner {
     options: Options,
     in_flight: Semaphore,
     ring: Ring,
+    looked: Hold,
     lanes: Lanes,
     places: Places,
 }
+
+/// After a look at the shards appends do not look again for so long: a listing may lag behind what an append met.
+const LOOK_PAUSE: Duration = Duration::from_secs(2);
 
 /// A permit of `in_flight` is so many bytes.
 const PERMIT_BYTES: usize = 1 << 10;
@@ -137,8 +141,12 @@ impl Inner {
         u32::try_from(bytes.div_ceil(PERMIT_BYTES)).unwrap_or(u32::MAX).clamp(1, all)
     }
 
-    /// Learns the ring anew. If it cannot be had, the old one stays: it decides rates only.
+    /// Learns the ring anew, at most once in `LOOK_PAUSE` for all appends. If it cannot be had, the old one stays: it decides rates only.
     async fn look_at_shards(&self) {
+        if self.looked.until().is_some() {
+            return;
+        }
+        self.looked.for_at_least(LOOK_PAUSE);
         if let Ok(all) = shards::list(&self.client, &self.name).await {
             self.ring.learn(&all, &self.options);
         }
@@ -178,6 +186,7 @@ impl Kinesis {
             in_flight: Semaphore::new(options.in_flight_bytes_max.get().div_ceil(PERMIT_BYTES as u32) as usize),
             options,
             ring,
+            looked: Hold::default(),
             lanes: Lanes::default(),
             places: Places::default(),
         })))

@@ -3,6 +3,8 @@
 //! Invariants that every adapter keeps (the suite in `law` checks them):
 //! - A record that a reader has seen, or that an append acknowledged, is never lost and never changes.
 //! - Sequence numbers of a shard grow strictly; a position is never used for two records, not even after a crash.
+//! - A child's positions are higher than all of its parents': what has one order on a key keeps it when its shard is split or merged. (Kinesis
+//!   developer guide, "Sequence Number": those of one partition key grow over time.)
 //! - Arrival stamps of a shard never go back in the embedded adapter; Kinesis makes no such promise, so the fold takes the highest.
 
 #[cfg(any(test, feature = "law"))]

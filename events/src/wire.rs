@@ -12,6 +12,12 @@
 //!
 //! `wire/format.md` says the same for writers in other languages, with every field and limit.
 
+pub mod aggregate;
+mod document;
+mod emf;
+pub mod payload;
+pub mod subscription;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -166,6 +172,37 @@ pub enum DecodeError {
         /// The cause.
         why: String,
     },
+    /// Another payload, or noise.
+    #[error("the payload begins with {first:02x?}, which is no form that is read, and is no UTF-8 from byte {at} on")]
+    NotText {
+        /// Its first bytes.
+        first: Vec<u8>,
+        /// How much of it is UTF-8.
+        at: usize,
+    },
+    /// A stranger's form, cut short or corrupted.
+    #[error("the {form} cannot be read: {why}")]
+    Strange {
+        /// Which form.
+        form: &'static str,
+        /// The cause.
+        why: String,
+    },
+    /// One record unpacks to more than is read.
+    #[error(
+        "it unpacks to more than the {BODY_BYTES_MAX} bytes and {} bytes of metrics that one record may hold",
+        payload::VALUES_BYTES_MAX
+    )]
+    TooLarge,
+    /// An aggregate of more records than are read.
+    #[error("it holds more than {} records", aggregate::RECORDS_MAX)]
+    TooManyRecords,
+    /// A record of an aggregate names a key that is not there.
+    #[error("it names a key that is in no table of its aggregate")]
+    BadIndex,
+    /// A batch in an aggregate holds some bytes of another batch in it, and others.
+    #[error("some of its bytes, and not all, stand in a batch before it in the same record")]
+    Overlaps,
 }
 
 impl DecodeError {
@@ -175,12 +212,32 @@ impl DecodeError {
             Self::NotABatch(_) => "unknown_payload",
             Self::Version(_) => "unknown_version",
             Self::Malformed { .. } => "malformed_batch",
+            Self::NotText { .. } => "unknown_payload",
+            Self::Strange { .. } => "malformed_payload",
+            Self::TooLarge => "too_large",
+            Self::TooManyRecords => "too_many_records",
+            Self::BadIndex => "bad_index",
+            Self::Overlaps => "overlaps",
         }
     }
 }
 
 fn malformed(what: &'static str, why: impl ToString) -> DecodeError {
     DecodeError::Malformed { what, why: why.to_string() }
+}
+
+fn strange(form: &'static str, why: impl ToString) -> DecodeError {
+    DecodeError::Strange { form, why: why.to_string() }
+}
+
+/// One name for several texts, whatever is in them.
+fn hashed(texts: &[&str]) -> String {
+    let mut whole = vec![];
+    for text in texts {
+        whole.extend_from_slice(&(text.len() as u64).to_le_bytes());
+        whole.extend_from_slice(text.as_bytes());
+    }
+    format!("{}-{:032x}", texts.first().copied().unwrap_or_default(), xxhash_rust::xxh3::xxh3_128(&whole))
 }
 
 /// True if the bytes claim to be a Weir batch.
@@ -227,7 +284,15 @@ pub fn encode_events(mut header: Header, events: &[Event]) -> Bytes {
 
 /// Unpacks a batch. Bounded by `HEADER_BYTES_MAX` and `BODY_BYTES_MAX` whatever the bytes claim; a body with `Codec::None` is not copied.
 pub fn decode(payload: &Bytes) -> Result<Batch, DecodeError> {
+    decode_within(payload, BODY_BYTES_MAX)
+}
+
+/// The same, where less may be unpacked.
+fn decode_within(payload: &Bytes, body_bytes_max: usize) -> Result<Batch, DecodeError> {
     let (header, body_at) = decode_header(payload)?;
+    if header.raw_len as usize > body_bytes_max {
+        return Err(DecodeError::TooLarge);
+    }
     let packed = payload.slice(body_at..);
     let raw_len = header.raw_len as usize;
     let body = match header.codec {

@@ -3,6 +3,7 @@
 pub mod consume;
 pub mod drive;
 pub mod ingest;
+pub mod leases;
 pub mod ledger;
 pub mod rebuild;
 pub mod replay;

@@ -67,7 +67,7 @@ pub async fn restore<S: Stream, R: Store>(
 /// What stays of a row: one that holds records from before `first` cannot be made anew, and what later records add to it comes on top.
 fn kept(brought: &Brought, row: Row, first: SequenceNumber) -> Option<Row> {
     match row.key.subject.kind {
-        Kind::Taken | Kind::Producer | Kind::Definition => brought.before(row, first),
+        Kind::Taken | Kind::Producer | Kind::Identified | Kind::Definition => brought.before(row, first),
         _ => (row.applied_from < first).then_some(row),
     }
 }

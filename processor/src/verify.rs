@@ -65,7 +65,7 @@ pub async fn verify<S: Stream, T: Store, R: Store, G>(
     let until = resume_points(store, generation, &shards).await?;
     let mut replay = Replay::open(stream.clone(), scratch.clone(), places, &until).await?;
     let brought = Brought::read(&stream, store, generation, replay.oldest()).await?;
-    let marks = [Kind::Taken, Kind::Producer, Kind::Definition];
+    let marks = [Kind::Taken, Kind::Producer, Kind::Identified, Kind::Definition];
     replay.give(store, &marks, |row, first| brought.before(row, first)).await?;
     give_full_pages(&replay, store, generation).await?;
     replay.through(&until, &progress).await?;

@@ -15,6 +15,7 @@ pub mod alarms;
 pub mod balance;
 mod commit;
 mod events_in;
+pub mod identified;
 mod input;
 pub mod limits;
 mod lines_in;
@@ -37,6 +38,8 @@ pub use self::input::Input;
 use self::{
     alarms::Alarms,
     balance::Balance,
+    identified::Identified,
+    input::Body,
     producers::Marks,
     rows::{Current, OpenRows, Stored},
     sabotage::Sabotage,
@@ -151,6 +154,7 @@ pub struct Shard {
     pages: HashMap<RowKey, Stored<Cell>>,
     taken: OpenRows<Subject, Taken>,
     producers: OpenRows<Subject, Marks>,
+    identified: OpenRows<(Subject, i64), Identified>,
     /// A mark has grown so large that it is time to commit.
     crowded: bool,
     balances: OpenRows<(String, i64), Balance>,
@@ -177,6 +181,7 @@ impl Shard {
             pages: HashMap::new(),
             taken: OpenRows::default(),
             producers: OpenRows::default(),
+            identified: OpenRows::default(),
             crowded: false,
             balances: OpenRows::default(),
             seen: OpenRows::default(),
@@ -222,19 +227,23 @@ impl Shard {
         }
         self.alarms.advance(self.time_ms);
         self.begin_day();
-        let folded = self.fold_body(input)?;
+        let mut folded = Folded::default();
+        for body in &input.bodies {
+            let Folded { balance, effects } = self.fold_body(input, body)?;
+            self.count(input, body, &balance);
+            folded.balance.add(&balance);
+            folded.effects.extend(effects);
+        }
         self.position = input.sequence;
         if self.began == SequenceNumber::ZERO {
             self.began = input.sequence;
         }
-        self.count(input, &folded.balance);
         Ok(folded)
     }
 
     /// Stops before anything of a record is folded that names a newer revision: what stands may be committed then.
     fn heed_revision(&self, input: &Input) -> Result<(), Stop> {
-        let ticks =
-            input.events().iter().filter_map(|event| if let Event::Ticked(tick) = event { Some(tick) } else { None });
+        let ticks = input.events().filter_map(|event| if let Event::Ticked(tick) = event { Some(tick) } else { None });
         match ticks.map(|tick| tick.fold_revision).max() {
             Some(newer) if newer > FOLD_REVISION && !sabotage::breaks(Sabotage::RevisionIgnored) => {
                 Err(Stop::NewerRevision { shard: self.place.shard.clone(), position: input.sequence, newer })
@@ -255,13 +264,13 @@ impl Shard {
         Current { sequence: input.sequence, record: self.record, day: Day::of(self.time_ms) }
     }
 
-    /// Adds what became of a record's lines to the balance of this minute.
-    fn count(&mut self, input: &Input, balance: &Balance) {
+    /// Adds what became of a body's lines to the balance of this minute.
+    fn count(&mut self, input: &Input, body: &Body, balance: &Balance) {
         if balance.accepted() == 0 {
             return;
         }
         let minute = self.time_ms.div_euclid(60_000) * 60;
-        let slot = self.balances.open(&(input.tenant().to_owned(), minute));
+        let slot = self.balances.open(&(body.tenant().to_owned(), minute));
         let current = self.current(input);
         if let Some(row) = self.balances.touch(slot, &current) {
             row.add(balance);
@@ -293,7 +302,7 @@ impl Shard {
     }
 
     fn rows_to_write(&self) -> usize {
-        let marks = self.taken.changed() + self.producers.changed();
+        let marks = self.taken.changed() + self.producers.changed() + self.identified.changed();
         self.windows.changed() + marks + self.balances.changed() + self.seen.changed() + self.facts.len()
     }
 

@@ -46,6 +46,12 @@ pub struct Line<'a> {
     pub bytes: Option<f64>,
 }
 
+impl Line<'_> {
+    /// A line of which nothing is known.
+    pub const NOTHING: Self =
+        Self { time_ms: None, service: None, level: None, status: None, latency_ms: None, bytes: None };
+}
+
 /// How bad a line says it is, the worst last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Level {

@@ -2,7 +2,8 @@
 //!
 //! Invariants that every adapter keeps (the suite in `law` checks them):
 //! - A row is replaced only by one with a higher `applied_through`; whoever comes with less has lost, and is told so.
-//! - A resume point only moves forward, and once it stands, every row and part of its commit stands too.
+//! - A resume point only moves forward: to a higher position, or at its position to the end of its shard. Once it stands, every row and part of
+//!   its commit stands too.
 //! - `read` and `scan` see every write that was acknowledged before they began.
 
 pub mod key;
@@ -35,7 +36,7 @@ pub enum Kind {
     Producer = 3,
     /// Lines accepted, folded, skipped, duplicate and dead. Subject: empty. At: minute of the fold's time, Unix seconds.
     Balance = 4,
-    /// A record that could not be decoded. Subject: its position, 40 digits. At: the fold's time, Unix seconds.
+    /// A record that could not be decoded. Subject: its position, 40 digits; of a record in an aggregate behind it a dot and its number. At: the fold's time, Unix seconds.
     DeadLetter = 5,
     /// A service that was seen. Subject: service. At: 0.
     Service = 6,
@@ -45,11 +46,14 @@ pub enum Kind {
     Alarm = 8,
     /// One change of an alarm's state. Subject: alarm. At: time of evaluation, Unix seconds.
     Transition = 9,
+    /// The ids of one source's events of one minute that were taken, each with its position. Subject: the source. At: the minute of the events' own
+    /// time, Unix seconds.
+    Identified = 10,
 }
 
 impl Kind {
     /// Every kind, in stored order.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Window,
         Self::Taken,
         Self::Producer,
@@ -59,6 +63,7 @@ impl Kind {
         Self::Definition,
         Self::Alarm,
         Self::Transition,
+        Self::Identified,
     ];
 
     /// False for what stays as long as its generation: definitions, which any record may name, and the states that alarms are in, which are not
@@ -161,6 +166,7 @@ impl fmt::Display for KeyRef<'_> {
             Kind::Definition => write!(f, "the definition of {name}"),
             Kind::Alarm => write!(f, "the state of alarm `{name}`"),
             Kind::Transition => write!(f, "the change of alarm `{name}` at {at}"),
+            Kind::Identified => write!(f, "the ids of `{name}` in the minute {at}"),
         }?;
         write!(f, " (tenant {tenant}, {shard}, page {page})")
     }
@@ -221,6 +227,8 @@ pub struct Checkpoint {
     pub position: SequenceNumber,
     /// Revision of the fold that made the parts.
     pub fold_revision: u32,
+    /// The shard is closed, and there is no record of it after `position`: its children may begin.
+    pub ended: bool,
     /// The snapshot, in order.
     pub parts: Vec<PartName>,
 }
@@ -241,8 +249,9 @@ pub struct Commit {
 pub struct Committed {
     /// In the order of the commit's rows.
     pub rows: Vec<Written>,
-    /// `Err`: another worker's resume point stands; its position. Rows that were stored stay stored. It is at or past this one; or it is before
-    /// it (`ZERO`: there is none) and does not name a part that this one only refers to: commit again, with all parts.
+    /// `Err`: another worker's resume point stands; its position. Rows that were stored stay stored. It is at or past this one (at the same
+    /// position one that has ended is past one that has not); or it is before it (`ZERO`: there is none) and does not name a part that this one
+    /// only refers to: commit again, with all parts.
     pub checkpoint: Result<(), SequenceNumber>,
 }
 

@@ -6,7 +6,7 @@
 mod unpack;
 
 use std::{
-    io::{self, Read as _},
+    io::{self, Read as _, Write as _},
     sync::{Arc, Mutex, OnceLock},
 };
 
@@ -16,8 +16,12 @@ use events::{
     pack::{self, Packed},
     position::{SEQUENCE_NUMBER_DIGITS_MAX, SequenceNumber, ShardId},
     stream::Record,
-    wire,
+    wire::{
+        self,
+        payload::{self, Entry, Part, Piece, Said},
+    },
 };
+use md5::{Digest, Md5};
 use processor::ingest::{self, ReaderList, SendError};
 use projections::{
     alarm::Alarm,
@@ -25,12 +29,15 @@ use projections::{
     cell::Cell,
     definitions::Definition,
     distribution::Distribution,
-    fold::{Input, alarms::Decision, balance::Balance, producers::Marks, rows::Body, taken::Taken},
+    fold::{
+        Input, Place, Shard, alarms::Decision, balance::Balance, identified::Identified, producers::Marks, rows::Body,
+        taken::Taken,
+    },
     lines::{Line, Parser, Skip, is_plain},
     query::{Cursor, Statistics},
     series::Series,
     sketch::Sketch,
-    store::key,
+    store::{Generation, ROW_BYTES_MAX, key},
     sum::Sum,
     when,
 };
@@ -39,8 +46,9 @@ use projections::{
 pub type Target = fn(&[u8]);
 
 /// Name and body of every target.
-pub const ALL: [(&str, Target); 7] = [
+pub const ALL: [(&str, Target); 8] = [
     ("wire", wire),
+    ("strangers", strangers),
     ("json", json),
     ("lines", lines),
     ("rows", rows),
@@ -66,6 +74,89 @@ pub fn wire(payload: &[u8]) {
     if let Ok(events) = wire::decode_events(&batch.body) {
         drop(events);
     }
+}
+
+/// A payload of somebody who never heard of Weir, as it is, packed by gzip, or cut at NUL bytes into records of an aggregate: what it unpacks to is
+/// bounded, a record of an aggregate is what it is alone, and every unit is in the balance, however often it comes.
+pub fn strangers(bytes: &[u8]) {
+    let Some((form, bytes)) = bytes.split_first() else { return };
+    let records: Vec<&[u8]> = bytes.split(|byte| *byte == 0).take(100).collect();
+    let payload = match form % 3 {
+        0 => Bytes::copy_from_slice(bytes),
+        1 => gzip(bytes),
+        _ => aggregate(&records),
+    };
+    let pieces = payload::pieces(&payload);
+    let text = |piece: &Piece| match &piece.part {
+        Part::Lines(text) => text.len(),
+        Part::Entries(entries) => entries.entries.iter().map(said_bytes).sum(),
+        _ => 0,
+    };
+    // A line end is put behind a document that had none.
+    assert!(pieces.iter().map(text).sum::<usize>() <= 2 * (wire::BODY_BYTES_MAX + payload.len()));
+    let is_nested = |record: &&[u8]| record.starts_with(&wire::aggregate::MAGIC) || wire::is_batch(record);
+    if form % 3 == 2 && !records.iter().any(|record| is_nested(record)) {
+        let alone = records.iter().flat_map(|record| payload::pieces(&Bytes::copy_from_slice(record)));
+        let alone: Vec<Part> = alone.map(|piece| without_repeats(piece.part)).collect();
+        let together: Vec<Part> = pieces.iter().map(|piece| without_repeats(piece.part.clone())).collect();
+        assert_eq!(together, alone);
+    }
+    let mut shard = Shard::new(Place { generation: Generation(0), shard: ShardId::numbered(0), ring: vec![] });
+    let accepted = [1, 2].map(|nth| {
+        let sequence = SequenceNumber::from_parts(1, 8 * nth);
+        let record = Record { sequence, partition_key: String::new(), data: payload.clone(), arrived_at_ms: 0 };
+        let input = Input::of(&record);
+        let wanted = shard.wants(&input).len();
+        let balance = shard.fold(&input, vec![None; wanted]).expect("nobody is ahead").balance;
+        let unmet = shard.unmet().len();
+        shard.meet(vec![None; unmet]).expect("no row is stored");
+        balance.accepted()
+    });
+    assert_eq!(accepted[0], accepted[1]);
+    assert!(accepted[0] > 0 || records.iter().any(|record| is_nested(record)));
+    shard.commit().rows.iter().for_each(|row| assert!(row.body.len() <= ROW_BYTES_MAX));
+}
+
+fn said_bytes(entry: &Entry) -> usize {
+    match &entry.said {
+        Said::Line(text) | Said::Document(text) => text.len(),
+        Said::Values(_) => 0,
+    }
+}
+
+fn without_repeats(mut part: Part) -> Part {
+    if let Part::Entries(entries) = &mut part {
+        entries.entries.iter_mut().for_each(|entry| entry.repeated = false);
+    }
+    part
+}
+
+fn gzip(text: &[u8]) -> Bytes {
+    let mut packed = flate2::write::GzEncoder::new(vec![], flate2::Compression::fast());
+    packed.write_all(text).expect("memory takes it");
+    packed.finish().expect("memory takes it").into()
+}
+
+/// As the Kinesis Producer Library writes them, all under one key.
+pub fn aggregate(records: &[&[u8]]) -> Bytes {
+    fn put(out: &mut Vec<u8>, tag: u8, bytes: &[u8]) {
+        out.push(tag);
+        let mut length = bytes.len();
+        while length >= 0x80 {
+            out.push(length as u8 | 0x80);
+            length >>= 7;
+        }
+        out.push(length as u8);
+        out.extend_from_slice(bytes);
+    }
+    let mut message = vec![];
+    put(&mut message, 0x0A, b"k");
+    for data in records {
+        let mut record = vec![0x08, 0];
+        put(&mut record, 0x1A, data);
+        put(&mut message, 0x1A, &record);
+    }
+    [wire::aggregate::MAGIC.as_slice(), &message, Md5::digest(&message).as_slice()].concat().into()
 }
 
 /// All of an answer, comparable bit for bit.
@@ -126,7 +217,7 @@ pub fn lines(batch: &[u8]) {
 /// Bodies of stored rows and their keys: what can be read is written again as something that says the same.
 pub fn rows(bytes: &[u8]) {
     let Some((kind, bytes)) = bytes.split_first() else { return };
-    match kind % 12 {
+    match kind % 13 {
         0 => again(bytes, Cell::decode, |cell| {
             cell.windows();
             let mut twice = cell.clone();
@@ -175,6 +266,7 @@ pub fn rows(bytes: &[u8]) {
         }
         9 => drop(Definition::decode(bytes)),
         10 => drop(Decision::decode(bytes)),
+        12 => again(bytes, Identified::decode, Body::encode),
         _ => {
             if let Some(position) = SequenceNumber::from_bytes(bytes) {
                 assert_eq!(position.to_bytes(), bytes);

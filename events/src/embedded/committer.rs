@@ -15,7 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::{
     disk::Disk,
-    shard_log::{Failure, ShardLog},
+    shard_log::{Done, Failure, ShardLog},
 };
 use crate::stream::{Appended, Put, ReadError, Refused};
 
@@ -24,7 +24,15 @@ const QUEUE_UNITS_MAX: usize = 8 << 10;
 /// A unit is a KiB of payload; each append takes one more, so that empty ones are bounded too.
 const UNIT_BYTES: usize = 1024;
 
-type Answers = Result<Vec<Result<Appended, Refused>>, Failure>;
+/// Of all records; or of none, and they are given back, as the shard is closed.
+type Answers = Result<Answered, Failure>;
+
+/// See `Done`.
+#[derive(Debug, Default)]
+pub(super) struct Answered {
+    pub answers: Vec<Result<Appended, Refused>>,
+    pub moved: Vec<Put>,
+}
 
 #[derive(Debug)]
 struct Request {
@@ -44,6 +52,8 @@ pub(super) struct Queue {
 struct Waiting {
     requests: VecDeque<Request>,
     closing: bool,
+    /// The shard is closed: nobody commits any more.
+    retired: bool,
     readers: BTreeMap<u64, (Instant, Waker)>,
     next_reader: u64,
 }
@@ -84,6 +94,13 @@ impl Queue {
         }
     }
 
+    /// The shard has closed, and says so: to who waits for its turn or its sync, and to readers. Whatever waits now is given back.
+    pub fn retire(&self) {
+        self.lock().retired = true;
+        self.work.notify_all();
+        self.wake_readers();
+    }
+
     fn is_closing(&self) -> bool {
         self.lock().closing
     }
@@ -107,6 +124,9 @@ impl<D: Disk> ShardLog<D> {
         if waiting.closing {
             return closed();
         }
+        if waiting.retired {
+            return Answer::Now(Ok(Answered { answers: vec![], moved: puts }));
+        }
         waiting.requests.push_back(Request { puts, answer, _room: room });
         drop(waiting);
         self.queue.work.notify_one();
@@ -128,7 +148,7 @@ impl<D: Disk> ShardLog<D> {
             // Registered before looking: who publishes looks for readers afterwards.
             place.register(until, context.waker());
             let view = self.view();
-            let changed = view.end != seen_end || view.ended.is_some();
+            let changed = view.end != seen_end || view.closed || view.ended.is_some();
             drop(view);
             if self.queue.is_closing() {
                 return Poll::Ready(Err(ReadError::Unavailable("it was closed".to_owned())));
@@ -153,7 +173,7 @@ impl<D: Disk> ShardLog<D> {
                     if !waiting.requests.is_empty() {
                         break mem::take(&mut waiting.requests);
                     }
-                    if waiting.closing {
+                    if waiting.closing || waiting.retired {
                         return;
                     }
                     let next = waiting.readers.values().map(|(until, _)| *until).min();
@@ -177,10 +197,12 @@ impl<D: Disk> ShardLog<D> {
             callers.push((request.puts.len(), request.answer, request._room));
             puts.extend(request.puts);
         }
-        let mut done = self.commit(puts).into_iter();
+        let Done { answers: done, moved } = self.commit(puts);
+        let (mut done, mut moved) = (done.into_iter(), moved.into_iter());
         for (count, caller, _room) in callers {
+            let moved = moved.by_ref().take(count).collect();
             // A caller that is gone does not need the answer.
-            let _ = caller.send(answers(done.by_ref().take(count).collect()));
+            let _ = caller.send(answers(Done { answers: done.by_ref().take(count).collect(), moved }));
         }
     }
 }
@@ -239,7 +261,7 @@ impl<D: Disk> Drop for EndOnPanic<'_, D> {
 }
 
 /// One append's answers from those of its records.
-fn answers(done: Vec<Result<Appended, Failure>>) -> Answers {
+fn answers(Done { answers: done, moved }: Done) -> Answers {
     if let Some(unknown) =
         done.iter().find_map(|one| one.as_ref().err().filter(|why| matches!(why, Failure::Unknown(_))))
     {
@@ -248,5 +270,6 @@ fn answers(done: Vec<Result<Appended, Failure>>) -> Answers {
     if let Some(Err(nothing)) = done.first().filter(|_| done.iter().all(Result::is_err)) {
         return Err(nothing.clone());
     }
-    Ok(done.into_iter().map(|one| one.map_err(|_| Refused::Failed)).collect())
+    let answers = done.into_iter().map(|one| one.map_err(|_| Refused::Failed)).collect();
+    Ok(Answered { answers, moved })
 }

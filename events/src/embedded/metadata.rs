@@ -32,7 +32,7 @@ pub(super) struct Metadata {
     pub confirmed: Option<Confirmed>,
 }
 
-/// A shard's entry. Splitting and merging will add entries with parents, and close these.
+/// A shard's entry. Splitting and merging add entries with parents, and close those of the parents.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct ShardEntry {
     pub number: u64,
@@ -63,14 +63,8 @@ pub(super) enum Unreadable {
 
 impl Metadata {
     pub fn new(log_id: u64, shards: std::num::NonZeroU16) -> Self {
-        let halves = |key: HashKey| ((key.0 >> 64) as u64, key.0 as u64);
-        let shards = (0..).zip(HashRange::even(shards)).map(|(number, range)| ShardEntry {
-            number,
-            from: halves(range.from),
-            through: halves(range.through),
-            parents: Vec::new(),
-            closed: false,
-        });
+        let shards = (0..).zip(HashRange::even(shards));
+        let shards = shards.map(|(number, range)| ShardEntry::new(number, range, Vec::new()));
         Self { log_id, epoch: 0, shards: shards.collect(), confirmed: None }
     }
 
@@ -91,11 +85,21 @@ impl Metadata {
     }
 
     pub fn store<D: Disk>(&self, disk: &D) -> io::Result<()> {
+        self.stage(disk)?;
+        Self::replace(disk, true)
+    }
+
+    /// Writes it beside the one that stands. An error: that one stands.
+    pub fn stage<D: Disk>(&self, disk: &D) -> io::Result<()> {
         let file = disk.create(PATH_NEW)?;
         file.write_at(&[IoSlice::new(&self.to_bytes())], 0)?;
-        file.sync_data()?;
+        file.sync_data()
+    }
+
+    /// Puts what was staged in place of the one that stands. An error: either of them stands. `sync_name`: false is a law broken on purpose.
+    pub fn replace<D: Disk>(disk: &D, sync_name: bool) -> io::Result<()> {
         disk.rename(PATH_NEW, PATH)?;
-        disk.sync_folder("")
+        if sync_name { disk.sync_folder("") } else { Ok(()) }
     }
 
     fn to_bytes(&self) -> Vec<u8> {
@@ -127,6 +131,11 @@ impl Metadata {
 }
 
 impl ShardEntry {
+    pub fn new(number: u64, range: HashRange, parents: Vec<u64>) -> Self {
+        let halves = |key: HashKey| ((key.0 >> 64) as u64, key.0 as u64);
+        Self { number, from: halves(range.from), through: halves(range.through), parents, closed: false }
+    }
+
     pub fn id(&self) -> ShardId {
         ShardId::numbered(self.number)
     }

@@ -82,11 +82,17 @@ impl<D: Disk> ShardLog<D> {
         }
         let until = (!inline && !limits.wait.is_zero()).then(|| Instant::now().checked_add(limits.wait)).flatten();
         loop {
-            let seen = self.view().end;
+            let (seen, closed) = {
+                let view = self.view();
+                (view.end, view.closed)
+            };
             if let Some(offset) = self.locate(from)?
                 && let Some(page) = self.page(offset, limits)?
             {
                 return Ok(page);
+            }
+            if closed {
+                return Ok(Page { records: Vec::new(), next: None, behind_ms: 0 });
             }
             match until.filter(|until| Instant::now() < *until) {
                 Some(until) => self.changed(seen, until).await?,
@@ -290,5 +296,6 @@ fn uses_up(room: &mut usize, record: &Record) -> bool {
 
 fn page_of<F>(records: Vec<Record>, view: &View<F>) -> Page {
     let last = records.last().expect("a page is only made where there is a record");
-    Page { next: Some(Start::After(last.sequence)), behind_ms: view.behind_ms(last), records }
+    let is_end = view.closed && last.sequence >= view.tip;
+    Page { next: (!is_end).then_some(Start::After(last.sequence)), behind_ms: view.behind_ms(last), records }
 }

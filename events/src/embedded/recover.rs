@@ -14,9 +14,10 @@
 use std::io;
 
 use super::{
-    OpenError, Sabotage,
+    OpenError, Options, Sabotage,
     disk::{Disk, File},
     frame::{self, ALIGN, FRAME_BYTES_MAX, HEAD_BYTES, Head, Place},
+    metadata::ShardEntry,
     segment::{self, HEADER_BYTES, Header, Segment},
 };
 use crate::position::{SequenceNumber, ShardId};
@@ -31,6 +32,8 @@ pub(super) struct Expected<'a, D> {
     pub number: u64,
     pub log_id: u64,
     pub segment_bytes: u64,
+    /// No record will be appended.
+    pub closed: bool,
     pub sabotage: super::Switches,
 }
 
@@ -87,6 +90,13 @@ impl<'a, F: File> Window<'a, F> {
     pub fn head(&mut self, offset: u64) -> io::Result<Option<Head>> {
         let place = self.segment.place;
         Ok(frame::head(self.at(offset, HEAD_BYTES)?, &place, offset))
+    }
+}
+
+impl<'a, D: Disk> Expected<'a, D> {
+    pub fn of(disk: &'a D, shard: &'a ShardId, entry: &ShardEntry, log_id: u64, options: &Options) -> Self {
+        let (segment_bytes, sabotage) = (options.segment_bytes, options.switches());
+        Self { disk, shard, number: entry.number, log_id, segment_bytes, closed: entry.closed, sabotage }
     }
 }
 
@@ -278,7 +288,8 @@ impl<D: Disk> Expected<'_, D> {
         if !self.sabotage.breaks(Sabotage::StaleTailKept) && !tail.blank {
             last.file.set_len(last.in_file(tail.end))?;
         }
-        match last.file.allocate(self.segment_bytes.max(last.in_file(tail.end))) {
+        let room = if self.closed { 0 } else { self.segment_bytes };
+        match last.file.allocate(room.max(last.in_file(tail.end))) {
             // Appending will say that the disk is full; what is there can be read.
             Err(error) if error.kind() == io::ErrorKind::StorageFull => {}
             other => other?,

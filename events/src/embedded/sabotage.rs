@@ -19,6 +19,8 @@ pub enum Sabotage {
     StampsGoBack,
     /// What an opening finds is read without being made durable.
     TailNotSyncedAtOpen,
+    /// A split or merge counts before its metadata is durable.
+    ReshardNotSynced,
 }
 
 /// The sabotage in force: none in a build for users.

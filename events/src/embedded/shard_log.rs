@@ -44,6 +44,15 @@ pub(super) enum Failure {
     Unknown(String),
 }
 
+/// What became of some records.
+#[derive(Debug, Default)]
+pub(super) struct Done {
+    /// Of all, or of none.
+    pub answers: Vec<Result<Appended, Failure>>,
+    /// Given back: the shard is closed, and a child owns their keys.
+    pub moved: Vec<Put>,
+}
+
 #[derive(Debug)]
 pub(super) struct ShardLog<D: Disk> {
     pub shard: Shard,
@@ -75,6 +84,8 @@ pub(super) struct View<F> {
     /// The last segment was a spare: syncing in it is cheap.
     pub filled: bool,
     pub tail: Tail,
+    /// No record will ever come: children have its keys.
+    pub closed: bool,
     /// Why every call fails from now on.
     pub ended: Option<String>,
 }
@@ -121,6 +132,7 @@ impl<D: Disk> ShardLog<D> {
             // Not so after a crash that left a torn tail, or where the spare came too late: then it is only slower.
             filled: found.filled,
             tail: Tail::default(),
+            closed: shard.closed,
             ended: None,
         };
         Self {
@@ -138,6 +150,23 @@ impl<D: Disk> ShardLog<D> {
             spare: Spare::new(disk, options),
             ahead: Mutex::new(None),
         }
+    }
+
+    /// As the port lists it.
+    pub fn listed(&self) -> Shard {
+        Shard { closed: self.view().closed, ..self.shard.clone() }
+    }
+
+    /// No group is under way, and none begins, as long as the answer lives.
+    pub fn hold(&self) -> MutexGuard<'_, ()> {
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Its children are durable and known. Called while it is held.
+    pub fn close_for_good(&self) {
+        self.view().closed = true;
+        self.spare.give_up();
+        self.queue.retire();
     }
 
     pub fn view(&self) -> MutexGuard<'_, View<D::File>> {
@@ -172,8 +201,11 @@ impl<D: Disk> ShardLog<D> {
     }
 
     /// Appends in order and answers each record, when it is durable or it is clear that it is not.
-    pub fn commit(&self, puts: Vec<Put>) -> Vec<Result<Appended, Failure>> {
-        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+    pub fn commit(&self, puts: Vec<Put>) -> Done {
+        let _writing = self.hold();
+        if self.view().closed {
+            return Done { answers: vec![], moved: puts };
+        }
         let mut answers = Vec::with_capacity(puts.len());
         let mut rest = puts.into_iter().peekable();
         while rest.peek().is_some() {
@@ -195,7 +227,7 @@ impl<D: Disk> ShardLog<D> {
                 }
             }
         }
-        answers
+        Done { answers, moved: vec![] }
     }
 
     /// Appends as many as fit into one segment.

@@ -92,6 +92,15 @@ impl<D: Disk> Spare<D> {
         }
     }
 
+    /// Nothing will be made any more; what is being made ends by itself.
+    pub fn give_up(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut state = self.lock();
+        if !matches!(*state, State::Making(_)) {
+            *state = State::Failed;
+        }
+    }
+
     /// Returns when nothing is being made any more, and nothing will be.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);

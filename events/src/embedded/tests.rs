@@ -4,6 +4,7 @@
 mod crash;
 mod golden;
 mod harm;
+mod reshard;
 mod waiting;
 
 use std::{num::NonZeroUsize, time::Duration};
@@ -38,11 +39,12 @@ fn read_all<D: Disk>(stream: &Embedded<D>, shard: u64, mut from: Start) -> Resul
     let mut all = Vec::new();
     loop {
         let page = block_on(stream.read(&ShardId::numbered(shard), from, LIMITS))?;
-        if page.records.is_empty() {
-            return Ok(all);
-        }
+        let is_empty = page.records.is_empty();
         all.extend(page.records);
-        from = page.next.unwrap();
+        match page.next {
+            Some(next) if !is_empty => from = next,
+            _ => return Ok(all),
+        }
     }
 }
 
@@ -120,6 +122,34 @@ fn the_stream_obeys_the_laws_of_its_port_when_the_caller_commits() {
         let options = Options { shards, ..small() };
         Embedded::open(SimulatedDisk::new(1), ticking(), options).unwrap()
     }));
+}
+
+struct Own;
+
+impl<D: Disk> crate::stream::law::Resharder<Embedded<D>> for Own {
+    async fn split(&self, stream: &Embedded<D>, shard: &Shard, at: HashKey) {
+        stream.split(&shard.id, at).unwrap();
+    }
+
+    async fn merge(&self, stream: &Embedded<D>, lower: &Shard, upper: &Shard) {
+        // In either order.
+        stream.merge(&upper.id, &lower.id).unwrap();
+    }
+}
+
+#[test]
+fn the_stream_obeys_the_laws_of_splits_and_merges() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = std::cell::Cell::new(0);
+    let threaded = async |shards| {
+        made.set(made.get() + 1);
+        let disk = RealDisk::in_folder(folder.path().join(made.get().to_string())).unwrap();
+        Embedded::open(disk, ticking(), Options { shards, segment_bytes: 64 << 10, ..Options::default() }).unwrap()
+    };
+    block_on(crate::stream::law::reshard_suite(threaded, &Own));
+    let inline =
+        async |shards| Embedded::open(SimulatedDisk::new(1), ticking(), Options { shards, ..small() }).unwrap();
+    block_on(crate::stream::law::reshard_suite(inline, &Own));
 }
 
 #[test]

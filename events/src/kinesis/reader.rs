@@ -48,6 +48,8 @@ const CALL_RECORDS_MAX: usize = 10_000;
 /// After an answer of about 10 MiB, the most there is, calls fail for five seconds (API reference, `GetRecords`).
 const FULL_BYTES: usize = 9 << 20;
 const FULL_PAUSE: Duration = Duration::from_secs(5);
+/// However small the pages are, so many bytes are worth a call.
+const AHEAD_BYTES_MIN: usize = 1 << 20;
 /// How often a call of one read fails. Then the read does.
 pub(super) const TRIES_MAX: u32 = 8;
 /// Empty answers in a row that say that they are behind: so many, and the read returns an empty page that says it too.
@@ -67,6 +69,8 @@ pub(super) struct Lane {
     bytes: Rate,
     /// Bytes of the last answers, to be paid for before the next call.
     owed: AtomicUsize,
+    /// Bytes of a record, on the average of the last answer that had any; 0: there was none.
+    record_bytes: AtomicUsize,
     hold: Hold,
 }
 
@@ -77,6 +81,7 @@ impl Lane {
             iterators: Rate::new(options.reads_per_sec),
             bytes: Rate::new(options.read_bytes_per_sec),
             owed: AtomicUsize::new(0),
+            record_bytes: AtomicUsize::new(0),
             hold: Hold::default(),
         }
     }
@@ -94,11 +99,25 @@ impl Lane {
         }
     }
 
-    pub(super) fn owe(&self, bytes: usize) {
+    /// Notes what an answer held.
+    pub(super) fn owe(&self, bytes: usize, records: usize) {
         self.owed.fetch_add(bytes, Relaxed);
+        if let Some(mean) = bytes.checked_div(records) {
+            self.record_bytes.store(mean, Relaxed);
+        }
         if bytes >= FULL_BYTES {
             self.hold.for_at_least(FULL_PAUSE);
         }
+    }
+}
+
+impl Lane {
+    /// How many records to ask for, to get what a page holds and not much more: what is beyond it has to be kept, and is fetched in vain if that is
+    /// forgotten. An answer has up to 10 MiB otherwise.
+    pub(super) fn records_for(&self, limits: &Limits) -> usize {
+        let bytes = limits.bytes.max(AHEAD_BYTES_MIN).saturating_mul(2);
+        let enough = bytes.checked_div(self.record_bytes.load(Relaxed)).unwrap_or(usize::MAX);
+        limits.records.get().min(enough.max(1))
     }
 }
 
@@ -144,7 +163,8 @@ impl Inner {
         };
         let mut behind = 0;
         while place.ahead.is_empty() && !place.ended {
-            self.fetch(shard, &lane, &mut place, limits.records.get()).await?;
+            let records = lane.records_for(&limits);
+            self.fetch(shard, &lane, &mut place, records).await?;
             if !place.ahead.is_empty() || place.ended {
                 break;
             }
@@ -221,7 +241,8 @@ impl Inner {
                 return Err(Failure::of(&error).into());
             }
         };
-        lane.owe(answer.records.iter().map(|record| record.data.as_ref().len()).sum());
+        let bytes = answer.records.iter().map(|record| record.data.as_ref().len()).sum();
+        lane.owe(bytes, answer.records.len());
         self.take(shard, place, iterator, answer).await
     }
 

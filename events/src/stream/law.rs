@@ -2,10 +2,11 @@
 //! runtime, so that an adapter may bring its own.
 //!
 //! An adapter's test calls `suite` with a function that makes a fresh stream of so many shards. A stream may be a little slow to show what was
-//! appended (`PATIENCE` says how slow), but may never show it wrongly. A stream that lets records go keeps `what_was_trimmed_is_said` as
-//! well, and one whose failures can be caused `what_failed_is_said_truly`.
+//! appended (`PATIENCE` says how slow), but may never show it wrongly. A stream that lets records go keeps `what_was_trimmed_is_said` as well,
+//! one whose failures can be caused `what_failed_is_said_truly`, and one whose shards split and merge what `reshard_suite` says.
 
 mod faults;
+mod resharding;
 mod retention;
 
 use std::{
@@ -23,6 +24,7 @@ use bytes::Bytes;
 
 pub use self::{
     faults::{Fault, what_failed_is_said_truly},
+    resharding::{Resharder, reshard_suite},
     retention::what_was_trimmed_is_said,
 };
 use super::{

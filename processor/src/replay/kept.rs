@@ -19,6 +19,7 @@ use events::{
 };
 use projections::{
     fold::{
+        identified::Identified,
         producers::Marks,
         rows::Body,
         taken::{Taken, TakenRange},
@@ -125,6 +126,11 @@ impl Brought {
                 let mut marks = Marks::decode(&row.body).ok()?;
                 row.applied_through = marks.cut(first)?;
                 row.body = marks.encode().into();
+            }
+            Kind::Identified if row.applied_through >= first => {
+                let mut ids = Identified::decode(&row.body).ok()?;
+                row.applied_through = ids.cut(first)?;
+                row.body = ids.encode().into();
             }
             _ if row.applied_through >= first => return None,
             _ => {}

@@ -103,7 +103,7 @@ impl Doubts {
     /// A row that holds what the stream has lost; `first`: its shard's oldest record that is left.
     pub fn older(&mut self, row: &Row, first: SequenceNumber) {
         self.cut.insert(row.key.shard.clone());
-        let is_mark = matches!(row.key.subject.kind, Kind::Taken | Kind::Producer);
+        let is_mark = matches!(row.key.subject.kind, Kind::Taken | Kind::Producer | Kind::Identified);
         if is_mark && row.applied_through >= first {
             self.across.insert((row.key.shard.clone(), row.key.subject.tenant.clone()));
         }

@@ -15,6 +15,7 @@ use projections::store::law::random::Random;
 
 use crate::{
     input::{File, Oddness, Text},
+    logged,
     model::{Body, Datum, Identity, Meaning},
 };
 
@@ -166,11 +167,12 @@ impl Sender {
         Self { waiting: VecDeque::new(), kind: Kind::Producer(spool) }
     }
 
-    /// One record that says nothing, or data without an identity.
+    /// One record that says nothing, data without an identity, or log events of strangers.
     pub fn once(around: &mut Surroundings<'_>) -> Self {
-        let sent = match around.random.below(2) {
-            0 => {
-                let data = Bytes::from(format!("noise {}", *around.ids));
+        let sent = match around.random.below(4) {
+            0 | 1 => return Self { waiting: logged::payloads(around).into(), kind: Kind::Once },
+            2 => {
+                let data = Bytes::from([b"\xff", format!("noise {}", *around.ids).as_bytes()].concat());
                 *around.ids += 1;
                 let put = Put { partition_key: "noise".into(), hash_key: None, data };
                 Sent { put, meaning: Meaning::Noise.into() }

@@ -83,7 +83,12 @@ fn stored(row: &Row, model: &ModelShard) -> Result<(), String> {
         return Err(format!("{:?} is through {:?}, past the end {:?}", row.key, row.applied_through, model.last));
     }
     let is_decision = matches!(row.key.subject.kind, Kind::Alarm | Kind::Transition);
-    if !is_decision && !matches!(row.key.subject.kind, Kind::Window | Kind::Balance | Kind::Taken | Kind::Producer) {
+    if !is_decision
+        && !matches!(
+            row.key.subject.kind,
+            Kind::Window | Kind::Balance | Kind::Taken | Kind::Producer | Kind::Identified
+        )
+    {
         return Ok(());
     }
     let Some(history) = model.rows.get(&row.key) else {

@@ -17,6 +17,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use crate::{
     alarms::{self, AlarmShard, Change, Common, Part},
     input::{Says, Written},
+    logged::{Known, Logged},
 };
 
 const AHEAD_MAX_MS: i64 = 2 * 3_600_000;
@@ -63,6 +64,7 @@ pub enum Meaning {
         definitions: Option<SequenceNumber>,
     },
     Noise,
+    Logged(Logged),
     /// Nothing that a row holds.
     System,
     Ticked(Ticked),
@@ -110,8 +112,8 @@ pub type History = Vec<(SequenceNumber, Holds)>;
 /// See the module: one shard.
 #[derive(Debug)]
 pub struct ModelShard {
-    id: ShardId,
-    alarms: AlarmShard,
+    pub id: ShardId,
+    pub alarms: AlarmShard,
     pub time_ms: i64,
     /// Records that were told.
     pub told: usize,
@@ -121,7 +123,9 @@ pub struct ModelShard {
     /// By name of a mark: the bytes that were taken, as pieces with gaps between.
     pieces: FxHashMap<String, Vec<(u64, u64)>>,
     counters: FxHashSet<(String, u64, u64)>,
-    limits: Limits,
+    /// By source and minute.
+    pub known: FxHashMap<(String, i64), Known>,
+    pub limits: Limits,
     /// The day whose services are counted, and they by tenant.
     day: i64,
     services: FxHashMap<String, FxHashSet<String>>,
@@ -168,6 +172,7 @@ impl ModelShard {
             ended: false,
             taken: FxHashSet::default(),
             pieces: FxHashMap::default(),
+            known: FxHashMap::default(),
             counters: FxHashSet::default(),
             limits,
             day: 0,
@@ -218,6 +223,7 @@ impl ModelShard {
             Meaning::Defined(tenant, name, body) => {
                 common.define(at, tenant.clone(), name.clone(), body.clone());
             }
+            Meaning::Logged(logged) => self.log_events(at, logged),
             Meaning::Noise => self.balance(at, "local", |_, _, dead, _| *dead += 1),
             Meaning::Batch { tenant, service, read_at_ms, identity, body, definitions: _ } => {
                 let new = self.identify(at, tenant, identity);
@@ -380,7 +386,7 @@ impl ModelShard {
     }
 
     /// A service that was met today, or that there is room for.
-    fn meet(&mut self, tenant: &str, service: &str) -> Result<(), &'static str> {
+    pub fn meet(&mut self, tenant: &str, service: &str) -> Result<(), &'static str> {
         if self.services.get(tenant).is_some_and(|met| met.contains(service)) {
             return Ok(());
         }
@@ -397,7 +403,7 @@ impl ModelShard {
     }
 
     #[expect(clippy::too_many_arguments, reason = "a window's name has so many parts")]
-    fn add(
+    pub fn add(
         &mut self,
         at: SequenceNumber,
         tenant: &str,
@@ -425,7 +431,7 @@ impl ModelShard {
         added
     }
 
-    fn balance(
+    pub fn balance(
         &mut self,
         at: SequenceNumber,
         tenant: &str,
@@ -442,7 +448,7 @@ impl ModelShard {
         self.touch(at, key, empty, change);
     }
 
-    fn touch(
+    pub fn touch(
         &mut self,
         at: SequenceNumber,
         key: RowKey,

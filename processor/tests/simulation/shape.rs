@@ -108,6 +108,7 @@ impl Shape {
             services: 2 + random.below(3) as usize,
             series: 1 + random.below(2) as usize,
             pieces: 1 + random.below(3) as usize,
+            id_bytes: 100 + random.below(300) as usize,
             told_bytes: 200,
         };
         let (until_night, hasty) = (random.below(2) == 0, random.below(6) == 0);

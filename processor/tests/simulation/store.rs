@@ -168,13 +168,14 @@ impl SimStore {
     ) -> Result<(), SequenceNumber> {
         let (generation, shard) = (new.generation, new.shard.clone());
         let standing = state.point(generation, &shard);
-        let (before, stands) = (standing.map_or(SequenceNumber::ZERO, |point| point.position), standing.is_some());
+        let before = standing.map_or(SequenceNumber::ZERO, |point| point.position);
         let known = |name| standing.is_some_and(|point| point.parts.contains(name));
         let is_known = |name| known(name) || parts.iter().any(|(offered, _)| offered == name);
         if !new.parts.iter().all(is_known) {
             return Err(before);
         }
-        if stands && before >= new.position && self.broken != Some(BrokenStore::ResumePointGoesBack) {
+        let is_past = standing.is_some_and(|point| (point.position, point.ended) >= (new.position, new.ended));
+        if is_past && self.broken != Some(BrokenStore::ResumePointGoesBack) {
             return Err(before);
         }
         for (name, body) in parts {

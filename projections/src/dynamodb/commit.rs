@@ -299,8 +299,8 @@ impl DynamoDb {
             };
             bodies.retain(|name, _| !standing.parts.contains(name));
             self.remember(&of, Some(standing.clone()), bodies.into_keys().collect());
-            let Standing { position, fold_revision, parts } = standing;
-            let checkpoint = Checkpoint { generation, shard: shard.clone(), position, fold_revision, parts };
+            let Standing { position, fold_revision, ended, parts } = standing;
+            let checkpoint = Checkpoint { generation, shard: shard.clone(), position, fold_revision, ended, parts };
             return Ok(Some((checkpoint, found)));
         }
         Err(ReadError::Unavailable(format!("the resume point of {shard} is being moved by others; again")))
@@ -338,10 +338,11 @@ enum Moved {
 
 /// The position for whose sake a resume point cannot be put: it is not behind, or it does not name a part that this one only refers to.
 fn refusal(standing: Option<&Standing>, new: &Checkpoint, parts: &[(PartName, Bytes)]) -> Option<SequenceNumber> {
-    let position = standing.map_or(SequenceNumber::ZERO, |standing| standing.position);
+    let (position, ended) =
+        standing.map_or((SequenceNumber::ZERO, false), |standing| (standing.position, standing.ended));
     let mut known: HashSet<&PartName> = standing.iter().flat_map(|standing| &standing.parts).collect();
     known.extend(parts.iter().map(|(name, _)| name));
-    let goes_on = standing.is_none() || position < new.position;
+    let goes_on = standing.is_none() || (position, ended) < (new.position, new.ended);
     (!goes_on || !new.parts.iter().all(|name| known.contains(name))).then_some(position)
 }
 

@@ -29,6 +29,8 @@ pub(super) const LAST_DAY: &str = "LastDay";
 /// Partition key of `TimestampIndex`.
 pub(super) const TIME_BUCKET: &str = "TimeBucket";
 pub(super) const POSITION: &str = "Position";
+/// Of a resume point; absent: the shard goes on.
+pub(super) const ENDED: &str = "Ended";
 pub(super) const PARTS: &str = "Parts";
 /// The sort key of a resume point; parts have others, as they lie in other partitions.
 pub(super) const RESUME_POINT: &str = "resume point";
@@ -141,6 +143,9 @@ pub(super) fn checkpoint(place: &Place, checkpoint: &Checkpoint) -> Item {
     item.insert(FOLD_REVISION.to_owned(), number(checkpoint.fold_revision));
     let names = checkpoint.parts.iter().map(|PartName(name)| text(name)).collect();
     item.insert(PARTS.to_owned(), AttributeValue::L(names));
+    if checkpoint.ended {
+        item.insert(ENDED.to_owned(), AttributeValue::Bool(true));
+    }
     item
 }
 
@@ -149,13 +154,14 @@ pub(super) fn checkpoint(place: &Place, checkpoint: &Checkpoint) -> Item {
 pub(super) struct Standing {
     pub(super) position: SequenceNumber,
     pub(super) fold_revision: u32,
+    pub(super) ended: bool,
     pub(super) parts: Vec<PartName>,
 }
 
 impl From<&Checkpoint> for Standing {
     fn from(checkpoint: &Checkpoint) -> Self {
-        let Checkpoint { position, fold_revision, parts, .. } = checkpoint;
-        Self { position: *position, fold_revision: *fold_revision, parts: parts.clone() }
+        let Checkpoint { position, fold_revision, ended, parts, .. } = checkpoint;
+        Self { position: *position, fold_revision: *fold_revision, ended: *ended, parts: parts.clone() }
     }
 }
 
@@ -165,6 +171,10 @@ pub(super) fn read_checkpoint(item: &Item) -> Result<Standing, Flaw> {
     Ok(Standing {
         position: read_position_text(item).ok_or(POSITION)?,
         fold_revision: read_number(item, FOLD_REVISION).ok_or(FOLD_REVISION)?,
+        ended: match item.get(ENDED) {
+            None => false,
+            Some(ended) => *ended.as_bool().map_err(|_| ENDED)?,
+        },
         parts: names.iter().map(name).collect::<Result<_, _>>()?,
     })
 }

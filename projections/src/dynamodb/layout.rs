@@ -112,7 +112,7 @@ pub(super) struct Bucket {
 const fn bucket_secs(kind: Kind) -> Option<i64> {
     match kind {
         Kind::Window => Some(6 * 60 * 60),
-        Kind::Balance => Some(24 * 60 * 60),
+        Kind::Balance | Kind::Identified => Some(24 * 60 * 60),
         _ => None,
     }
 }
@@ -122,7 +122,7 @@ const fn lists(kind: Kind) -> u64 {
     match kind {
         Kind::Window => SERVICE_LISTS,
         // One for each slice of 16 MiB of input, and one for each record that nobody could read: as many as there are.
-        Kind::Taken | Kind::DeadLetter => 16,
+        Kind::Taken | Kind::DeadLetter | Kind::Identified => 16,
         Kind::Producer | Kind::Service | Kind::Transition => 4,
         // One subject; or bounded by what people write.
         Kind::Balance | Kind::Definition | Kind::Alarm => 1,
@@ -140,6 +140,7 @@ const fn label(kind: Kind) -> &'static str {
         Kind::Definition => "definitions",
         Kind::Alarm => "alarms",
         Kind::Transition => "transitions",
+        Kind::Identified => "identities",
     }
 }
 

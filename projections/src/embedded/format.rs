@@ -3,7 +3,7 @@
 //! ```text
 //! row:          checksum u64 | applied_through | applied_from | folded_on u16 | fold_revision u32 | body
 //! part:         checksum u64 | body
-//! resume point: checksum u64 | position | fold_revision u32 | count of parts u32 | (length u32, name) of each part
+//! resume point: checksum u64 | position | fold_revision u32 | ended u8 | count of parts u32 | (length u32, name) of each part
 //! ```
 //! Numbers are little-endian; a sequence number is one byte of length and its bytes. The checksum is XXH3-64 of what follows, seeded with
 //! the XXH3-64 of the key, so that a value under another's key is damage too: the database checks its pages only when it repairs.
@@ -71,6 +71,7 @@ pub(super) fn checkpoint(key: &[u8], checkpoint: &Checkpoint) -> Vec<u8> {
     let mut value = vec![0; CHECKSUM_BYTES];
     push_sequence_number(&mut value, &checkpoint.position.to_bytes());
     value.extend_from_slice(&checkpoint.fold_revision.to_le_bytes());
+    value.push(checkpoint.ended.into());
     push_length(&mut value, checkpoint.parts.len());
     for PartName(name) in &checkpoint.parts {
         push_length(&mut value, name.len());
@@ -85,6 +86,7 @@ pub(super) fn checkpoint(key: &[u8], checkpoint: &Checkpoint) -> Vec<u8> {
 pub(super) struct ResumePoint {
     pub(super) position: SequenceNumber,
     pub(super) fold_revision: u32,
+    pub(super) ended: bool,
     pub(super) parts: Vec<PartName>,
 }
 
@@ -92,6 +94,7 @@ pub(super) struct ResumePoint {
 pub(super) fn read_checkpoint(key: &[u8], value: &[u8]) -> Option<ResumePoint> {
     let (position, rest) = split_sequence_number(unseal(key, value)?)?;
     let (fold_revision, rest) = rest.split_first_chunk()?;
+    let (ended, rest) = rest.split_first().filter(|(ended, _)| **ended <= 1)?;
     let (count, mut rest) = split_length(rest)?;
     let mut parts = Vec::new();
     for _ in 0..count {
@@ -100,7 +103,8 @@ pub(super) fn read_checkpoint(key: &[u8], value: &[u8]) -> Option<ResumePoint> {
         parts.push(PartName(String::from_utf8(name.to_vec()).ok()?));
         rest = after;
     }
-    rest.is_empty().then_some(ResumePoint { position, fold_revision: u32::from_le_bytes(*fold_revision), parts })
+    let fold_revision = u32::from_le_bytes(*fold_revision);
+    rest.is_empty().then_some(ResumePoint { position, fold_revision, ended: *ended == 1, parts })
 }
 
 fn seal(value: &mut [u8], key: &[u8]) {
@@ -160,6 +164,7 @@ mod tests {
             shard: ShardId::numbered(0),
             position: SequenceNumber::from_parts(1, 2),
             fold_revision: 3,
+            ended: true,
             parts: vec![PartName("a".into()), PartName(String::new())],
         }
     }
@@ -170,7 +175,7 @@ mod tests {
         assert_eq!(value[8..], *b"\x09\x01\0\0\0\0\0\0\0\x02\x00\x06\x50\x03\0\0\0body");
         assert_eq!(value[..8], 0xef8d_4d3b_906a_7637_u64.to_le_bytes(), "{:x?}", &value[..8]);
         let value = checkpoint(b"key", &resume_point());
-        assert_eq!(value[8..], *b"\x09\x01\0\0\0\0\0\0\0\x02\x03\0\0\0\x02\0\0\0\x01\0\0\0a\0\0\0\0");
+        assert_eq!(value[8..], *b"\x09\x01\0\0\0\0\0\0\0\x02\x03\0\0\0\x01\x02\0\0\0\x01\0\0\0a\0\0\0\0");
         assert_eq!(part(b"key", b"body")[8..], *b"body");
     }
 
@@ -182,9 +187,9 @@ mod tests {
         let (key, body) = (example().key, Bytes::copy_from_slice(body));
         assert_eq!(Row { key, applied_from, applied_through, folded_on, fold_revision, body }, example());
         assert!(read_row(b"kez", &value).is_none(), "under another's key");
-        let Checkpoint { position, fold_revision, parts, .. } = resume_point();
+        let Checkpoint { position, fold_revision, ended, parts, .. } = resume_point();
         let point = checkpoint(b"key", &resume_point());
-        assert_eq!(read_checkpoint(b"key", &point).unwrap(), ResumePoint { position, fold_revision, parts });
+        assert_eq!(read_checkpoint(b"key", &point).unwrap(), ResumePoint { position, fold_revision, ended, parts });
         for at in 0..value.len() {
             value[at] ^= 1;
             assert!(read_row(b"key", &value).is_none(), "byte {at}");

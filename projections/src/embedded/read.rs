@@ -74,8 +74,8 @@ pub(super) fn checkpoint(
         let body = value.and_then(|value| format::read_part(&key, value.value()));
         bodies.push(body.ok_or_else(|| damaged(format!("part `{}` of the resume point", name.0)))?);
     }
-    let format::ResumePoint { position, fold_revision, parts } = point;
-    Ok(Some((Checkpoint { generation, shard: shard.clone(), position, fold_revision, parts }, bodies)))
+    let format::ResumePoint { position, fold_revision, ended, parts } = point;
+    Ok(Some((Checkpoint { generation, shard: shard.clone(), position, fold_revision, ended, parts }, bodies)))
 }
 
 /// A page of a span: at most `limit` rows, and no more once their bodies have `SCAN_BYTES_MAX` bytes.

@@ -94,7 +94,7 @@ pub(super) fn move_checkpoint(
         None => None,
     };
     if let Some(standing) = &standing
-        && standing.position >= checkpoint.position
+        && (standing.position, standing.ended) >= (checkpoint.position, checkpoint.ended)
     {
         return Ok(Err(standing.position));
     }

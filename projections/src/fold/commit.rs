@@ -16,6 +16,9 @@ impl Shard {
         rows.extend(self.windows.to_write().map(|(key, open, body)| row(self.window_key(key), open, body)));
         rows.extend(self.taken.to_write().map(|(key, open, body)| row(self.key(key.clone(), 0, 0), open, body)));
         rows.extend(self.producers.to_write().map(|(key, open, body)| row(self.key(key.clone(), 0, 0), open, body)));
+        rows.extend(
+            self.identified.to_write().map(|((of, at), open, body)| row(self.key(of.clone(), *at, 0), open, body)),
+        );
         rows.extend(self.seen.to_write().map(|(key, open, body)| row(self.key(key.clone(), 0, 0), open, body)));
         let balances = self.balances.to_write();
         rows.extend(balances.map(|((tenant, minute), open, body)| row(self.balance_key(tenant, *minute), open, body)));
@@ -36,6 +39,7 @@ impl Shard {
             shard: place.shard.clone(),
             position: self.position,
             fold_revision: FOLD_REVISION,
+            ended: false,
             parts: parts.iter().map(|(name, _)| name.clone()).collect(),
         };
         Commit { rows, parts, checkpoint }
@@ -53,6 +57,7 @@ impl Shard {
         self.crowded = false;
         self.taken.let_go(since, |marks| marks.join(position));
         self.producers.let_go(since, |marks| marks.tidy(position));
+        self.identified.let_go(since, |_| {});
         self.facts.clear();
         self.services.forget_windows();
         if self.services.forget_earlier(self.windows.keys()) {

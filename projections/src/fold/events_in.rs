@@ -2,14 +2,15 @@
 
 use bytes::Bytes;
 use events::{
+    cut,
     event::{Datum, Defined, Event},
-    identity,
-    wire::{Batch, Header},
+    identity::{self, LOCAL_TENANT},
+    wire::{self, Batch, Content, Header},
 };
 
 use super::{
     AHEAD_MAX_MS, FOLD_REVISION, Folded, Input, Shard, Stop,
-    input::{Body, Named},
+    input::{self, Body, Named},
     limits::limits,
     lines_in::{Fresh, NO_ROOM},
     sabotage::{self, Sabotage},
@@ -24,11 +25,18 @@ use crate::{
 };
 
 impl Shard {
-    pub(super) fn fold_body(&mut self, input: &Input) -> Result<Folded, Stop> {
-        match &input.body {
+    pub(super) fn fold_body(&mut self, input: &Input, body: &Body) -> Result<Folded, Stop> {
+        match body {
             Body::Lines(batch) => self.fold_lines(input, batch),
             Body::Events(batch, events, named) => self.fold_events(input, batch, events, named),
-            Body::Dead { reason, cause, bytes } => Ok(self.bury(input, reason, cause, bytes)),
+            Body::Told(told) => self.fold_told(input, told),
+            Body::Repeated(batch) => Ok(repeated(batch)),
+            Body::Skipped { reason, sample } => {
+                let mut folded = Folded::default();
+                folded.balance.skip(reason, 1, sample);
+                Ok(folded)
+            }
+            Body::Dead { number, reason, cause, bytes } => Ok(self.bury(input, *number, reason, cause, bytes)),
         }
     }
 
@@ -84,7 +92,7 @@ impl Shard {
     }
 
     /// Adds one value that an API named; `Err`: why it is skipped.
-    fn measure(
+    pub(super) fn measure(
         &mut self,
         input: &Input,
         header: &Header,
@@ -151,10 +159,12 @@ impl Shard {
         Ok(())
     }
 
-    fn bury(&mut self, input: &Input, reason: &'static str, cause: &str, bytes: &Bytes) -> Folded {
+    fn bury(&mut self, input: &Input, number: Option<u32>, reason: &'static str, cause: &str, bytes: &Bytes) -> Folded {
         let mut folded = Folded::default();
         folded.balance.dead = 1;
-        let subject = self.subject(input.tenant(), Kind::DeadLetter, &format!("{:0>40}", input.sequence.to_string()));
+        let position = format!("{:0>40}", input.sequence.to_string());
+        let name = number.map_or_else(|| position.clone(), |number| format!("{position}.{number}"));
+        let subject = self.subject(LOCAL_TENANT, Kind::DeadLetter, &name);
         let mut letter = Vec::with_capacity(bytes.len() + cause.len() + 8);
         for text in [reason, cause] {
             crate::canonical::put_text(&mut letter, text);
@@ -196,4 +206,14 @@ impl Shard {
         };
         self.facts.insert(key, row);
     }
+}
+
+/// A batch whose bytes, or whose mark, another part of the same record has brought.
+fn repeated(batch: &Batch) -> Folded {
+    let mut folded = Folded::default();
+    folded.balance.duplicate = match batch.header.content {
+        Content::Lines => cut::count_lines(&batch.body),
+        Content::Events => wire::decode_events(&batch.body).map_or(0, |events| input::data(&events).count() as u64),
+    };
+    folded
 }

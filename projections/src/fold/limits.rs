@@ -17,6 +17,8 @@ pub struct Limits {
     /// Most pieces, with gaps between, in which the bytes of a slice are taken; lines that would begin a further one are skipped as
     /// `too_many_gaps`, and count once gaps are filled and they are sent again.
     pub pieces: usize,
+    /// Most bytes of ids of one source and minute; what comes with a further one is folded, and a repeat of it counts again.
+    pub id_bytes: usize,
     /// Most bytes of what one shard tells another in one record, about: what is more goes into further ones.
     pub told_bytes: usize,
 }
@@ -29,6 +31,7 @@ impl Limits {
         services: 100_000,
         series: crate::cell::SERIES_MAX,
         pieces: super::taken::PIECES_MAX,
+        id_bytes: super::identified::ID_BYTES_MAX,
         told_bytes: events::stream::RECORD_BYTES_MAX / 2,
     };
 }

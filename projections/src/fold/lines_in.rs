@@ -1,6 +1,7 @@
 //! A batch of lines, folded: the hot path. Bytes are touched once; nothing is allocated, hashed twice or locked for a line.
 
 mod beside;
+mod told;
 
 use std::ops::Range;
 
@@ -16,6 +17,7 @@ use super::{
     AHEAD_MAX_MS, Folded, Input, LINES_PAGE, Shard, Stop,
     alarms::Alarms,
     balance::Balance,
+    input,
     rows::{Current, OpenRows, Slot},
     sabotage::{self, Sabotage},
     services::{self, Seen, ServiceId, Services, TenantId, WindowKey},
@@ -54,6 +56,7 @@ enum Head {
 /// What the lines of one batch share.
 struct Lines<'a> {
     header: &'a Header,
+    undated_ms: i64,
     declared: &'a str,
     plain: bool,
     latest_ms: i64,
@@ -87,15 +90,26 @@ impl Shard {
 
     fn read_lines(&mut self, input: &Input, batch: &Batch, fresh: &Fresh, balance: &mut Balance) {
         let header = &batch.header;
-        let lines = Lines {
+        let lines = self.shared(input, header, header.read_at_ms, lines::is_plain(&batch.body));
+        let (mut touched, parser) = self.touched(header);
+        parser.read_at(header.read_at_ms);
+        touched.fold(parser, &lines, fresh, &batch.body, balance);
+    }
+
+    fn shared<'a>(&self, input: &Input, header: &'a Header, undated_ms: i64, plain: bool) -> Lines<'a> {
+        Lines {
             header,
+            undated_ms,
             declared: header.service.as_deref().unwrap_or(UNNAMED_SERVICE),
-            plain: lines::is_plain(&batch.body),
+            plain,
             latest_ms: self.time_ms.saturating_add(AHEAD_MAX_MS),
             current: self.current(input),
             watching: self.alarms.is_watching(),
-        };
-        let mut touched = Touched {
+        }
+    }
+
+    fn touched(&mut self, header: &Header) -> (Touched<'_>, &mut Parser) {
+        let touched = Touched {
             tenant: self.services.tenant(&header.tenant),
             services: &mut self.services,
             windows: &mut self.windows,
@@ -103,13 +117,12 @@ impl Shard {
             alarms: &mut self.alarms,
             generation: self.place.generation,
         };
-        self.parser.read_at(header.read_at_ms);
-        touched.fold(&mut self.parser, &lines, fresh, &batch.body, balance);
+        (touched, &mut self.parser)
     }
 
     /// Takes what is new, and remembers that it was taken.
     pub(super) fn fresh(&mut self, input: &Input, header: &Header) -> Result<Fresh, Stop> {
-        let Some((_, subject)) = input.mark(&self.place) else { return Ok(Fresh::All) };
+        let Some(subject) = input::mark(header, &self.place) else { return Ok(Fresh::All) };
         let current = self.current(input);
         if let Some(extent) = &header.extent {
             let slot = self.taken.open(&subject);
@@ -195,7 +208,7 @@ impl Touched<'_> {
     /// Adds what a line says to its window.
     #[inline]
     fn add(&mut self, lines: &Lines<'_>, line: &Line<'_>) -> Head {
-        let mut undated_ms = lines.header.read_at_ms;
+        let mut undated_ms = lines.undated_ms;
         if sabotage::breaks(Sabotage::UndatedAtFoldTime) {
             undated_ms = lines.latest_ms - AHEAD_MAX_MS;
         }

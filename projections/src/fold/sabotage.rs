@@ -32,6 +32,8 @@ pub enum Sabotage {
     ForgottenNotSeen,
     /// A counter far behind the highest is taken as new.
     OldCounterTaken,
+    /// An id that was taken is taken again.
+    IdsForgotten,
     /// The last record's stamp is the time, even when it lies before another.
     TimeGoesBack,
     /// Time is not lowered by the record that lowers it.

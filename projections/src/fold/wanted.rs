@@ -10,7 +10,8 @@ use rustc_hash::FxHashSet;
 
 use super::{
     AHEAD_MAX_MS, Input, Shard, Stop,
-    input::{self, Body, Named},
+    identified::Identified,
+    input::{Body, Named},
     lines_in::UNNAMED_SERVICE,
     producers::Marks,
     rows::Stored,
@@ -20,7 +21,7 @@ use super::{
 };
 use crate::{
     cell::WINDOW_SECS,
-    store::{Kind, Row, RowKey},
+    store::{Kind, Row, RowKey, Subject},
 };
 
 /// What was asked for, until it is folded.
@@ -40,34 +41,36 @@ pub(super) fn place<'a>(header: &'a Header, datum: &'a events::event::Datum, nam
 impl Shard {
     /// Rows that must be read before the record is folded, each once. Asked once, right before the record is folded.
     pub fn wants(&mut self, input: &Input) -> Vec<RowKey> {
-        let mut keys: Vec<RowKey> = self.wanted_mark(input).into_iter().collect();
-        if let Body::Events(batch, events, named) = &input.body
-            && !sabotage::breaks(Sabotage::PageNotRead)
-        {
-            self.wanted_pages(input, &batch.header, events, named, &mut keys);
+        let mut keys: Vec<RowKey> = vec![];
+        for body in &input.bodies {
+            let marks = body.marks(&self.place).into_iter().filter(|(subject, at)| !self.is_open(subject, *at));
+            keys.extend(marks.map(|(subject, at)| self.key(subject, at, 0)));
+            if !sabotage::breaks(Sabotage::PageNotRead) {
+                self.wanted_pages(input, body, &mut keys);
+            }
+        }
+        let mut seen: FxHashSet<RowKey> = HashSet::default();
+        if keys.len() > 1 {
+            keys.retain(|key| seen.insert(key.clone()));
         }
         self.wanted = Wanted { of: input.sequence, keys: keys.clone() };
         keys
     }
 
-    fn wanted_mark(&self, input: &Input) -> Option<RowKey> {
-        let (kind, subject) = input.mark(&self.place)?;
-        let open = if kind == Kind::Taken { self.taken.find(&subject) } else { self.producers.find(&subject) };
-        if open.is_some() { None } else { Some(self.key(subject, 0, 0)) }
+    fn is_open(&self, mark: &Subject, at: i64) -> bool {
+        match mark.kind {
+            Kind::Taken => self.taken.find(mark).is_some(),
+            Kind::Producer => self.producers.find(mark).is_some(),
+            _ => self.identified.find(&(mark.clone(), at)).is_some(),
+        }
     }
 
     /// Every page that `measure` may touch and that is not open; perhaps some that it will not touch.
-    fn wanted_pages(
-        &self,
-        input: &Input,
-        header: &Header,
-        events: &[events::event::Event],
-        named: &[Option<Named>],
-        keys: &mut Vec<RowKey>,
-    ) {
+    fn wanted_pages(&self, input: &Input, body: &Body, keys: &mut Vec<RowKey>) {
+        let Some(header) = body.values_header() else { return };
         let latest_ms = self.time_ms.max(input.arrived_at_ms).saturating_add(AHEAD_MAX_MS);
         let mut seen: FxHashSet<(&str, i64, u16)> = HashSet::default();
-        for (datum, named) in input::data(events).zip(named) {
+        for (datum, named) in body.values() {
             let Some(named) = named else { continue };
             let (name, start_secs, page) = place(header, datum, named);
             let is_late_or_known =
@@ -101,6 +104,10 @@ impl Shard {
                 Kind::Producer => {
                     let stored: Stored<Marks> = Stored::of(row.as_ref())?;
                     self.producers.admit(&key.subject, stored.tidied(|marks| marks.tidy(self.resume_point)));
+                }
+                Kind::Identified => {
+                    let stored: Stored<Identified> = Stored::of(row.as_ref())?;
+                    self.identified.admit(&(key.subject, key.at), stored);
                 }
                 _ => {
                     self.pages.insert(key, Stored::of(row.as_ref())?);

@@ -96,6 +96,7 @@ macro_rules! store_laws {
             definitions_and_states_of_alarms_never_expire
             an_expiry_takes_no_row_that_was_replaced_meanwhile
             a_resume_point_only_moves_forward
+            a_resume_point_moves_to_the_end_of_its_shard
             a_commit_brings_its_rows_and_parts
             parts_are_kept_by_reference_and_go_when_unnamed
             a_resume_point_never_names_a_part_that_is_gone

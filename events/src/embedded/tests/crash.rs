@@ -4,7 +4,7 @@
 //! hold the first part as it was and a beginning of the second, and nothing else.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::atomic::{AtomicI64, Ordering},
 };
 
@@ -30,6 +30,11 @@ struct World {
     options: Options,
     stream: Option<Embedded<SimulatedDisk>>,
     shelves: BTreeMap<ShardId, Shelf>,
+    /// Shards that were split or merged.
+    closed: BTreeSet<ShardId>,
+    /// Of its own, so that it changes nothing else of a seed.
+    resharding: Seeded,
+    reshardings: u64,
     /// No record of an earlier opening has a higher epoch.
     epoch: u64,
     counter: u64,
@@ -38,7 +43,7 @@ struct World {
     seen: Arc<Mutex<Vec<(ShardId, Record)>>>,
 }
 
-fn simulate(seed: u64, sabotage: Option<Sabotage>) -> Result<(u64, usize), String> {
+fn simulate(seed: u64, sabotage: Option<Sabotage>) -> Result<(u64, u64, usize), String> {
     let mut chance = Seeded::new(seed);
     let options = Options {
         shards: (1 + chance.below(3) as u16).try_into().unwrap(),
@@ -56,6 +61,9 @@ fn simulate(seed: u64, sabotage: Option<Sabotage>) -> Result<(u64, usize), Strin
         options,
         stream: None,
         shelves: BTreeMap::new(),
+        closed: BTreeSet::new(),
+        resharding: Seeded::new(seed ^ 0x5117),
+        reshardings: 0,
         epoch: 0,
         counter: 0,
         crashes: 0,
@@ -65,11 +73,14 @@ fn simulate(seed: u64, sabotage: Option<Sabotage>) -> Result<(u64, usize), Strin
     let mut wobble = Seeded::new(seed ^ 0xC10C);
     for step in 0..STEPS as i64 {
         world.clock.store(1_000_000 + 1_000 * step + wobble.below(50_000) as i64, Ordering::Relaxed);
+        if world.resharding.one_in(6) {
+            world.reshard();
+        }
         world.step()?;
     }
     world.crash();
     world.open()?;
-    Ok((world.crashes, world.shelves.values().map(|shelf| shelf.sure.len()).sum()))
+    Ok((world.crashes, world.reshardings, world.shelves.values().map(|shelf| shelf.sure.len()).sum()))
 }
 
 impl World {
@@ -138,7 +149,15 @@ impl World {
             }
         }
         let stream = self.stream.clone().unwrap();
-        for shard in block_on(stream.shards()).map_err(|error| self.broken(error))? {
+        let shards = block_on(stream.shards()).map_err(|error| self.broken(error))?;
+        let is_listed = |id: &ShardId| shards.iter().any(|shard| shard.id == *id);
+        if let Some((gone, _)) = self.shelves.iter().find(|(id, shelf)| !shelf.sure.is_empty() && !is_listed(id)) {
+            return Err(self.broken(format_args!("{gone} is not listed any more")));
+        }
+        if let Some(again) = shards.iter().find(|shard| !shard.closed && self.closed.contains(&shard.id)) {
+            return Err(self.broken(format_args!("{} is open again", again.id)));
+        }
+        for shard in shards {
             let records = self.read_all(&stream, &shard.id)?;
             if let Some(records) = records {
                 self.compare(&shard.id, &records)?;
@@ -161,7 +180,10 @@ impl World {
                 Ok(page) if page.records.is_empty() => return Ok(Some(all)),
                 Ok(page) => {
                     all.extend(page.records);
-                    from = page.next.unwrap();
+                    match page.next {
+                        Some(next) => from = next,
+                        None => return Ok(Some(all)),
+                    }
                 }
                 Err(ReadError::Unavailable(_)) => return Ok(None),
                 Err(error) => return Err(self.broken(format_args!("reading {shard}: {error:?}"))),
@@ -230,6 +252,9 @@ impl World {
                     if epoch <= self.epoch {
                         return Err(self.broken(format_args!("epoch {epoch} was used by an earlier opening")));
                     }
+                    if self.closed.contains(&appended.shard) {
+                        return Err(self.broken(format_args!("{} took a record after it was closed", appended.shard)));
+                    }
                     let shelf = self.shelves.entry(appended.shard).or_default();
                     shelf.sure.push((appended.sequence, put.partition_key, put.data));
                 }
@@ -237,7 +262,8 @@ impl World {
             }
             Err(AppendError::NotAppended(_)) => self.keep_seen(),
             Err(AppendError::Unknown(_)) => {
-                let shards = block_on(stream.shards()).unwrap();
+                let mut shards = block_on(stream.shards()).unwrap();
+                shards.retain(|shard| !shard.closed);
                 for put in puts {
                     let owner =
                         shards.iter().find(|shard| shard.range.contains(HashKey::of(&put.partition_key))).unwrap();
@@ -251,6 +277,32 @@ impl World {
                 self.crash();
                 Ok(())
             }
+        }
+    }
+
+    /// Splits a shard, or merges two: it happens, or it does not, or nobody knows and the stream has ended.
+    fn reshard(&mut self) {
+        let Some(stream) = self.stream.clone() else { return };
+        let Ok(mut open) = block_on(stream.shards()) else { return };
+        open.retain(|shard| !shard.closed);
+        open.sort_by_key(|shard| shard.range.from);
+        let pick = self.resharding.below(open.len() as u64) as usize;
+        let (one, next) = (&open[pick], open.get(pick + 1));
+        let (parents, done) = match next.filter(|_| self.resharding.one_in(2)) {
+            Some(next) => (vec![&one.id, &next.id], stream.merge(&one.id, &next.id).map(|_| ())),
+            None => {
+                let width = (one.range.through.0 - one.range.from.0) >> 64;
+                let at = one.range.from.0 + 1 + (u128::from(self.resharding.below(width as u64)) << 64);
+                (vec![&one.id], stream.split(&one.id, HashKey(at)).map(|_| ()))
+            }
+        };
+        match done {
+            Ok(()) => {
+                self.reshardings += 1;
+                self.closed.extend(parents.into_iter().cloned());
+            }
+            Err(_) if stream.ended().is_some() || self.disk.is_down() => self.crash(),
+            Err(_) => {}
         }
     }
 
@@ -348,13 +400,15 @@ impl World {
 
 #[test]
 fn nothing_promised_is_lost_by_a_crash_at_any_step() {
-    let (mut crashes, mut records) = (0, 0);
+    let (mut crashes, mut reshardings, mut records) = (0, 0, 0);
     for seed in 0..600 {
-        let (more, kept) = simulate(seed, None).unwrap_or_else(|broken| panic!("{broken}"));
+        let (more, resharded, kept) = simulate(seed, None).unwrap_or_else(|broken| panic!("{broken}"));
         crashes += more;
+        reshardings += resharded;
         records += kept;
     }
-    assert!(crashes > 2000 && records > 6_000, "the work was done: {crashes} crashes, {records} records");
+    let done = format!("{crashes} crashes, {reshardings} splits and merges, {records} records");
+    assert!(crashes > 2000 && reshardings > 1000 && records > 6_000, "the work was done: {done}");
 }
 
 #[test]
@@ -368,6 +422,7 @@ fn each_law_broken_on_purpose_is_found_within_a_hundred_seeds() {
         Sabotage::TailNotSyncedAtOpen,
         Sabotage::FailedSyncOutlived,
         Sabotage::StampsGoBack,
+        Sabotage::ReshardNotSynced,
     ];
     for law in laws {
         let found = (0..100).find_map(|seed| simulate(seed, Some(law)).err());

@@ -247,6 +247,26 @@ async fn a_stream_that_is_gone_is_told_from_a_shard_that_is() {
     assert!(matches!(&answer, Err(ReadError::Unavailable(why)) if why.contains("stream scripted")), "{answer:?}");
 }
 
+#[tokio::test]
+async fn an_answer_is_about_as_large_as_the_page() {
+    let service = Scripted::start(1).await;
+    let stream = open(&service, quick()).await;
+    for _ in 0..4 {
+        stream.append((0..10).map(|i| put("k", &vec![i; 250_000])).collect()).await.unwrap();
+    }
+    let (mut from, mut count) = (Start::TrimHorizon, 0);
+    while count < 40 {
+        let page = stream.read(&shard(0), from, limits(1_000, 1_000_000)).await.unwrap();
+        count += page.records.len();
+        from = page.next.unwrap();
+    }
+    let asked: Vec<u64> = service.calls("GetRecords").iter().map(|call| call["Limit"].as_u64().unwrap()).collect();
+    assert_eq!(asked[0], 1_000, "nothing is known of the records yet");
+    let page = stream.read(&shard(0), Start::TrimHorizon, limits(1_000, 1_000_000)).await.unwrap();
+    assert_eq!(page.records.len(), 4);
+    assert_eq!(service.calls("GetRecords").last().unwrap()["Limit"], 8, "two pages of what was seen");
+}
+
 #[tokio::test(start_paused = true)]
 async fn reads_of_a_shard_keep_its_rates() {
     use super::super::reader::Lane;
@@ -259,12 +279,12 @@ async fn reads_of_a_shard_keep_its_rates() {
     let took = began.elapsed();
     assert!(took >= Duration::from_secs(4) && took < Duration::from_millis(4_100), "five a second: {took:?}");
     let began = tokio::time::Instant::now();
-    lane.owe(10 << 20);
+    lane.owe(10 << 20, 40);
     lane.turn().await;
     assert!(began.elapsed() >= Duration::from_secs(5), "the shard is left alone after a full answer");
     let began = tokio::time::Instant::now();
     for _ in 0..10 {
-        lane.owe(2_000_000);
+        lane.owe(2_000_000, 8);
         lane.turn().await;
     }
     assert!(began.elapsed() >= Duration::from_secs(9), "two megabytes a second");

@@ -200,6 +200,7 @@ fn commit(number: u64) -> Commit {
             shard: ShardId::numbered(0),
             position: at(number),
             fold_revision: 1,
+            ended: false,
             parts,
         },
     }

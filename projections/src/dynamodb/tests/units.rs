@@ -157,6 +157,7 @@ fn idle(number: u64, part_bytes: usize) -> Commit {
             shard: ShardId::numbered(0),
             position: kinesis(number),
             fold_revision: 1,
+            ended: false,
             parts: vec![name],
         },
     }

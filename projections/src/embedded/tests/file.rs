@@ -279,7 +279,8 @@ fn parts_that_no_resume_point_names_take_no_room() {
         let parts = new.iter().chain([&unnamed]).map(|name| (name.clone(), Bytes::from_static(b"body"))).collect();
         let position = SequenceNumber::from_parts(1, position);
         let (generation, shard) = (Generation(0), ShardId::numbered(0));
-        let checkpoint = Checkpoint { generation, shard, position, fold_revision: 1, parts: names.to_vec() };
+        let checkpoint =
+            Checkpoint { generation, shard, position, fold_revision: 1, ended: false, parts: names.to_vec() };
         let committed = block_on(store.commit(Commit { rows: Vec::new(), parts, checkpoint })).unwrap();
         assert_eq!(committed.checkpoint, Ok(()));
         let count = |database: &redb::Database| {

@@ -91,7 +91,7 @@ fn next_commit(state: &State, random: &mut Random) -> Commit {
     parts.push(new.clone());
     let generation = Generation(0);
     let shard = ShardId::numbered(SHARD);
-    let checkpoint = Checkpoint { generation, shard, position: through, fold_revision: 1, parts };
+    let checkpoint = Checkpoint { generation, shard, position: through, fold_revision: 1, ended: false, parts };
     let length = random.below(3_000);
     Commit { rows: rows.into_values().collect(), parts: vec![(new, bytes(random, length))], checkpoint }
 }

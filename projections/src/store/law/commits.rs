@@ -13,6 +13,7 @@ pub(super) fn checkpoint(position: u64, parts: &[&str]) -> Checkpoint {
         shard: ShardId::numbered(0),
         position: seq(position),
         fold_revision: 4,
+        ended: false,
         parts,
     }
 }
@@ -70,6 +71,31 @@ pub fn a_resume_point_only_moves_forward<A: Adapter>(adapter: &A) {
     assert_eq!(bench.position(), Some(seq(10)));
     assert_eq!(bench.commit(&offered(11, "second")).checkpoint, Ok(()));
     assert_eq!(bench.position(), Some(seq(11)));
+}
+
+/// At its position it moves to the end of its shard, once, and never back; a shard without a record ends too.
+pub fn a_resume_point_moves_to_the_end_of_its_shard<A: Adapter>(adapter: &A) {
+    let bench = Bench::empty(adapter);
+    let ended = |position, name: &str| {
+        let mut commit = parts_only(position, &[name], &[name]);
+        commit.checkpoint.ended = true;
+        commit
+    };
+    let stands = || bench.resume_point(Generation(0), &ShardId::numbered(0));
+    assert_eq!(bench.commit(&parts_only(10, &["a"], &["a"])).checkpoint, Ok(()));
+    assert_eq!(bench.commit(&ended(9, "late")).checkpoint, Err(seq(10)));
+    assert_eq!(bench.commit(&ended(10, "a")).checkpoint, Ok(()), "the same part, as nothing else has changed");
+    let end = ended(10, "a").checkpoint;
+    assert_eq!(stands(), Some(end.clone()));
+    for loser in [ended(10, "a"), parts_only(10, &["a"], &["a"]), parts_only(9, &["late"], &["late"])] {
+        assert_eq!(bench.commit(&loser).checkpoint, Err(seq(10)));
+        assert_eq!(stands(), Some(end.clone()));
+    }
+    let mut empty = ended(0, "a");
+    (empty.checkpoint.shard, empty.checkpoint.position) = (ShardId::numbered(7), SequenceNumber::ZERO);
+    assert_eq!(bench.commit(&empty).checkpoint, Ok(()), "of a shard that never had a record");
+    assert_eq!(bench.commit(&empty).checkpoint, Err(SequenceNumber::ZERO));
+    assert_eq!(bench.resume_point(Generation(0), &ShardId::numbered(7)), Some(empty.checkpoint));
 }
 
 /// All of it stands once it is acknowledged; a row that has lost does not hold up the resume point.

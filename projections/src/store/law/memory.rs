@@ -173,7 +173,12 @@ impl Memory {
     ) -> Result<Vec<PartName>, SequenceNumber> {
         let standing = items.checkpoints.get(&(new.generation, new.shard.clone()));
         let position = standing.map_or(SequenceNumber::ZERO, |standing| standing.position);
-        if standing.is_some() && new.position <= position && !self.is(Broken::ResumePointGoesBack) {
+        let is_behind = |standing: &Checkpoint| match self.broken {
+            Some(Broken::ResumePointGoesBack) => false,
+            Some(Broken::EndIsNoPlace) => new.position <= standing.position,
+            _ => (new.position, new.ended) <= (standing.position, standing.ended),
+        };
+        if standing.is_some_and(is_behind) {
             return Err(position);
         }
         let known = standing.map_or(&[][..], |standing| &standing.parts);

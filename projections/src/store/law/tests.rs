@@ -40,7 +40,7 @@ mod item_by_item {
 }
 
 /// Which law finds which fault. Others may find it too; this one is there for it.
-const FOUND_BY: [(Broken, &str); 29] = [
+const FOUND_BY: [(Broken, &str); 30] = [
     (Broken::EqualReplaces, "a_row_is_replaced_only_by_one_that_goes_further"),
     (Broken::AnythingReplaces, "workers_in_any_order_leave_the_furthest_rows"),
     (Broken::LostHearsItself, "a_row_is_replaced_only_by_one_that_goes_further"),
@@ -50,6 +50,7 @@ const FOUND_BY: [(Broken, &str); 29] = [
     (Broken::RefusesLate, "what_is_too_large_is_refused_whole"),
     (Broken::ResumePointFirst, "a_crash_leaves_no_resume_point_without_its_rows_and_parts"),
     (Broken::ResumePointGoesBack, "a_resume_point_only_moves_forward"),
+    (Broken::EndIsNoPlace, "a_resume_point_moves_to_the_end_of_its_shard"),
     (Broken::ForgetsReferredParts, "parts_are_kept_by_reference_and_go_when_unnamed"),
     (Broken::KeepsUnnamedParts, "parts_are_kept_by_reference_and_go_when_unnamed"),
     (Broken::NamesGoneParts, "a_resume_point_never_names_a_part_that_is_gone"),

@@ -22,6 +22,8 @@ pub enum Broken {
     ResumePointFirst,
     /// The resume point may move back.
     ResumePointGoesBack,
+    /// A resume point does not move to the end of its shard where that is its position.
+    EndIsNoPlace,
     /// Parts that are only named are removed.
     ForgetsReferredParts,
     /// Parts that are not named stay, and may be referred to for ever.
@@ -66,7 +68,7 @@ pub enum Broken {
 
 impl Broken {
     /// All of them.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::EqualReplaces,
         Self::AnythingReplaces,
         Self::LostHearsItself,
@@ -76,6 +78,7 @@ impl Broken {
         Self::RefusesLate,
         Self::ResumePointFirst,
         Self::ResumePointGoesBack,
+        Self::EndIsNoPlace,
         Self::ForgetsReferredParts,
         Self::KeepsUnnamedParts,
         Self::NamesGoneParts,
