@@ -364,3 +364,25 @@ fn an_alarm_is_compared_once_all_that_it_looks_back_at_was_seen() {
     };
     assert_eq!((found(140), found(215)), (0, 1));
 }
+
+#[test]
+fn a_worker_that_was_away_for_too_long_goes_on_with_the_oldest_record_that_is_left_when_it_is_told_to() {
+    let mut world = World::new();
+    world.minute(vec![file(0, "before")]);
+    let at = world.worker.committed();
+    // Appended, and gone before anybody folds it.
+    for minute in 1..60 {
+        world.clock.fetch_add(60_000, Ordering::SeqCst);
+        block_on(append_all(&*world.stream, (0..4).map(|part| file(minute * 4 + part, "away")).collect())).unwrap();
+    }
+    let oldest = world.trim(50);
+    assert!(oldest > at);
+    let refused = block_on(world.worker.step(Duration::ZERO)).unwrap_err().to_string();
+    assert!(refused.contains("were trimmed") && refused.contains(&oldest.to_string()), "{refused}");
+    world.worker = worker(&world.stream, &world.store, &world.place);
+    world.worker.pass_over_lost();
+    let step = block_on(world.worker.step(Duration::ZERO)).unwrap();
+    assert_eq!(step.folded.first().unwrap().0, oldest);
+    world.fold();
+    assert_eq!(world.worker.committed(), world.stream.tip(world.shard()).unwrap());
+}

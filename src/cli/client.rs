@@ -156,11 +156,16 @@ impl Client {
         Self::Here { system, router }
     }
 
+    /// This process works on a stream and rows that are in no data folder.
+    pub fn is_elsewhere(&self) -> bool {
+        matches!(self, Self::Here { system, .. } if !system.is_local())
+    }
+
     /// How batches of files are packed for it: on one machine what costs the least time, on Kinesis what fills the units that are paid.
     pub fn profile(&self) -> Profile {
-        match self {
-            Self::Here { system, .. } if !system.is_local() => Profile::KINESIS,
-            _ => Profile { codec: Codec::None, target: Target::Lines(BATCH_BYTES) },
+        match self.is_elsewhere() {
+            true => Profile::KINESIS,
+            false => Profile { codec: Codec::None, target: Target::Lines(BATCH_BYTES) },
         }
     }
 

@@ -16,13 +16,15 @@ pub async fn run(options: Verify) -> Result<Answer, Failure> {
     let client = Client::connect(&options.of, Purpose::Verify).await?;
     let asked = client.json(Method::POST, "/verify", Bytes::new());
     let report = progress::verifying(&client, asked).await;
+    let is_elsewhere = client.is_elsewhere();
     client.close().await?;
     let report = report?;
+    let rows = if is_elsewhere { Rows::Tables } else { Rows::Folder };
     let same = report["differences"].as_u64() == Some(0);
     if options.json {
         say(&report.to_string())?;
     } else {
-        words(&report, same).iter().try_for_each(|line| say(line))?;
+        words(&report, same, rows).iter().try_for_each(|line| say(line))?;
     }
     Ok(if same { Answer::Yes } else { Answer::No })
 }
@@ -30,7 +32,16 @@ pub async fn run(options: Verify) -> Result<Answer, Failure> {
 /// Groups of rows that could not be recomputed are named so far; `--json` has more of them.
 const OLDER_SHOWN_MAX: usize = 20;
 
-fn words(report: &Value, same: bool) -> Vec<String> {
+/// Where rows are, for what to do about them.
+#[derive(Clone, Copy)]
+enum Rows {
+    /// In a data folder: of this process, or of the `weir up` that was asked.
+    Folder,
+    /// In tables.
+    Tables,
+}
+
+fn words(report: &Value, same: bool, rows: Rows) -> Vec<String> {
     let number = |field: &str| report[field].as_u64().unwrap_or(0);
     let (compared, older) = (number("rows"), number("older_than_stream"));
     let mut lines = vec![format!("folded {} records again and compared {compared} rows", number("records"))];
@@ -58,14 +69,20 @@ fn words(report: &Value, same: bool) -> Vec<String> {
         many => format!("{many} rows differ{damaged}. The first, in key order:"),
     });
     lines.push(format!("  {}: {}", text("row"), text("what")));
-    lines.push(match older {
-        0 => "To have every row made anew from the stream, move rows.redb out of the data folder and run any command (README, A newer program, and a damaged row)"
-            .into(),
-        _ => {
-            "Keep rows.redb: what the stream no longer has is in it alone. Restore a backup, or report this as a defect"
-                .into()
+    let next = match (older, rows) {
+        (0, Rows::Folder) => {
+            "To have every row made anew from the stream, move rows.redb out of the data folder and run any command (README, A newer program, and a \
+             damaged row)"
         }
-    });
+        (0, Rows::Tables) => "To have every row made anew from the stream, give another prefix: --store dynamodb://NEW",
+        (_, Rows::Folder) => {
+            "Keep rows.redb: what the stream no longer has is in it alone. Restore a backup, or report this as a defect"
+        }
+        (_, Rows::Tables) => {
+            "Keep the tables: what the stream no longer has is in them alone. Restore a backup, or report this as a defect"
+        }
+    };
+    lines.push(next.to_owned());
     lines
 }
 
@@ -134,7 +151,7 @@ mod tests {
         let mut report = json!({
             "records": 9, "rows": 5, "older_than_stream": 3, "older": older, "from": from, "differences": 0, "digest": "d"
         });
-        let said = words(&report, true).join("\n");
+        let said = words(&report, true, Rows::Folder).join("\n");
         for part in [
             "3 rows hold records",
             "  2 windows of service `shop` (tenant local), from 2026-01-01T00:00:00Z to 2026-01-02T00:00:00Z",
@@ -148,17 +165,18 @@ mod tests {
         }
         assert!(!said.contains("every row is") && !said.contains("more;"), "{said}");
         report["older_than_stream"] = json!(90);
-        assert!(words(&report, true).join("\n").contains("  and 87 more; `weir verify --json`"));
+        assert!(words(&report, true, Rows::Folder).join("\n").contains("  and 87 more; `weir verify --json`"));
         // Rows that are all that is left of their lines are not to be thrown away.
         report["differences"] = json!(1);
         report["first_difference"] = json!({"row": "the metrics of service `a`", "what": "it differs"});
-        let said = words(&report, false).join("\n");
+        let said = words(&report, false, Rows::Folder).join("\n");
         assert!(said.contains("Keep rows.redb") && said.contains("the metrics of service `a`: it differs"), "{said}");
         (report["differences"], report["damaged"]) = (json!(3), json!(2));
-        let said = words(&report, false).join("\n");
+        let said = words(&report, false, Rows::Folder).join("\n");
         assert!(said.contains("3 rows differ, 2 of them because they are damaged. The first"), "{said}");
         report["older_than_stream"] = json!(0);
-        assert!(words(&report, false).join("\n").contains("move rows.redb out"));
-        assert!(words(&report, true).join("\n").contains("every row is what the stream says"));
+        assert!(words(&report, false, Rows::Folder).join("\n").contains("move rows.redb out"));
+        assert!(words(&report, false, Rows::Tables).join("\n").contains("--store dynamodb://NEW"));
+        assert!(words(&report, true, Rows::Folder).join("\n").contains("every row is what the stream says"));
     }
 }

@@ -5,6 +5,7 @@ mod cloud;
 mod digest;
 #[path = "../cli/logs.rs"]
 mod logs;
+mod outage;
 mod processes;
 #[path = "../program/weir.rs"]
 mod program;

@@ -1,0 +1,116 @@
+//! DynamoDB out of reach for a while: the process stays, says so, and goes on by itself.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener, TcpStream},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use crate::{
+    cloud::Cloud,
+    logs::lines,
+    program::{Answer, Server},
+};
+
+/// Between two looks at the health of the process.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// A way to an endpoint that can be cut.
+struct Way {
+    endpoint: String,
+    is_cut: Arc<AtomicBool>,
+    sockets: Arc<Mutex<Vec<TcpStream>>>,
+}
+
+impl Way {
+    fn to(endpoint: &str) -> Self {
+        let there: SocketAddr = endpoint.strip_prefix("http://").unwrap().parse().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let (is_cut, sockets) = (Arc::<AtomicBool>::default(), Arc::<Mutex<Vec<TcpStream>>>::default());
+        let (cut, held) = (is_cut.clone(), sockets.clone());
+        std::thread::spawn(move || {
+            for here in listener.incoming() {
+                let here = here.unwrap();
+                let mut held = held.lock().unwrap();
+                if cut.load(Ordering::SeqCst) {
+                    continue;
+                }
+                let there = TcpStream::connect(there).unwrap();
+                for (mut from, mut to) in [
+                    (here.try_clone().unwrap(), there.try_clone().unwrap()),
+                    (there.try_clone().unwrap(), here.try_clone().unwrap()),
+                ] {
+                    std::thread::spawn(move || {
+                        // It ends when either side does, or the way is cut.
+                        let _ = io::copy(&mut from, &mut to);
+                        let _ = to.shutdown(std::net::Shutdown::Both);
+                    });
+                }
+                held.extend([here, there]);
+            }
+        });
+        Self { endpoint, is_cut, sockets }
+    }
+
+    fn cut(&self) {
+        let mut sockets = self.sockets.lock().unwrap();
+        self.is_cut.store(true, Ordering::SeqCst);
+        for socket in sockets.drain(..) {
+            let _ = socket.shutdown(std::net::Shutdown::Both);
+        }
+    }
+
+    fn mend(&self) {
+        self.is_cut.store(false, Ordering::SeqCst);
+    }
+}
+
+/// Whether the check of this name is fine, as `GET /health` says.
+fn check(server: &Server, name: &str) -> (bool, String) {
+    let health: Answer = server.get("/health");
+    let health = health.json();
+    let check = health["checks"].as_array().unwrap().iter().find(|check| check["name"] == name).unwrap().clone();
+    (check["ok"].as_bool().unwrap(), check["detail"].as_str().unwrap().to_owned())
+}
+
+#[test]
+fn a_store_out_of_reach_is_said_by_health_and_the_same_process_goes_on_when_it_is_back() {
+    let cloud = Cloud::new();
+    let way = Way::to(&emulators::dynamodb().endpoint);
+    let mut command = cloud.command("up");
+    command.args(["--listen", "127.0.0.1:0"]).env("AWS_ENDPOINT_URL_DYNAMODB", &way.endpoint);
+    let server = Server::start(&mut command);
+    assert_eq!(server.post("/ingest?run=before", lines("app", 0..60).as_bytes()).status, 202);
+    assert_eq!(server.get("/runs/before").json()["folded"], 60);
+    way.cut();
+    // The stream takes what comes, and somebody who waits makes the worker try to commit.
+    assert_eq!(server.post("/ingest?run=meanwhile", lines("app", 60..120).as_bytes()).status, 202);
+    let why = loop {
+        let _ = server.get("/runs/meanwhile?wait=1");
+        let (is_ok, why) = check(&server, "consumer");
+        if !is_ok {
+            break why;
+        }
+        std::thread::sleep(LOOK);
+    };
+    assert!(why.contains("it is tried again within") && why.contains("dynamodb") | why.contains("table"), "{why}");
+    way.mend();
+    while !check(&server, "consumer").0 {
+        let _ = server.get("/runs/meanwhile?wait=1");
+        std::thread::sleep(LOOK);
+    }
+    let settled = loop {
+        let run = server.get("/runs/meanwhile").json();
+        if run["settled"] == true {
+            break run;
+        }
+    };
+    assert_eq!((&settled["folded"], &settled["duplicate"]), (&60.into(), &0.into()), "{settled}");
+    server.stop().exits(0);
+    cloud.verifies();
+}
