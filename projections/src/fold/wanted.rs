@@ -13,12 +13,13 @@ use super::{
     input::{self, Body, Named},
     lines_in::UNNAMED_SERVICE,
     producers::Marks,
-    rows::Stored,
+    rows::{self, Stored},
     sabotage::{self, Sabotage},
     services::WindowKey,
     taken::Taken,
 };
 use crate::{
+    canonical::DecodeError,
     cell::WINDOW_SECS,
     store::{Kind, Row, RowKey},
 };
@@ -40,7 +41,7 @@ pub(super) fn place<'a>(header: &'a Header, datum: &'a events::event::Datum, nam
 impl Shard {
     /// Rows that must be read before the record is folded, each once. Asked once, right before the record is folded.
     pub fn wants(&mut self, input: &Input) -> Vec<RowKey> {
-        let mut keys: Vec<RowKey> = self.wanted_mark(input).into_iter().collect();
+        let mut keys: Vec<RowKey> = self.wanted_marks(input);
         if let Body::Events(batch, events, named) = &input.body
             && !sabotage::breaks(Sabotage::PageNotRead)
         {
@@ -50,10 +51,17 @@ impl Shard {
         keys
     }
 
-    fn wanted_mark(&self, input: &Input) -> Option<RowKey> {
-        let (kind, subject) = input.mark(&self.place)?;
+    /// The shard's own row, and those of its ancestors: once it has one of its own, that holds what theirs hold.
+    fn wanted_marks(&self, input: &Input) -> Vec<RowKey> {
+        let Some((kind, subject)) = input.mark(&self.place) else { return vec![] };
         let open = if kind == Kind::Taken { self.taken.find(&subject) } else { self.producers.find(&subject) };
-        if open.is_some() { None } else { Some(self.key(subject, 0, 0)) }
+        if open.is_some() {
+            return vec![];
+        }
+        let own = self.key(subject, 0, 0);
+        let theirs = self.lineage.iter().map(|ancestor| RowKey { shard: ancestor.clone(), ..own.clone() });
+        let theirs: Vec<RowKey> = theirs.collect();
+        std::iter::once(own).chain(theirs).collect()
     }
 
     /// Every page that `measure` may touch and that is not open; perhaps some that it will not touch.
@@ -91,22 +99,45 @@ impl Shard {
             "a record was folded without the rows that it wants"
         );
         self.pages.clear();
+        let mut ancestors = vec![];
+        let mut mark = None;
         for (key, row) in wanted.keys.into_iter().zip(read) {
             match key.subject.kind {
-                // It was written before what it holds could be joined or forgotten.
-                Kind::Taken => {
-                    let stored: Stored<Taken> = Stored::of(row.as_ref())?;
-                    self.taken.admit(&key.subject, stored.tidied(|marks| marks.join(self.resume_point)));
-                }
-                Kind::Producer => {
-                    let stored: Stored<Marks> = Stored::of(row.as_ref())?;
-                    self.producers.admit(&key.subject, stored.tidied(|marks| marks.tidy(self.resume_point)));
-                }
+                Kind::Taken | Kind::Producer if key.shard == self.place.shard => mark = Some((key, row)),
+                Kind::Taken | Kind::Producer => ancestors.extend(row),
                 _ => {
                     self.pages.insert(key, Stored::of(row.as_ref())?);
                 }
             }
         }
+        let Some((key, row)) = mark else { return Ok(()) };
+        if sabotage::breaks(Sabotage::ChildWithoutMarks) {
+            ancestors.clear();
+        }
+        // What was stored was written before what it holds could be joined or forgotten.
+        if key.subject.kind == Kind::Taken {
+            let stored = of_lineage(row.as_ref(), &ancestors, Taken::inherit)?;
+            self.taken.admit(&key.subject, stored.tidied(|marks| marks.join(self.resume_point)));
+        } else {
+            let stored = of_lineage(row.as_ref(), &ancestors, Marks::inherit)?;
+            self.producers.admit(&key.subject, stored.tidied(|marks| marks.tidy(self.resume_point)));
+        }
         Ok(())
     }
+}
+
+/// The shard's own mark, or what it begins with: what its ancestors took.
+fn of_lineage<B: rows::Body>(
+    own: Option<&Row>,
+    ancestors: &[Row],
+    inherit: fn(&mut B, B),
+) -> Result<Stored<B>, DecodeError> {
+    if own.is_some() || ancestors.is_empty() {
+        return Stored::of(own);
+    }
+    let mut mark = B::default();
+    for row in ancestors {
+        inherit(&mut mark, B::decode(&row.body)?);
+    }
+    Ok(Stored::begun(mark))
 }
