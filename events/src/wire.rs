@@ -10,6 +10,8 @@
 //! | 9.. | header: a MessagePack map with the fields of [`Header`] |
 //! | rest | body, packed by the header's codec |
 //!
+//! Other payloads are read by `payload`, which tells all of them apart.
+//!
 //! `wire/format.md` says the same for writers in other languages, with every field and limit.
 
 pub mod aggregate;

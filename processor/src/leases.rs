@@ -10,6 +10,9 @@
 //! What is balanced is the number of leases: within one of each other, after as many rounds as there are leases to move. A worker steals one lease a
 //! round, so that a newcomer does not stop everybody at once.
 
+#[cfg(feature = "aws")]
+pub mod dynamodb;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     hash::Hasher,
@@ -36,7 +39,7 @@ pub struct Lease {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
     /// Make the row of a shard that has none, owned by nobody.
-    Create(ShardId),
+    Create(Shard),
     /// Keep what this worker has.
     Renew(Lease),
     /// Take what nobody has, or whose owner is silent, or (`steal`) what another has too many of.
@@ -88,7 +91,7 @@ pub fn plan(me: &str, shards: &[Shard], leases: &[Lease], silent: &BTreeSet<Shar
     let mut open: Vec<&Lease> = Vec::new();
     for shard in shards.iter().filter(ready) {
         match rows.get(&shard.id) {
-            None => steps.push(Step::Create(shard.id.clone())),
+            None => steps.push(Step::Create(shard.clone())),
             Some(lease) if !lease.ended => open.push(lease),
             Some(_) => {}
         }

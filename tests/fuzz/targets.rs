@@ -95,7 +95,7 @@ pub fn strangers(bytes: &[u8]) {
     // A line end is put behind a document that had none.
     assert!(pieces.iter().map(text).sum::<usize>() <= 2 * (wire::BODY_BYTES_MAX + payload.len()));
     let is_nested = |record: &&[u8]| record.starts_with(&wire::aggregate::MAGIC) || wire::is_batch(record);
-    if form % 3 == 2 && !records.iter().any(|record| is_nested(record)) {
+    if form % 3 == 2 && !records.iter().any(is_nested) {
         let alone = records.iter().flat_map(|record| payload::pieces(&Bytes::copy_from_slice(record)));
         let alone: Vec<Part> = alone.map(|piece| without_repeats(piece.part)).collect();
         let together: Vec<Part> = pieces.iter().map(|piece| without_repeats(piece.part.clone())).collect();
@@ -113,7 +113,7 @@ pub fn strangers(bytes: &[u8]) {
         balance.accepted()
     });
     assert_eq!(accepted[0], accepted[1]);
-    assert!(accepted[0] > 0 || records.iter().any(|record| is_nested(record)));
+    assert!(accepted[0] > 0 || records.iter().any(is_nested));
     shard.commit().rows.iter().for_each(|row| assert!(row.body.len() <= ROW_BYTES_MAX));
 }
 

@@ -28,9 +28,9 @@ impl Table {
     /// True if the condition held.
     fn carry_out(&mut self, me: &str, step: &Step) -> bool {
         match step {
-            Step::Create(shard) => {
-                let row = Lease { shard: shard.clone(), owner: None, counter: 0, ended: false };
-                self.0.insert(shard.clone(), self.0.get(shard).cloned().unwrap_or(row));
+            Step::Create(Shard { id, .. }) => {
+                let row = Lease { shard: id.clone(), owner: None, counter: 0, ended: false };
+                self.0.insert(id.clone(), self.0.get(id).cloned().unwrap_or(row));
                 true
             }
             Step::Renew(lease) | Step::Take { lease, .. } => {

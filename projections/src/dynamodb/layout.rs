@@ -486,6 +486,25 @@ mod tests {
     }
 
     #[test]
+    fn names_that_are_made_of_the_same_text_have_partitions_of_their_own() {
+        let mut names = vec![String::new()];
+        for length in 0..3 {
+            let longer = names.iter().filter(|name| name.len() == length);
+            let longer: Vec<String> = longer.flat_map(|name| ["a", "/"].map(|char| format!("{name}{char}"))).collect();
+            names.extend(longer);
+        }
+        let mut partitions = std::collections::HashSet::new();
+        for (tenant, name) in names.iter().flat_map(|tenant| names.iter().map(move |name| (tenant, name))) {
+            for kind in [Kind::Window, Kind::Balance] {
+                let subject = Subject { tenant: tenant.clone(), generation: Generation(0), kind, name: name.clone() };
+                let key = RowKey { subject, at: 0, shard: ShardId::numbered(0), partial: Partial(0), page: 0 };
+                let Place { table, partition, .. } = place(&key).unwrap();
+                assert!(partitions.insert((table, partition.clone())), "{partition} of {tenant:?} and {name:?}");
+            }
+        }
+    }
+
+    #[test]
     fn the_stored_texts_are_those_of_version_1() {
         let subject =
             |kind| Subject { tenant: "acme".into(), generation: Generation(0), kind, name: "checkout".into() };

@@ -67,6 +67,15 @@ impl Identified {
         self.by.insert(id, self.records.len() as u32 - 1);
     }
 
+    /// Takes over what an ancestor of the shard took: before every record of this one. What there is no room for is forgotten, and counts again.
+    pub fn inherit(&mut self, older: Self) {
+        for id in older.ids {
+            if !self.by.contains_key(&id) && self.bytes() + RECORD_BYTES_MAX + ID_BYTES <= limits().id_bytes {
+                self.insert(id, SequenceNumber::ZERO);
+            }
+        }
+    }
+
     /// Leaves what records before `first` took; the last of them. `None`: nothing.
     pub fn cut(&mut self, first: SequenceNumber) -> Option<SequenceNumber> {
         let records = self.records.partition_point(|(position, _)| *position < first);
@@ -140,6 +149,16 @@ mod tests {
         assert!(ids.take(7, at(1), false));
         assert!(!ids.take(7, at(2), false));
         assert!(ids.take(8, at(2), false));
+    }
+
+    #[test]
+    fn a_child_knows_what_either_parent_took_and_can_be_stored() {
+        let (mut one, mut other, mut child) = (Identified::default(), Identified::default(), Identified::default());
+        assert!(one.take(7, at(5), false) && other.take(8, at(3), false) && other.take(7, at(4), false));
+        child.inherit(one);
+        child.inherit(other);
+        assert!(!child.take(7, at(1), false) && !child.take(8, at(1), false) && child.take(9, at(1), false));
+        assert_eq!(Identified::decode(&child.encode()).unwrap(), child);
     }
 
     #[test]

@@ -14,12 +14,13 @@ use super::{
     input::{Body, Named},
     lines_in::UNNAMED_SERVICE,
     producers::Marks,
-    rows::Stored,
+    rows::{self, Stored},
     sabotage::{self, Sabotage},
     services::WindowKey,
     taken::Taken,
 };
 use crate::{
+    canonical::DecodeError,
     cell::WINDOW_SECS,
     store::{Kind, Row, RowKey, Subject},
 };
@@ -43,8 +44,11 @@ impl Shard {
     pub fn wants(&mut self, input: &Input) -> Vec<RowKey> {
         let mut keys: Vec<RowKey> = vec![];
         for body in &input.bodies {
-            let marks = body.marks(&self.place).into_iter().filter(|(subject, at)| !self.is_open(subject, *at));
-            keys.extend(marks.map(|(subject, at)| self.key(subject, at, 0)));
+            for (subject, at) in body.marks(&self.place) {
+                if !self.is_open(&subject, at) {
+                    self.wanted_mark(subject, at, &mut keys);
+                }
+            }
             if !sabotage::breaks(Sabotage::PageNotRead) {
                 self.wanted_pages(input, body, &mut keys);
             }
@@ -63,6 +67,15 @@ impl Shard {
             Kind::Producer => self.producers.find(mark).is_some(),
             _ => self.identified.find(&(mark.clone(), at)).is_some(),
         }
+    }
+
+    /// The shard's own row, and those of its ancestors: once it has one of its own, that holds what theirs hold.
+    fn wanted_mark(&self, subject: Subject, at: i64, keys: &mut Vec<RowKey>) {
+        let own = self.key(subject, at, 0);
+        let theirs = self.lineage.iter().map(|ancestor| RowKey { shard: ancestor.clone(), ..own.clone() });
+        let theirs: Vec<RowKey> = theirs.collect();
+        keys.push(own);
+        keys.extend(theirs);
     }
 
     /// Every page that `measure` may touch and that is not open; perhaps some that it will not touch.
@@ -94,26 +107,57 @@ impl Shard {
             "a record was folded without the rows that it wants"
         );
         self.pages.clear();
-        for (key, row) in wanted.keys.into_iter().zip(read) {
-            match key.subject.kind {
-                // It was written before what it holds could be joined or forgotten.
-                Kind::Taken => {
-                    let stored: Stored<Taken> = Stored::of(row.as_ref())?;
-                    self.taken.admit(&key.subject, stored.tidied(|marks| marks.join(self.resume_point)));
-                }
-                Kind::Producer => {
-                    let stored: Stored<Marks> = Stored::of(row.as_ref())?;
-                    self.producers.admit(&key.subject, stored.tidied(|marks| marks.tidy(self.resume_point)));
-                }
-                Kind::Identified => {
-                    let stored: Stored<Identified> = Stored::of(row.as_ref())?;
-                    self.identified.admit(&(key.subject, key.at), stored);
-                }
-                _ => {
-                    self.pages.insert(key, Stored::of(row.as_ref())?);
-                }
+        let mut rows = wanted.keys.into_iter().zip(read).peekable();
+        while let Some((key, row)) = rows.next() {
+            if !matches!(key.subject.kind, Kind::Taken | Kind::Producer | Kind::Identified) {
+                self.pages.insert(key, Stored::of(row.as_ref())?);
+                continue;
+            }
+            // Those of its ancestors stand behind its own.
+            let mut ancestors = vec![];
+            while let Some((_, row)) = rows.next_if(|(other, _)| (&other.subject, other.at) == (&key.subject, key.at)) {
+                ancestors.extend(row);
+            }
+            if sabotage::breaks(Sabotage::ChildWithoutMarks) {
+                ancestors.clear();
+            }
+            self.admit_mark(key, row.as_ref(), &ancestors)?;
+        }
+        Ok(())
+    }
+
+    /// What was stored was written before what it holds could be joined or forgotten.
+    fn admit_mark(&mut self, key: RowKey, own: Option<&Row>, ancestors: &[Row]) -> Result<(), Stop> {
+        match key.subject.kind {
+            Kind::Taken => {
+                let stored = of_lineage(own, ancestors, Taken::inherit)?;
+                self.taken.admit(&key.subject, stored.tidied(|marks| marks.join(self.resume_point)));
+            }
+            Kind::Producer => {
+                let stored = of_lineage(own, ancestors, Marks::inherit)?;
+                self.producers.admit(&key.subject, stored.tidied(|marks| marks.tidy(self.resume_point)));
+            }
+            _ => {
+                let stored = of_lineage(own, ancestors, Identified::inherit)?;
+                self.identified.admit(&(key.subject, key.at), stored);
             }
         }
         Ok(())
     }
+}
+
+/// The shard's own mark, or what it begins with: what its ancestors took.
+fn of_lineage<B: rows::Body>(
+    own: Option<&Row>,
+    ancestors: &[Row],
+    inherit: fn(&mut B, B),
+) -> Result<Stored<B>, DecodeError> {
+    if own.is_some() || ancestors.is_empty() {
+        return Stored::of(own);
+    }
+    let mut mark = B::default();
+    for row in ancestors {
+        inherit(&mut mark, B::decode(&row.body)?);
+    }
+    Ok(Stored::begun(mark))
 }

@@ -6,11 +6,16 @@ use std::{
     time::Duration,
 };
 
-use super::{Kinesis, Missing, client, put, quick};
+use aws_sdk_kinesis::{Client, types::StreamStatus};
+
+use super::{Kinesis, Missing, client, quick};
 use crate::{
     kinesis::OpenError,
     position::{HashKey, ShardId},
-    stream::{Put, Start, Stream, law},
+    stream::{
+        Shard, Stream,
+        law::{self, Resharder},
+    },
 };
 
 fn fresh_name() -> String {
@@ -43,73 +48,39 @@ async fn a_missing_stream_is_refused_and_one_that_is_there_is_used() {
     assert!(tags.is_empty() || tags == [("created-by", "weir")], "{tags:?}");
 }
 
-/// Waits until a change of shards is done.
-async fn settled(stream: &Kinesis, open: usize) -> Vec<crate::stream::Shard> {
+struct Calls;
+
+impl Resharder<Kinesis> for Calls {
+    async fn split(&self, stream: &Kinesis, shard: &Shard, at: HashKey) {
+        let client = client(&emulators::kinesis().endpoint);
+        let call = client.split_shard().stream_name(stream.name()).shard_to_split(shard.id.as_str());
+        call.new_starting_hash_key(at.0.to_string()).send().await.unwrap();
+        settled(&client, stream, &shard.id).await;
+    }
+
+    async fn merge(&self, stream: &Kinesis, lower: &Shard, upper: &Shard) {
+        let client = client(&emulators::kinesis().endpoint);
+        let call = client.merge_shards().stream_name(stream.name()).shard_to_merge(lower.id.as_str());
+        call.adjacent_shard_to_merge(upper.id.as_str()).send().await.unwrap();
+        settled(&client, stream, &lower.id).await;
+    }
+}
+
+/// Waits until the children of a shard are listed and the stream takes the next change.
+async fn settled(client: &Client, stream: &Kinesis, parent: &ShardId) {
     for _ in 0..1_000 {
         let shards = stream.shards().await.unwrap();
-        if shards.iter().filter(|shard| !shard.closed).count() == open {
-            return shards;
+        let summary = client.describe_stream_summary().stream_name(stream.name()).send().await.unwrap();
+        let status = summary.stream_description_summary.unwrap().stream_status;
+        if status == StreamStatus::Active && shards.iter().any(|shard| shard.parents.contains(parent)) {
+            return;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    panic!("the change of shards did not end");
-}
-
-async fn active(stream: &Kinesis) {
-    Kinesis::open_with(client(&emulators::kinesis().endpoint), stream.name(), Missing::Refuse, quick()).await.unwrap();
-}
-
-async fn read_all(stream: &Kinesis, shard: &ShardId) -> (Vec<Vec<u8>>, bool) {
-    let (mut all, mut from, mut idle) = (vec![], Start::TrimHorizon, 0);
-    while idle < 3 {
-        let page = stream.read(shard, from, super::limits(2, usize::MAX)).await.unwrap();
-        idle = if page.records.is_empty() && page.behind_ms == 0 { idle + 1 } else { 0 };
-        all.extend(page.records.iter().map(|record| record.data.to_vec()));
-        match page.next {
-            Some(next) => from = next,
-            None => return (all, true),
-        }
-    }
-    (all, false)
+    panic!("the change of {parent} did not end");
 }
 
 #[tokio::test]
-async fn a_parent_is_read_to_its_end_and_children_name_it() {
-    let stream = fresh(NonZeroU16::MIN).await;
-    let client = client(&emulators::kinesis().endpoint);
-    let to = |key: u128, data: &[u8]| Put { hash_key: Some(HashKey(key)), ..put("k", data) };
-    stream.append((0..5).map(|i| to(0, &[i])).collect()).await.unwrap();
-    let parent = stream.shards().await.unwrap()[0].clone();
-    assert!(!read_all(&stream, &parent.id).await.1, "an open shard has no end");
-    let middle = (1u128 << 127).to_string();
-    let split = client.split_shard().stream_name(stream.name()).shard_to_split(parent.id.as_str());
-    split.new_starting_hash_key(middle).send().await.unwrap();
-    let shards = settled(&stream, 2).await;
-    active(&stream).await;
-    assert_eq!((&shards[0].id, shards[0].closed), (&parent.id, true), "parents come first");
-    assert!(shards[1..].iter().all(|child| child.parents == [parent.id.clone()] && !child.closed));
-    for (key, data) in [(0, [10]), (u128::MAX, [11])] {
-        let answers = stream.append(vec![to(key, &data)]).await.unwrap();
-        let owner = shards[1..].iter().find(|shard| shard.range.contains(HashKey(key))).unwrap();
-        assert_eq!(answers[0].as_ref().unwrap().shard, owner.id, "a child took it");
-    }
-    let (mut records, ended) = read_all(&stream, &parent.id).await;
-    records.sort();
-    assert_eq!((records, ended), ((0..5).map(|i| vec![i]).collect(), true));
-
-    let merge = client.merge_shards().stream_name(stream.name()).shard_to_merge(shards[1].id.as_str());
-    merge.adjacent_shard_to_merge(shards[2].id.as_str()).send().await.unwrap();
-    let merged = settled(&stream, 1).await;
-    active(&stream).await;
-    let last = merged.last().unwrap();
-    let mut parents = last.parents.clone();
-    parents.sort();
-    assert_eq!(parents, [shards[1].id.clone(), shards[2].id.clone()]);
-    stream.append(vec![to(5, &[12])]).await.unwrap();
-    for (shard, data) in [(&shards[1], 10), (&shards[2], 11)] {
-        let shard_data = read_all(&stream, &shard.id).await;
-        let expected = if shard.range.contains(HashKey(0)) { 10 } else { 11 };
-        assert_eq!(shard_data, (vec![vec![expected]], true), "{data}");
-    }
-    assert_eq!(read_all(&stream, &last.id).await, (vec![vec![12]], false));
+async fn the_laws_of_splits_and_merges_hold() {
+    law::reshard_suite(fresh, &Calls).await;
 }

@@ -1,0 +1,128 @@
+//! Against dynalite: races, a zombie, and workers who share shards through the table alone.
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
+};
+
+use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
+use events::position::{HashKey, HashRange};
+
+use super::{super::Watch, *};
+use crate::leases::plan;
+
+fn client() -> Client {
+    let config = aws_sdk_dynamodb::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new("us-east-1"))
+        .credentials_provider(Credentials::new("test", "test", None, None, "test"))
+        .endpoint_url(&emulators::dynamodb().endpoint)
+        .http_client(aws_smithy_http_client::Builder::new().build_http());
+    Client::from_conf(config.build())
+}
+
+async fn fresh() -> Table {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let name = format!("leases-{}", COUNT.fetch_add(1, Relaxed));
+    let (table, created) = Table::open(client(), &name, true).await.unwrap();
+    assert!(created);
+    table
+}
+
+fn shard(number: u64, parents: &[u64]) -> Shard {
+    let range = HashRange { from: HashKey(0), through: HashKey(u128::MAX) };
+    let parents = parents.iter().map(|parent| ShardId::numbered(*parent)).collect();
+    Shard { id: ShardId::numbered(number), range, parents, closed: false }
+}
+
+#[tokio::test]
+async fn a_missing_table_is_refused_where_it_may_not_be_made() {
+    let missing = Table::open(client(), "leases-absent", false).await.unwrap_err();
+    assert_eq!(missing, TableError::Missing("leases-absent".into()));
+    let table = fresh().await;
+    assert!(!Table::open(client(), &table.name, true).await.unwrap().1, "what is there is used");
+}
+
+#[tokio::test]
+async fn of_two_who_take_a_lease_one_has_it_and_a_zombie_changes_nothing() {
+    let table = fresh().await;
+    assert!(table.carry_out("a", &Step::Create(shard(3, &[1, 2]))).await.unwrap());
+    assert!(!table.carry_out("b", &Step::Create(shard(3, &[]))).await.unwrap(), "it is there");
+    let free = table.read().await.unwrap().remove(0);
+    assert_eq!(free, Lease { shard: ShardId::numbered(3), owner: None, counter: 0, ended: false });
+    let take = |lease: &Lease| Step::Take { lease: lease.clone(), steal: false };
+    assert!(table.carry_out("a", &take(&free)).await.unwrap());
+    assert!(!table.carry_out("b", &take(&free)).await.unwrap());
+    let of_a = table.read().await.unwrap().remove(0);
+    assert_eq!((of_a.owner.as_deref(), of_a.counter), (Some("a"), 1));
+    assert!(table.carry_out("b", &take(&of_a)).await.unwrap(), "stolen");
+    for step in [Step::Renew(of_a.clone()), take(&of_a)] {
+        assert!(!table.carry_out("a", &step).await.unwrap(), "{step:?}");
+    }
+    assert!(!table.note(&of_a, Some(SequenceNumber::from_parts(1, 2))).await.unwrap());
+    assert!(!table.release(&of_a).await.unwrap());
+    let of_b = table.read().await.unwrap().remove(0);
+    assert_eq!((of_b.owner.as_deref(), of_b.counter), (Some("b"), 2));
+    assert!(table.note(&of_b, None).await.unwrap());
+    let ended = table.read().await.unwrap().remove(0);
+    assert!(ended.ended);
+    assert!(!table.carry_out("b", &Step::Remove(of_a)).await.unwrap(), "not as it was read");
+    assert!(table.carry_out("b", &Step::Remove(ended)).await.unwrap());
+    assert_eq!(table.read().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn rows_have_the_attributes_of_the_kinesis_client_library() {
+    let table = fresh().await;
+    table.carry_out("a", &Step::Create(shard(3, &[1, 2]))).await.unwrap();
+    let free = table.read().await.unwrap().remove(0);
+    table.carry_out("a", &Step::Take { lease: free, steal: false }).await.unwrap();
+    let taken = table.read().await.unwrap().remove(0);
+    let through: SequenceNumber = "49590338271490256608559692538361571095921575989136588898".parse().unwrap();
+    table.note(&taken, Some(through)).await.unwrap();
+    let item = client().get_item().table_name(&table.name).key("leaseKey", key(&taken.shard)).send().await.unwrap();
+    let item: BTreeMap<String, String> =
+        item.item.unwrap().into_iter().map(|(name, value)| (name, format!("{value:?}"))).collect();
+    let expected = [
+        ("checkpoint", "S(\"49590338271490256608559692538361571095921575989136588898\")"),
+        ("checkpointSubSequenceNumber", "N(\"0\")"),
+        ("endingHashKey", "S(\"340282366920938463463374607431768211455\")"),
+        ("leaseCounter", "N(\"1\")"),
+        ("leaseKey", "S(\"shardId-000000000003\")"),
+        ("leaseOwner", "S(\"a\")"),
+        ("ownerSwitchesSinceCheckpoint", "N(\"0\")"),
+        ("parentShardId", "Ss([\"shardId-000000000001\", \"shardId-000000000002\"])"),
+        ("startingHashKey", "S(\"0\")"),
+    ];
+    assert_eq!(item, expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
+    let other = client().put_item().table_name(&table.name).item("leaseKey", AttributeValue::S("Migration3.0".into()));
+    other.item("entityType", AttributeValue::S("LEADER".into())).send().await.unwrap();
+    assert_eq!(table.read().await.unwrap().len(), 1, "rows of other kinds are passed over");
+}
+
+#[tokio::test]
+async fn workers_share_shards_through_the_table_and_take_over_from_one_that_is_silent() {
+    let table = fresh().await;
+    let shards: Vec<Shard> = (0..6).map(|i| shard(i, &[])).collect();
+    let failover = Duration::from_secs(10);
+    let mut watches = [Watch::default(), Watch::default(), Watch::default()];
+    let mut now = Duration::ZERO;
+    for (rounds, alive, expected) in [(8, 0..3, vec![2, 2, 2]), (12, 0..2, vec![3, 3])] {
+        for _ in 0..rounds {
+            now += Duration::from_secs(3);
+            for worker in alive.clone() {
+                let leases = table.read().await.unwrap();
+                let silent = watches[worker].look(&leases, now, failover);
+                for step in plan(&worker.to_string(), &shards, &leases, &silent) {
+                    table.carry_out(&worker.to_string(), &step).await.unwrap();
+                }
+            }
+        }
+        let mut loads: BTreeMap<String, usize> = BTreeMap::new();
+        for lease in table.read().await.unwrap() {
+            *loads.entry(lease.owner.unwrap()).or_default() += 1;
+        }
+        assert_eq!(loads.into_values().collect::<Vec<_>>(), expected);
+    }
+}
