@@ -10,3 +10,4 @@ mod processes;
 #[path = "../program/weir.rs"]
 mod program;
 mod refusals;
+mod split;
