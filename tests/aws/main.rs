@@ -4,6 +4,7 @@
 mod cloud;
 mod digest;
 #[path = "../cli/logs.rs"]
+#[allow(dead_code, reason = "the tests of the command line take the rest")]
 mod logs;
 mod outage;
 mod processes;
