@@ -45,7 +45,7 @@ use crate::{
 const PAUSE: Duration = Duration::from_millis(500);
 /// Longest such pause.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
-/// About so long waits one that was overtaken, so that two do not run into each other again at once.
+/// About so long waits one that was overtaken, so that two do not run into each other again at once; or one that waits for its parents.
 const OVERTAKEN_PAUSE: Duration = Duration::from_millis(100);
 /// How often those who pause look whether they are to end.
 const STOP_LOOK: Duration = Duration::from_millis(50);
@@ -110,6 +110,11 @@ fn is_overtaken(error: &ConsumeError) -> bool {
     )
 }
 
+/// It can only be waited for: another worker has to end a parent first.
+fn is_too_early(error: &ConsumeError) -> bool {
+    matches!(error, ConsumeError::NotYet { .. })
+}
+
 /// Another attempt can mend it.
 fn passes(error: &ConsumeError) -> bool {
     use events::stream::ReadError;
@@ -120,7 +125,7 @@ fn passes(error: &ConsumeError) -> bool {
         | ConsumeError::Write { .. }
         | ConsumeError::Effect { .. }
         | ConsumeError::Failed(_) => true,
-        error => is_overtaken(error),
+        error => is_overtaken(error) || is_too_early(error),
     }
 }
 
@@ -227,11 +232,14 @@ impl Workers {
                     return Ok(());
                 }
                 Err(error) if !self.manner.is_alone && self.is_loss(seen, &error) => continue,
-                Err(error) if self.manner.is_alone || !passes(&error) => return Err(with_causes(&error)),
+                Err(error) if (self.manner.is_alone && !is_too_early(&error)) || !passes(&error) => {
+                    return Err(with_causes(&error));
+                }
                 Err(error) => error,
             };
-            let wait = if is_overtaken(&error) { OVERTAKEN_PAUSE } else { pause };
-            if !is_overtaken(&error) {
+            let is_nobodys_fault = is_overtaken(&error) || is_too_early(&error);
+            let wait = if is_nobodys_fault { OVERTAKEN_PAUSE } else { pause };
+            if !is_nobodys_fault {
                 pause = (pause * 2).min(PAUSE_MAX);
                 let secs = wait.as_secs_f64();
                 *held(&seen.trouble) = Some(format!("{}; it is tried again within {secs:.1} s", with_causes(&error)));

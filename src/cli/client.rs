@@ -48,7 +48,7 @@ pub enum Client {
     /// Opened by this process, closed with it.
     Here { system: Arc<System>, router: Router },
     /// A running `weir up`.
-    There { url: String, token: Option<Token>, pool: Pool<HttpConnector, Full<Bytes>> },
+    There { url: String, token: Option<Token>, pool: Box<Pool<HttpConnector, Full<Bytes>>> },
 }
 
 /// What a command is about to do: whether it may make what is not there. Who only reads is told that nothing is there, most often for a name that
@@ -94,7 +94,7 @@ fn over_http(url: &str, token: Option<&Token>) -> Result<Client, Failure> {
         )));
     }
     let token = token.filter(|token| !token.0.is_empty()).cloned();
-    Ok(Client::There { url, token, pool: Pool::builder(TokioExecutor::new()).build_http() })
+    Ok(Client::There { url, token, pool: Box::new(Pool::builder(TokioExecutor::new()).build_http()) })
 }
 
 impl Client {

@@ -4,9 +4,11 @@
 mod cloud;
 mod digest;
 #[path = "../cli/logs.rs"]
+#[allow(dead_code, reason = "the tests of the command line take the rest")]
 mod logs;
 mod outage;
 mod processes;
 #[path = "../program/weir.rs"]
 mod program;
 mod refusals;
+mod split;

@@ -9,7 +9,7 @@ fn half_a_pair_and_options_that_contradict_it_are_refused_before_anything_is_mad
     let folder = Folder::new();
     let file = folder.file("app.log", "one line\n");
     let file = file.to_str().unwrap();
-    let cases: [(&[&str], &[&str]); 7] = [
+    let cases: [(&[&str], &[&str]); 6] = [
         (&["metrics", "--stream", "kinesis://logs"], &["kinesis://logs", "--store dynamodb://PREFIX", "WEIR_STORE"]),
         (
             &["ingest", file, "--store", "dynamodb://logs"],
@@ -20,10 +20,6 @@ fn half_a_pair_and_options_that_contradict_it_are_refused_before_anything_is_mad
         (
             &["verify", "--url", "http://127.0.0.1:1", PAIR[0], PAIR[1], PAIR[2], PAIR[3]],
             &["http://127.0.0.1:1", "--url, or --stream"],
-        ),
-        (
-            &["up", "--shards", "2", PAIR[0], PAIR[1], PAIR[2], PAIR[3]],
-            &["--shards is for a new data folder", "update-shard-count"],
         ),
         (&["up", "--confirm-clock", PAIR[0], PAIR[1], PAIR[2], PAIR[3]], &["--confirm-clock is for a data folder"]),
     ];

@@ -1,0 +1,52 @@
+//! A shard of Kinesis that is split while the program runs: children are folded once their parent is, and lines count once.
+
+use aws_sdk_kinesis::{
+    Client,
+    config::{BehaviorVersion, Credentials, Region},
+};
+
+use crate::{cloud::Cloud, logs::lines, program::Folder};
+
+fn client() -> Client {
+    let config = aws_sdk_kinesis::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new("us-east-1"))
+        .credentials_provider(Credentials::new("test", "test", None, None, "test"))
+        .endpoint_url(&emulators::kinesis().endpoint)
+        .http_client(aws_smithy_http_client::Builder::new().build_http());
+    Client::from_conf(config.build())
+}
+
+#[test]
+fn a_shard_that_is_split_meanwhile_is_folded_to_its_end_and_then_its_children_are() {
+    let (cloud, local) = (Cloud::new(), Folder::new());
+    local.ingest([local.file("app.log", lines("app", 0..600))]).exits(0);
+    let server = cloud.up(["--shards", "1"]);
+    let send = |run: &str, numbers| {
+        let sent = server.post(&format!("/ingest?run={run}"), lines("app", numbers).as_bytes());
+        assert_eq!(sent.status, 202, "{sent:?}");
+    };
+    let settled = |run: &str| loop {
+        let balance = server.get(&format!("/runs/{run}")).json();
+        if balance["settled"] == true {
+            return balance["folded"].as_u64().unwrap();
+        }
+    };
+    send("before", 0..200);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let split = client()
+        .split_shard()
+        .stream_name(&cloud.name)
+        .shard_to_split("shardId-000000000000")
+        .new_starting_hash_key((1u128 << 127).to_string());
+    runtime.block_on(split.send()).unwrap();
+    send("after", 200..400);
+    assert_eq!((settled("before"), settled("after")), (200, 200));
+    server.stop().exits(0);
+    // Another process finds the parent ended, and goes on with the children.
+    let server = cloud.up(["--no-create"]);
+    assert_eq!(server.post("/ingest?run=later", lines("app", 400..600).as_bytes()).status, 202);
+    while server.get("/runs/later").json()["settled"] != true {}
+    server.stop().exits(0);
+    assert_eq!(cloud.verifies()["digest"], local.verifies()["digest"]);
+}
