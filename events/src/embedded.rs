@@ -302,21 +302,21 @@ impl<D: Disk> Embedded<D> {
     async fn append_round(&self, puts: Vec<(usize, Put)>, answers: &mut Answers) -> Result<Vec<(usize, Put)>, String> {
         let shards = self.0.shards();
         // By shard: which of the puts, and the puts.
-        let mut parts: Vec<(&Arc<ShardLog<D>>, Vec<usize>, Vec<Put>)> = Vec::new();
+        let mut parts: Vec<(&Arc<ShardLog<D>>, (Vec<usize>, Vec<Put>))> = Vec::new();
         for (place, put) in puts {
             let owner = shards.owner(put.hash_key.unwrap_or_else(|| HashKey::of(&put.partition_key)));
             let part = match parts.iter().position(|(shard, ..)| Arc::ptr_eq(shard, owner)) {
                 Some(at) => &mut parts[at],
                 None => {
-                    parts.push((owner, Vec::new(), Vec::new()));
+                    parts.push((owner, Default::default()));
                     parts.last_mut().expect("just pushed")
                 }
             };
-            part.1.push(place);
-            part.2.push(put);
+            part.1.0.push(place);
+            part.1.1.push(put);
         }
         let mut waiting = Vec::with_capacity(parts.len());
-        for (log, places, puts) in parts {
+        for (log, (places, puts)) in parts {
             waiting.push((places, if self.0.inline { log.append_here(puts) } else { log.enqueue(puts).await }));
         }
         let mut again = vec![];

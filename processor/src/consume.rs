@@ -11,6 +11,8 @@
 //! A worker that failed, or was dropped in the middle of a step, is of no more use: what it holds may be half of a record. Another one opens at the
 //! resume point. Only where a newer revision of the fold begins, it commits what stands before.
 
+mod lineage;
+
 use std::{
     num::NonZeroUsize,
     sync::Arc,
@@ -139,6 +141,14 @@ pub enum ConsumeError {
         /// The cause.
         why: String,
     },
+    /// A parent was not read to its end: try again later.
+    #[error("{shard}: its parent {parent} has not ended yet")]
+    NotYet {
+        /// The shard.
+        shard: ShardId,
+        /// The parent.
+        parent: ShardId,
+    },
     /// A step before this one failed, or was given up half way.
     #[error("{0}: this worker has failed before; another one has to start from the resume point")]
     Failed(ShardId),
@@ -253,6 +263,8 @@ pub struct Step {
     pub behind_ms: u64,
     /// The sink holds the next record back.
     pub held_back: bool,
+    /// The shard is closed, and all of it is folded: a commit says so for its children, and there is nothing more to do.
+    pub ended: bool,
 }
 
 /// See the module.
@@ -263,6 +275,8 @@ pub struct Worker<S, T, K> {
     place: Place,
     shard: Shard,
     committed: SequenceNumber,
+    /// The resume point says that the shard has ended.
+    end_committed: bool,
     /// Since when there are records that are folded and not committed.
     waiting_since: Option<Instant>,
     /// A step has begun and not ended well.
@@ -272,23 +286,33 @@ pub struct Worker<S, T, K> {
 }
 
 impl<S: Stream, T: Store, K: Sink> Worker<S, T, K> {
-    /// A worker at the shard's resume point.
+    /// A worker at the shard's resume point; of a shard that has none, at its beginning, with the state of its parents. `NotYet`: one of them has not
+    /// ended.
     pub async fn open(stream: ReadOnly<S>, store: Arc<T>, sink: K, place: Place) -> Result<Self, ConsumeError> {
-        let shard_id = place.shard.clone();
+        let (shard_id, mut end_committed) = (place.shard.clone(), false);
         let stored = store
             .checkpoint(place.generation, &place.shard)
             .await
             .map_err(|source| ConsumeError::Checkpoint { shard: shard_id.clone(), source })?;
         let shard = match stored {
-            None => Shard::new(place.clone()),
+            None => lineage::begin(&stream, &*store, place.clone()).await?,
             Some((checkpoint, _)) if checkpoint.fold_revision != FOLD_REVISION => {
                 return Err(ConsumeError::Revision { shard: shard_id, stored: checkpoint.fold_revision });
             }
-            Some((checkpoint, parts)) => Shard::restore(place.clone(), checkpoint.position, &parts)
-                .map_err(|source| ConsumeError::Snapshot { shard: shard_id, source })?,
+            Some((checkpoint, parts)) => {
+                let mut shard = Shard::restore(place.clone(), checkpoint.position, &parts)
+                    .map_err(|source| ConsumeError::Snapshot { shard: shard_id, source })?;
+                end_committed = checkpoint.ended;
+                if checkpoint.ended {
+                    shard.end();
+                }
+                shard
+            }
         };
         let committed = shard.position();
-        Ok(Self { stream, store, sink, place, shard, committed, waiting_since: None, in_step: false, lost_after: None })
+        let lost_after = None;
+        let (waiting_since, in_step) = (None, false);
+        Ok(Self { stream, store, sink, place, shard, committed, end_committed, waiting_since, in_step, lost_after })
     }
 
     /// The stream no longer has the records that come next: go on with the oldest that it has. What they said is in no row, which is to be told.
@@ -320,7 +344,9 @@ impl<S: Stream, T: Store, K: Sink> Worker<S, T, K> {
     pub fn is_due(&self, cadence: &Cadence, caught_up: bool, awaited: bool) -> bool {
         let Some(since) = self.waiting_since else { return false };
         let age = since.elapsed();
-        self.shard.changed_rows() >= CHANGED_ROWS_MAX
+        // Children wait for the end.
+        self.shard.is_ended()
+            || self.shard.changed_rows() >= CHANGED_ROWS_MAX
             || age >= if awaited { cadence.awaited } else { cadence.busy }
             || (caught_up && (awaited || age >= cadence.idle))
     }
@@ -352,6 +378,9 @@ impl<S: Stream, T: Store, K: Sink> Worker<S, T, K> {
     }
 
     async fn fold_page(&mut self, wait: Duration, until: SequenceNumber) -> Result<Step, ConsumeError> {
+        if self.shard.is_ended() {
+            return Ok(Step { caught_up: true, ended: true, ..Step::default() });
+        }
         let start = match self.shard.position() {
             SequenceNumber::ZERO => Start::TrimHorizon,
             position if self.lost_after == Some(position) => Start::TrimHorizon,
@@ -366,7 +395,7 @@ impl<S: Stream, T: Store, K: Sink> Worker<S, T, K> {
         // A page of Kinesis may be empty although more will come.
         let caught_up = page.records.is_empty() && page.behind_ms == 0;
         let mut step = Step { caught_up, behind_ms: page.behind_ms, ..Step::default() };
-        let last = page.records.last().map(|record| record.sequence);
+        let (count, is_last) = (page.records.len(), page.next.is_none());
         for record in page.records {
             if record.sequence > until {
                 break;
@@ -381,7 +410,11 @@ impl<S: Stream, T: Store, K: Sink> Worker<S, T, K> {
                 break;
             }
         }
-        step.ended = page.next.is_none() && last.is_none_or(|last| last == self.shard.position());
+        if is_last && step.folded.len() == count {
+            self.shard.end();
+            step.ended = true;
+            self.waiting_since.get_or_insert_with(Instant::now);
+        }
         Ok(step)
     }
 
@@ -407,7 +440,7 @@ impl<S: Stream, T: Store, K: Sink> Worker<S, T, K> {
         if self.in_step {
             return Err(ConsumeError::Failed(self.place.shard.clone()));
         }
-        if self.shard.position() == self.committed {
+        if self.shard.position() == self.committed && self.shard.is_ended() == self.end_committed {
             self.waiting_since = None;
             return Ok(self.committed);
         }
@@ -435,6 +468,7 @@ impl<S: Stream, T: Store, K: Sink> Worker<S, T, K> {
         }
         self.shard.committed();
         self.committed = resume_point;
+        self.end_committed = self.shard.is_ended();
         self.waiting_since = None;
         Ok(self.committed)
     }

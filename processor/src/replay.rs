@@ -119,9 +119,23 @@ pub fn bytes_before(position: SequenceNumber) -> u64 {
     position.parts().map_or(0, |(_, offset)| offset)
 }
 
+/// One shard on its way.
+struct Replaying<S, R> {
+    place: Place,
+    /// The key under which the others address it.
+    home: HashKey,
+    /// No more records will come: once all are folded it is to say so, as its children wait for that.
+    closed: bool,
+    /// It owns the key of definitions, or owned it.
+    is_control: bool,
+    /// `None`: its parents have not ended yet.
+    worker: Option<Worker<S, R, Barrier>>,
+}
+
 /// All shards of a stream, on their way from its oldest record. See the module.
 pub struct Replay<S, R> {
-    workers: Vec<(ShardId, Worker<S, R, Barrier>)>,
+    stream: ReadOnly<S>,
+    workers: Vec<Replaying<S, R>>,
     scratch: Arc<R>,
     generation: Generation,
     control: ShardId,
@@ -140,6 +154,7 @@ impl<S: Stream, R: Store> Replay<S, R> {
         places: Vec<Place>,
         stand: &ResumePoints,
     ) -> Result<Self, ReplayError> {
+        let listed = stream.shards().await?;
         let (mut oldest, mut begins_ms) = (HashMap::new(), HashMap::new());
         for place in &places {
             let limits = Limits { records: NonZeroUsize::MIN, bytes: 1, wait: Duration::ZERO };
@@ -156,20 +171,40 @@ impl<S: Stream, R: Store> Replay<S, R> {
         }
         let generation = places.first().map_or(Generation::default(), |place| place.generation);
         let is_gone = |shard: &ShardId| oldest.get(shard) == Some(&SequenceNumber::MAX);
-        let ring = places.first().map_or(&[][..], |place| &place.ring[..]);
-        let gone = ring.iter().filter(|(shard, _)| is_gone(shard)).map(|(_, range)| range.from).collect();
+        let gone = listed.iter().filter(|shard| is_gone(&shard.id)).map(|shard| shard.range.from).collect();
         let (said, defined) = (Arc::new(Mutex::new(Said::new(gone))), Arc::default());
-        let control =
-            places.first().map_or(ShardId::numbered(0), |place| place.owner(HashKey::of(CONTROL_KEY)).clone());
-        let mut workers = vec![];
-        for place in places {
-            let (said, defined, control) = (said.clone(), Arc::clone(&defined), control.clone());
-            let own = place.ring.iter().find(|(shard, _)| *shard == place.shard);
-            let home = own.map_or(HashKey(0), |(_, range)| range.from);
-            let sink = Barrier { said, home, defined, control, oldest: oldest.clone() };
-            workers.push((place.shard.clone(), Worker::open(stream.clone(), scratch.clone(), sink, place).await?));
+        let control_key = HashKey::of(CONTROL_KEY);
+        // Of the shards that owned the key one after another, the first: what it has lost was defined before all that is left.
+        let control = listed.iter().find(|shard| shard.range.contains(control_key));
+        let control = control.map_or(ShardId::numbered(0), |shard| shard.id.clone());
+        let workers = places.into_iter().map(|place| {
+            let own = listed.iter().find(|shard| shard.id == place.shard);
+            Replaying {
+                home: own.map_or(HashKey(0), |shard| shard.range.from),
+                closed: own.is_some_and(|shard| shard.closed),
+                is_control: own.is_some_and(|shard| shard.range.contains(control_key)),
+                worker: None,
+                place,
+            }
+        });
+        let workers = workers.collect();
+        Ok(Self { stream, workers, scratch, generation, control, defined, oldest, begins_ms, said, records: 0 })
+    }
+
+    /// Opens a shard's worker, if that was not done; false: its parents have not ended.
+    async fn begin(&mut self, number: usize) -> Result<bool, ReplayError> {
+        let of = &self.workers[number];
+        if of.worker.is_some() {
+            return Ok(true);
         }
-        Ok(Self { workers, scratch, generation, control, defined, oldest, begins_ms, said, records: 0 })
+        let (said, defined, control) = (self.said.clone(), Arc::clone(&self.defined), self.control.clone());
+        let sink = Barrier { said, home: of.home, defined, control, oldest: self.oldest.clone() };
+        match Worker::open(self.stream.clone(), self.scratch.clone(), sink, of.place.clone()).await {
+            Ok(worker) => self.workers[number].worker = Some(worker),
+            Err(ConsumeError::NotYet { .. }) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        }
+        Ok(true)
     }
 
     /// The oldest record of each shard; `ZERO`: it never had any; `MAX`: all are gone.
@@ -195,10 +230,6 @@ impl<S: Stream, R: Store> Replay<S, R> {
     /// What was said and does not stand on the stream up to here, with the key that it is for: the effects that a crash prevented.
     pub(crate) fn unheard(&self) -> Vec<(HashKey, Event)> {
         self.said.lock().map_or(vec![], |said| said.unheard())
-    }
-
-    fn is_ahead(&self, shard: &ShardId) -> bool {
-        self.said.lock().is_ok_and(|said| said.is_ahead(shard))
     }
 
     /// Gives the replay what `choose` keeps of rows of these kinds, for records that the stream no longer has.
@@ -237,10 +268,11 @@ impl<S: Stream, R: Store> Replay<S, R> {
 
     fn progress(&self, until: &ResumePoints) -> Progress {
         let mut progress = Progress { records: self.records, ..Progress::default() };
-        for (shard, worker) in &self.workers {
+        for Replaying { place: Place { shard, .. }, worker, .. } in &self.workers {
+            let position = worker.as_ref().map_or(SequenceNumber::ZERO, |worker| worker.shard().position());
             let first = bytes_before(self.oldest.get(shard).copied().unwrap_or_default());
             let end = bytes_before(until.get(shard).copied().unwrap_or_default());
-            progress.bytes += bytes_before(worker.shard().position()).clamp(first.min(end), end) - first.min(end);
+            progress.bytes += bytes_before(position).clamp(first.min(end), end) - first.min(end);
             progress.bytes_total += end - first.min(end);
         }
         progress
@@ -253,29 +285,36 @@ impl<S: Stream, R: Store> Replay<S, R> {
         loop {
             let (mut moved, mut waiting, mut is_one_ahead) = (false, vec![], false);
             for number in 0..self.workers.len() {
-                let (shard, worker) = &self.workers[number];
-                let until = until.get(shard).copied().unwrap_or_default();
-                let all_gone = self.oldest.get(shard) == Some(&SequenceNumber::MAX);
-                if worker.shard().position() >= until || all_gone {
+                let shard = self.workers[number].place.shard.clone();
+                let until = until.get(&shard).copied().unwrap_or_default();
+                let (all_gone, begins) =
+                    (self.oldest.get(&shard) == Some(&SequenceNumber::MAX), self.workers[number].worker.is_none());
+                if !self.begin(number).await? {
+                    waiting.extend((until > SequenceNumber::ZERO).then_some(shard));
                     continue;
                 }
-                if !none_waits && self.is_ahead(shard) {
-                    waiting.push(shard.clone());
+                moved |= begins && !all_gone;
+                let Replaying { closed, is_control, worker: Some(worker), .. } = &mut self.workers[number] else {
+                    continue;
+                };
+                let is_through = worker.shard().position() >= until || all_gone;
+                if is_through && (!*closed || worker.shard().is_ended()) {
+                    continue;
+                }
+                if !none_waits && !is_through && self.said.lock().is_ok_and(|said| said.is_ahead(&shard)) {
+                    waiting.push(shard);
                     is_one_ahead = true;
                     continue;
                 }
-                let (shard, worker) = &mut self.workers[number];
                 let step = worker.step_until(Duration::ZERO, until).await?;
-                moved |= !step.folded.is_empty();
+                moved |= !step.folded.is_empty() || step.ended;
                 self.records += step.folded.len() as u64;
                 let committed = worker.commit().await?;
-                if *shard == self.control
-                    && let Ok(mut defined) = self.defined.lock()
-                {
-                    *defined = committed;
+                if *is_control && let Ok(mut defined) = self.defined.lock() {
+                    *defined = committed.max(*defined);
                 }
-                if worker.shard().position() < until {
-                    waiting.push(shard.clone());
+                if worker.shard().position() < until && !all_gone {
+                    waiting.push(shard);
                 }
             }
             progress(self.progress(until));

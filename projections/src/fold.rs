@@ -18,6 +18,7 @@ mod events_in;
 pub mod identified;
 mod input;
 pub mod limits;
+mod lineage;
 mod lines_in;
 pub mod producers;
 pub mod rows;
@@ -34,7 +35,6 @@ use events::{
     position::{HashKey, HashRange, SequenceNumber, ShardId},
 };
 
-pub use self::input::Input;
 use self::{
     alarms::Alarms,
     balance::Balance,
@@ -47,6 +47,7 @@ use self::{
     taken::Taken,
     wanted::Wanted,
 };
+pub use self::{input::Input, lineage::LINEAGE_MAX};
 use crate::{
     canonical::DecodeError,
     cell::Cell,
@@ -139,6 +140,10 @@ pub enum Stop {
 /// The state of one shard's fold.
 pub struct Shard {
     place: Place,
+    /// Its parents, theirs, and so on: newest first. Their marks are its own.
+    lineage: Vec<ShardId>,
+    /// The shard is closed, and all of it is folded.
+    ended: bool,
     /// The first record that it folded, in this process or before.
     began: SequenceNumber,
     position: SequenceNumber,
@@ -169,6 +174,8 @@ impl Shard {
     pub fn new(place: Place) -> Self {
         Self {
             place,
+            lineage: vec![],
+            ended: false,
             began: SequenceNumber::ZERO,
             position: SequenceNumber::ZERO,
             resume_point: SequenceNumber::ZERO,
@@ -193,6 +200,16 @@ impl Shard {
     /// The last record that was folded.
     pub fn position(&self) -> SequenceNumber {
         self.position
+    }
+
+    /// No record will come after the last one that was folded.
+    pub fn end(&mut self) {
+        self.ended = true;
+    }
+
+    /// True once it was told that it has ended.
+    pub fn is_ended(&self) -> bool {
+        self.ended
     }
 
     /// The fold's time, Unix milliseconds; 0 before the first record.

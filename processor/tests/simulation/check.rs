@@ -44,13 +44,16 @@ pub fn changes(store: &SimStore, shards: &[ModelShard], at: impl Fn(&str) -> usi
                 }
                 stored(&row, &shards[at(row.key.shard.as_str())])?;
             }
-            Change::ResumePoint { shard, before, position } => {
+            Change::ResumePoint { shard, before, position, ended } => {
                 let model = &shards[at(shard.as_str())];
                 if position < before {
                     return Err(format!("the resume point of {shard} went back from {before:?} to {position:?}"));
                 }
                 if position > model.last {
                     return Err(format!("the resume point of {shard} is {position:?}, past its end {:?}", model.last));
+                }
+                if ended && (position != model.last || !model.closed) {
+                    return Err(format!("the resume point of {shard} says at {position:?} that it has ended"));
                 }
                 durable(store, model, before, position)?;
             }

@@ -204,7 +204,7 @@ fn a_seed_is_the_same_run_every_time() {
 }
 
 /// Each schedule that a law names after its "else" or "so", as the switch that brings it about.
-const LAWS: [(&str, Broken); 50] = [
+const LAWS: [(&str, Broken); 54] = [
     ("3: the time of the fold never goes back", Broken::Fold(Sabotage::TimeGoesBack)),
     ("14: only a TimeReset lowers time", Broken::Fold(Sabotage::TimeResetIgnored)),
     ("3: time is part of the state", Broken::Fold(Sabotage::TimeNotRestored)),
@@ -241,6 +241,10 @@ const LAWS: [(&str, Broken); 50] = [
     ("6: a repeat has the same key", Broken::Ingest(BrokenIngest::RepeatRenamed)),
     ("6: a new epoch waits for the old", Broken::Ingest(BrokenIngest::EpochTooEarly)),
     ("6: strangers are told apart by their own ids", Broken::Fold(Sabotage::IdsForgotten)),
+    ("6: parents before children", Broken::Fold(Sabotage::ChildBeforeParent)),
+    ("6: children take their parents' marks", Broken::Fold(Sabotage::ChildWithoutMarks)),
+    ("6: a merge the union", Broken::Fold(Sabotage::MergeTakesOneParent)),
+    ("8: a child starts with its parents' definitions", Broken::Fold(Sabotage::ChildWithoutDefinitions)),
     ("7: old binaries stop at the tick", Broken::Fold(Sabotage::RevisionIgnored)),
     ("7: old binaries set their resume point", Broken::Fold(Sabotage::StopsWithoutCommit)),
     ("8: the highest revision that records have named", Broken::Fold(Sabotage::StoreDefinitionsUsed)),

@@ -119,6 +119,8 @@ pub struct ModelShard {
     pub told: usize,
     pub last: SequenceNumber,
     pub ended: bool,
+    /// It was split or merged.
+    pub closed: bool,
     taken: FxHashSet<u64>,
     /// By name of a mark: the bytes that were taken, as pieces with gaps between.
     pieces: FxHashMap<String, Vec<(u64, u64)>>,
@@ -170,6 +172,7 @@ impl ModelShard {
             told: 0,
             last: SequenceNumber::ZERO,
             ended: false,
+            closed: false,
             taken: FxHashSet::default(),
             pieces: FxHashMap::default(),
             known: FxHashMap::default(),
@@ -183,6 +186,30 @@ impl ModelShard {
             fresh: vec![],
             future: 0,
         }
+    }
+
+    /// The child of shards of which everything was told.
+    pub fn child(place: Place, limits: Limits, parents: &[&Self]) -> Self {
+        let mut child = Self::new(place, limits);
+        child.pass_time(parents.iter().map(|parent| parent.time_ms).max().unwrap());
+        for parent in parents {
+            child.taken.extend(&parent.taken);
+            child.counters.extend(parent.counters.iter().cloned());
+            for (name, pieces) in &parent.pieces {
+                pieces.iter().for_each(|(from, to)| child.unite(name.clone(), *from, *to));
+            }
+            for (tenant, met) in parent.services.iter().filter(|_| parent.day == child.day) {
+                child.services.entry(tenant.clone()).or_default().extend(met.iter().cloned());
+            }
+        }
+        child
+    }
+
+    fn unite(&mut self, name: String, from: u64, to: u64) {
+        let limits = self.limits;
+        self.limits.pieces = usize::MAX;
+        assert!(self.take(name, from, to));
+        self.limits = limits;
     }
 
     /// The next record of the shard. False: it has to wait for what another shard says.

@@ -5,21 +5,21 @@ use std::sync::Arc;
 use events::{
     event::{Defined, Event, Ticked, TimeReset},
     identity::CONTROL_KEY,
-    position::{HashKey, SequenceNumber},
+    position::{HashKey, HashRange, SequenceNumber},
 };
 use processor::{
     consume::{system_event, system_event_of},
     tick, verify,
 };
 use projections::{
-    fold::{FOLD_REVISION, sabotage},
+    fold::{FOLD_REVISION, Place, sabotage},
     store::Generation,
 };
 
 use crate::{
     actors::{Sender, Sent},
     check,
-    model::Meaning,
+    model::{Meaning, ModelShard},
     reference,
     store::SimStore,
     world::{Broken, Seen, World},
@@ -79,7 +79,7 @@ impl World {
         }
         self.stream.set_clock(self.clock_ms);
         if self.shape.slow_shard && self.random.below(20) == 0 {
-            let shard = self.random.below(u64::from(self.shape.shards)) as usize;
+            let shard = self.random.below(self.places.len() as u64) as usize;
             self.slow = if self.slow.is_some() { None } else { Some(shard) };
         }
         // What is late comes after others of its producer were acknowledged; in hasty worlds after many.
@@ -135,8 +135,10 @@ impl World {
             0..8 => self.begin_sender(),
             8..40 => self.send(),
             40..46 if self.shape.alarms => self.define(),
+            40..44 if self.shape.reshards => self.note(),
+            44..48 if self.shape.reshards => self.reshard(),
             _ => {
-                let shard = self.random.below(u64::from(self.shape.shards)) as usize;
+                let shard = self.random.below(self.places.len() as u64) as usize;
                 if self.slow != Some(shard) {
                     self.turn(shard)?;
                 }
@@ -190,6 +192,56 @@ impl World {
         let put = system_event_of(tenant, HashKey::of(CONTROL_KEY), Event::Defined(defined));
         // Whoever applies a definition and hears nothing applies it again: another revision with the same body.
         self.append(&[Sent { put, meaning: Meaning::System.into() }]);
+    }
+
+    /// A definition of a kind that no shard acts by.
+    fn note(&mut self) {
+        let tenant = self.shape.odd.tenant(&mut self.random);
+        let (name, body) = (format!("note{}", self.random.below(3)), format!("\"{}\"", self.step));
+        self.say(|_| format!("{tenant} applies {name}: {body}"));
+        let defined = Defined { kind: "note".into(), name, body, by: "somebody".into() };
+        let put = system_event_of(tenant, HashKey::of(CONTROL_KEY), Event::Defined(defined));
+        self.append(&[Sent { put, meaning: Meaning::System.into() }]);
+    }
+
+    /// Splits a shard, or merges two.
+    fn reshard(&mut self) {
+        const SHARDS_MAX: usize = 12;
+        if self.places.len() >= SHARDS_MAX {
+            return;
+        }
+        let mut open: Vec<_> = (0..).zip(self.stream.listed()).filter(|(_, shard)| !shard.closed).collect();
+        open.sort_by_key(|(_, shard)| shard.range.from);
+        let pick = self.random.below(open.len() as u64) as usize;
+        let (one, next) = (&open[pick], open.get(pick + 1));
+        let HashRange { from, through } = one.1.range;
+        match next.filter(|_| self.random.below(2) == 0) {
+            Some(next) => self.replace(&[one.0, next.0], &[HashRange { from, through: next.1.range.through }]),
+            None => {
+                let at = HashKey(from.0 + (through.0 - from.0) / 4 * (1 + u128::from(self.random.below(3))) + 1);
+                let lower = HashRange { from, through: HashKey(at.0 - 1) };
+                self.replace(&[one.0], &[lower, HashRange { from: at, through }]);
+            }
+        }
+    }
+
+    fn replace(&mut self, parents: &[usize], ranges: &[HashRange]) {
+        self.say(|_| format!("shards {parents:?} close, and {} begin", ranges.len()));
+        self.stream.reshard(parents, ranges);
+        self.tell();
+        for parent in parents {
+            self.models[*parent].closed = true;
+        }
+        let ring = self.stream.ring();
+        let children = self.stream.listed().split_off(self.places.len());
+        for child in children {
+            let place = Place { generation: Generation::default(), shard: child.id, ring: ring.clone() };
+            let of: Vec<&ModelShard> = parents.iter().map(|parent| &self.models[*parent]).collect();
+            let model = ModelShard::child(place.clone(), self.shape.limits, &of);
+            self.models.push(model);
+            self.places.push(place);
+            self.processes.push(vec![]);
+        }
     }
 
     pub fn alarm(&mut self, name: &str) -> String {
@@ -300,8 +352,8 @@ impl World {
         for _ in 0..DRAIN_MAX {
             self.tell();
             let behind = (0..self.models.len()).find(|shard| {
-                let point = self.store.resume_point(&self.places[*shard].shard);
-                point < self.models[*shard].last
+                let (of, model) = (&self.places[*shard].shard, &self.models[*shard]);
+                self.store.resume_point(of) < model.last || model.closed && !self.store.has_ended(of)
             });
             let Some(shard) = behind else { return Ok(()) };
             let all = self.processes[shard].len();

@@ -53,6 +53,8 @@ pub struct Shape {
     pub commit_percent: u64,
     pub slow_shard: bool,
     pub new_revision: bool,
+    /// Shards split and merge. No alarms then: what one is decided by does not go over to another shard yet.
+    pub reshards: bool,
     pub stream: stream::Rates,
     pub store: store::Rates,
 }
@@ -112,6 +114,17 @@ impl Shape {
             told_bytes: 200,
         };
         let (until_night, hasty) = (random.below(2) == 0, random.below(6) == 0);
+        let reshards = match broken {
+            Some(Broken::Fold(
+                Sabotage::ChildBeforeParent
+                | Sabotage::ChildWithoutMarks
+                | Sabotage::ChildWithoutDefinitions
+                | Sabotage::MergeTakesOneParent,
+            )) => true,
+            // Other laws are looked for where they show: most of them need alarms.
+            Some(_) => false,
+            None => random.below(if flags[1] { 4 } else { 2 }) == 0,
+        };
         let stream = if hasty { stream::Rates { unknown: 150, late: 300, ..stream } } else { stream };
         Self {
             limits: if is_small { limits } else { Limits::REAL },
@@ -130,7 +143,7 @@ impl Shape {
                 late: is_odd[4],
                 narrow: more[2],
             },
-            alarms: flags[1],
+            alarms: flags[1] && !reshards,
             noise: flags[2],
             pace_ms: [5_000, 20_000, 40_000][random.below(3) as usize],
             jumps: flags[3],
@@ -144,7 +157,8 @@ impl Shape {
             crash_percent: [0, 5, 25][random.below(3) as usize],
             commit_percent: [5, 30, 80][random.below(3) as usize],
             slow_shard: flags[7],
-            new_revision: flags[8] || new_revision,
+            new_revision: (flags[8] || new_revision) && !reshards,
+            reshards,
             stream,
             store,
         }

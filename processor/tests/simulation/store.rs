@@ -49,6 +49,7 @@ pub enum Change {
         shard: ShardId,
         before: SequenceNumber,
         position: SequenceNumber,
+        ended: bool,
     },
 }
 
@@ -136,6 +137,11 @@ impl SimStore {
         state.point(Generation::default(), shard).map_or(vec![], |point| state.bodies(point).concat())
     }
 
+    /// True if the resume point says so.
+    pub fn has_ended(&self, shard: &ShardId) -> bool {
+        self.state().point(Generation::default(), shard).is_some_and(|point| point.ended)
+    }
+
     pub fn resume_point(&self, shard: &ShardId) -> SequenceNumber {
         self.state().point(Generation::default(), shard).map_or(SequenceNumber::ZERO, |point| point.position)
     }
@@ -182,7 +188,12 @@ impl SimStore {
             let standing = state.parts.insert((generation, shard.clone(), name.clone()), body.clone());
             assert!(standing.is_none_or(|standing| standing == *body), "{name:?} was used for something else before");
         }
-        state.changes.push(Change::ResumePoint { shard: shard.clone(), before, position: new.position });
+        state.changes.push(Change::ResumePoint {
+            shard: shard.clone(),
+            before,
+            position: new.position,
+            ended: new.ended,
+        });
         state.points.insert((generation, shard), new.clone());
         Ok(())
     }

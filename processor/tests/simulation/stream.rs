@@ -34,6 +34,8 @@ struct State {
     rates: Rates,
     page_max: u64,
     clock_ms: i64,
+    /// Each with the number of splits and merges before it began: its positions are higher than its parents'.
+    shards: Vec<(Shard, u64)>,
     logs: Vec<Vec<Record>>,
     late: Vec<Put>,
 }
@@ -41,7 +43,6 @@ struct State {
 /// See the module.
 #[derive(Debug)]
 pub struct SimStream {
-    shards: Vec<Shard>,
     fuse: Arc<Fuse>,
     state: Mutex<State>,
 }
@@ -49,13 +50,14 @@ pub struct SimStream {
 impl SimStream {
     pub fn new(shards: u16, seed: u64, fuse: Arc<Fuse>, clock_ms: i64, page_max: u64) -> Self {
         let ranges = HashRange::even(NonZeroU16::new(shards).unwrap());
-        let shards: Vec<Shard> = (0..)
+        let shards: Vec<(Shard, u64)> = (0..)
             .zip(ranges)
-            .map(|(n, range)| Shard { id: ShardId::numbered(n), range, parents: vec![], closed: false })
+            .map(|(n, range)| (Shard { id: ShardId::numbered(n), range, parents: vec![], closed: false }, 0))
             .collect();
         let logs = shards.iter().map(|_| vec![]).collect();
         let (random, rates) = (Random::new(seed), Rates::default());
-        Self { shards, fuse, state: Mutex::new(State { random, rates, page_max, clock_ms, logs, late: vec![] }) }
+        let state = State { random, rates, page_max, clock_ms, shards, logs, late: vec![] };
+        Self { fuse, state: Mutex::new(state) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -63,7 +65,26 @@ impl SimStream {
     }
 
     pub fn ring(&self) -> Vec<(ShardId, HashRange)> {
-        self.shards.iter().map(|shard| (shard.id.clone(), shard.range)).collect()
+        self.listed().into_iter().filter(|shard| !shard.closed).map(|shard| (shard.id, shard.range)).collect()
+    }
+
+    /// All shards that ever were.
+    pub fn listed(&self) -> Vec<Shard> {
+        self.state().shards.iter().map(|(shard, _)| shard.clone()).collect()
+    }
+
+    /// Closes neighbours, or one shard, and gives their keys to a child for each of these ranges.
+    pub fn reshard(&self, parents: &[usize], ranges: &[HashRange]) {
+        let state = &mut *self.state();
+        let ids: Vec<ShardId> = parents.iter().map(|parent| state.shards[*parent].0.id.clone()).collect();
+        let began = state.shards.iter().map(|(_, began)| began + 1).max().unwrap();
+        parents.iter().for_each(|parent| state.shards[*parent].0.closed = true);
+        for range in ranges {
+            let id = ShardId::numbered(state.shards.len() as u64);
+            let child = Shard { id, range: *range, parents: ids.clone(), closed: false };
+            state.shards.push((child, began));
+            state.logs.push(vec![]);
+        }
     }
 
     pub fn set_rates(&self, rates: Rates) {
@@ -95,24 +116,25 @@ impl SimStream {
             let count = state.late.len() as u64;
             let pick = state.random.below(count) as usize;
             let put = state.late.swap_remove(pick);
-            self.put(&mut state, put);
+            Self::put(&mut state, put);
             return true;
         }
         false
     }
 
     /// The shard that owns a record's key.
-    pub fn owner(&self, put: &Put) -> usize {
+    fn owner(state: &State, put: &Put) -> usize {
         let key = put.hash_key.unwrap_or_else(|| HashKey::of(&put.partition_key));
-        self.shards.iter().position(|shard| shard.range.contains(key)).unwrap()
+        state.shards.iter().position(|(shard, _)| !shard.closed && shard.range.contains(key)).unwrap()
     }
 
-    fn put(&self, state: &mut State, put: Put) -> Appended {
-        let owner = self.owner(&put);
+    fn put(state: &mut State, put: Put) -> Appended {
+        let owner = Self::owner(state, &put);
+        let (id, began) = (state.shards[owner].0.id.clone(), state.shards[owner].1);
         let log = &mut state.logs[owner];
-        let sequence = SequenceNumber::from_parts(1, 1 + 3 * log.len() as u64);
+        let sequence = SequenceNumber::from_parts(1 + began, 1 + 3 * log.len() as u64);
         log.push(Record { sequence, arrived_at_ms: state.clock_ms, partition_key: put.partition_key, data: put.data });
-        Appended { shard: self.shards[owner].id.clone(), sequence }
+        Appended { shard: id, sequence }
     }
 
     fn append_now(&self, puts: Vec<Put>) -> Result<Vec<Result<Appended, Refused>>, AppendError> {
@@ -127,7 +149,7 @@ impl SimStream {
                 if state.random.per_mille(rates.late) {
                     state.late.push(put.clone());
                 } else if state.random.below(2) == 0 {
-                    self.put(state, put);
+                    Self::put(state, put);
                 }
             }
             return Err(AppendError::Unknown("simulated".into()));
@@ -140,7 +162,7 @@ impl SimStream {
         let mut answers: Vec<Result<Appended, Refused>> = puts.iter().map(|_| Err(Refused::Throttled)).collect();
         for place in order {
             if !state.random.per_mille(rates.throttled) {
-                answers[place] = Ok(self.put(state, puts[place].take().unwrap()));
+                answers[place] = Ok(Self::put(state, puts[place].take().unwrap()));
             }
         }
         Ok(answers)
@@ -154,8 +176,9 @@ impl SimStream {
         }
         let page_max = state.page_max;
         let count = (1 + state.random.below(page_max)).min(limits.records.get() as u64) as usize;
-        let which = self.shards.iter().position(|of| of.id == *shard);
-        let log = &state.logs[which.ok_or_else(|| ReadError::NoSuchShard(shard.clone()))?];
+        let which = state.shards.iter().position(|(of, _)| of.id == *shard);
+        let which = which.ok_or_else(|| ReadError::NoSuchShard(shard.clone()))?;
+        let (log, closed) = (&state.logs[which], state.shards[which].0.closed);
         if from == Start::Latest {
             // Who asked for what comes from now on goes on from here, even if nothing came yet.
             // (Apart from the match: as an arm of it, optimised by rustc 1.95.0, it was answered from the first record.)
@@ -170,9 +193,10 @@ impl SimStream {
             Start::Latest => log.len(),
         };
         let records: Vec<Record> = log[first..].iter().take(count).cloned().collect();
+        let is_end = closed && first + records.len() == log.len();
         let next = records.last().map_or(from, |last| Start::After(last.sequence));
         let behind_ms = u64::from(first + records.len() < log.len());
-        Ok(Page { records, next: Some(next), behind_ms })
+        Ok(Page { records, next: (!is_end).then_some(next), behind_ms })
     }
 }
 
@@ -185,7 +209,7 @@ impl Stream for SimStream {
     }
 
     async fn shards(&self) -> Result<Vec<Shard>, ReadError> {
-        Ok(self.shards.clone())
+        Ok(self.listed())
     }
 
     async fn read(&self, shard: &ShardId, from: Start, limits: Limits) -> Result<Page, ReadError> {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use events::{
     identity::CONTROL_KEY,
     position::{HashKey, SequenceNumber},
-    stream::{Put, ReadOnly, Stream as _},
+    stream::{Put, ReadOnly, Shard, Stream as _},
 };
 use processor::consume::{ConsumeError, Live, Worker};
 use projections::{
@@ -188,8 +188,8 @@ impl World {
     fn newest_definition(&mut self) -> Option<SequenceNumber> {
         let mut newest = self.store.newest_definition();
         if self.broken == Some(Broken::Ingest(BrokenIngest::NamesUnstored)) {
-            let control = self.places[0].owner(HashKey::of(CONTROL_KEY));
-            let control = self.places.iter().position(|place| place.shard == *control).unwrap();
+            let is_control = |shard: &Shard| !shard.closed && shard.range.contains(HashKey::of(CONTROL_KEY));
+            let control = self.stream.listed().iter().position(is_control).unwrap();
             let log = self.stream.log(control, 0);
             newest = log.iter().rev().find(|record| reference::is_definition(record)).map(|record| record.sequence);
         }
@@ -271,6 +271,7 @@ impl World {
         use projections::fold::Stop;
         let what = || Err(format!("shard {shard}: a worker stopped: {error}"));
         match error {
+            ConsumeError::NotYet { parent, .. } if !self.store.has_ended(parent) => Ok(()),
             ConsumeError::Overtaken { .. } if alone => what(),
             ConsumeError::Drive { source: DriveError::Stop(Stop::Overtaken(_)), .. } if alone => what(),
             ConsumeError::Drive { source: DriveError::Stop(Stop::NewerRevision { .. }), .. } => {

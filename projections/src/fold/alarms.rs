@@ -130,6 +130,17 @@ impl Alarms {
         self.advance(time_ms);
     }
 
+    /// Takes over from a parent what a child needs to know of definitions: those in force, and what was applied and not named since.
+    pub fn inherit(&mut self, parent: Self) {
+        self.applied.extend(parent.applied);
+        if parent.in_force.revision > self.in_force.revision {
+            self.in_force = parent.in_force;
+        }
+        self.named(self.in_force.revision);
+        self.alarms = parse(&self.in_force.all);
+        self.rewatch(&BTreeMap::new());
+    }
+
     /// The state was read from a snapshot: makes what is derived from it.
     pub fn restore(&mut self) {
         self.alarms = parse(&self.in_force.all);

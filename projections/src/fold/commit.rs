@@ -39,7 +39,7 @@ impl Shard {
             shard: place.shard.clone(),
             position: self.position,
             fold_revision: FOLD_REVISION,
-            ended: false,
+            ended: self.ended,
             parts: parts.iter().map(|(name, _)| name.clone()).collect(),
         };
         Commit { rows, parts, checkpoint }

@@ -67,6 +67,23 @@ impl Identified {
         self.by.insert(id, self.records.len() as u32 - 1);
     }
 
+    /// Takes over what an ancestor of the shard took, as far as there is room: of two full rows some ids are not remembered, as of one.
+    pub fn inherit(&mut self, older: Self) {
+        let records = |row: &Self| {
+            let ids = row.ids.iter().map(|id| (row.records[row.by[id] as usize].0, *id));
+            ids.collect::<Vec<_>>()
+        };
+        let mut all = [records(self), records(&older)].concat();
+        // Each record's ids keep their order.
+        all.sort_by_key(|(position, _)| *position);
+        *self = Self::default();
+        for (position, id) in all {
+            if !self.by.contains_key(&id) && self.bytes() + RECORD_BYTES_MAX + ID_BYTES <= limits().id_bytes {
+                self.insert(id, position);
+            }
+        }
+    }
+
     /// Leaves what records before `first` took; the last of them. `None`: nothing.
     pub fn cut(&mut self, first: SequenceNumber) -> Option<SequenceNumber> {
         let records = self.records.partition_point(|(position, _)| *position < first);

@@ -81,6 +81,16 @@ impl Marks {
 }
 
 impl Marks {
+    /// Takes over what an ancestor of the shard took.
+    pub fn inherit(&mut self, older: Self) {
+        self.forgotten_through = self.forgotten_through.max(older.forgotten_through);
+        self.taken.extend(older.taken);
+        // An ancestor's ancestor may have had it too, from the same record.
+        self.taken.sort_unstable();
+        self.taken.dedup_by_key(|entry| (entry.0, entry.1));
+        self.tidy(SequenceNumber::MAX);
+    }
+
     /// Leaves what records before `first` took, as far as it is still listed; the last of them. `None`: nothing.
     pub fn cut(&mut self, first: SequenceNumber) -> Option<SequenceNumber> {
         self.taken.retain(|(_, _, position)| *position < first);

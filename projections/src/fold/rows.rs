@@ -82,6 +82,14 @@ impl<B: Body> Stored<B> {
 }
 
 impl<B> Stored<B> {
+    /// A row that does not stand yet, and begins with this.
+    pub fn begun(body: B) -> Self
+    where
+        B: Default,
+    {
+        Self { body, ..Self::default() }
+    }
+
     /// Without what its body need not hold any longer.
     pub fn tidied(mut self, tidy: impl FnOnce(&mut B)) -> Self {
         tidy(&mut self.body);

@@ -84,6 +84,14 @@ pub enum Sabotage {
     StopsWithoutCommit,
     /// What a shard says to the others is wrong.
     SaysWrong,
+    /// A child begins although a parent has not ended.
+    ChildBeforeParent,
+    /// A child begins without its parents' marks.
+    ChildWithoutMarks,
+    /// Of a merge, the child takes the state and the marks of one parent.
+    MergeTakesOneParent,
+    /// A child begins without definitions.
+    ChildWithoutDefinitions,
     /// A replay takes what was recorded for true.
     ReplayBelievesRecorded,
 }

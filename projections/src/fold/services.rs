@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{canonical::DecodeError, store::Subject};
 
-const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+pub const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
 /// A service of a tenant, in this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -232,9 +232,23 @@ impl Services {
         self.met.parts()
     }
 
+    /// Nobody was met yet on the day of this time.
+    pub fn begin(time_ms: i64) -> Self {
+        Self { day: time_ms.div_euclid(DAY_MS), ..Self::default() }
+    }
+
+    /// Meets who stands in another snapshot of this day, whatever the limits say: there was room.
+    pub fn meet_all(&mut self, parts: &[&[u8]]) -> Result<(), DecodeError> {
+        met::each(parts, |tenant, name| {
+            if self.find(self.tenant(tenant), name).is_none() {
+                self.meet(tenant, name);
+            }
+        })
+    }
+
     /// Meets again who stands in a snapshot that was made at this time.
     pub fn restore(time_ms: i64, parts: &[&[u8]]) -> Result<Self, DecodeError> {
-        let mut services = Self { day: time_ms.div_euclid(DAY_MS), ..Self::default() };
+        let mut services = Self::begin(time_ms);
         met::each(parts, |tenant, name| {
             services.meet(tenant, name);
         })?;

@@ -8,11 +8,11 @@
 //! | `SERVICES` | whom the day has met, each piece by itself | the last piece grows; none does once everybody was met |
 
 use bytes::Bytes;
-use events::position::SequenceNumber;
+use events::position::{SequenceNumber, ShardId};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Alarms, Place, Shard,
+    Alarms, LINEAGE_MAX, Place, Shard,
     sabotage::{self, Sabotage},
     services::Services,
 };
@@ -23,12 +23,14 @@ const STATE: u8 = 1;
 const SERVICES: u8 = 2;
 
 #[derive(Serialize, Deserialize)]
-struct Snapshot<A> {
+pub(super) struct Snapshot<A> {
     version: u8,
     /// The first record that the state holds something of.
     began: SequenceNumber,
-    time_ms: i64,
-    alarms: A,
+    pub(super) time_ms: i64,
+    /// Whose marks are the shard's own: newest first.
+    pub(super) lineage: Vec<ShardId>,
+    pub(super) alarms: A,
 }
 
 /// The snapshot of a resume point cannot be read.
@@ -43,6 +45,11 @@ pub enum BadSnapshot {
     /// Written by another program.
     #[error("a part of the resume point's snapshot begins with {0:?}; this program reads {STATE} and {SERVICES}")]
     Section(Option<u8>),
+    /// The shard has more ancestors than its marks can be looked for in.
+    #[error(
+        "the shard has {0} ancestors by splits and merges, and {LINEAGE_MAX} are the limit: make the rows anew on a stream with fewer of them"
+    )]
+    Lineage(usize),
     /// Not what was written.
     #[error("the services in the snapshot of the resume point cannot be decoded: {0}")]
     Services(#[from] DecodeError),
@@ -51,7 +58,8 @@ pub enum BadSnapshot {
 impl Shard {
     /// The state besides rows, in parts that each fit into one item.
     pub(super) fn snapshot(&self) -> Vec<Bytes> {
-        let snapshot = Snapshot { version: VERSION, began: self.began, time_ms: self.time_ms, alarms: &self.alarms };
+        let (began, time_ms, lineage, alarms) = (self.began, self.time_ms, self.lineage.clone(), &self.alarms);
+        let snapshot = Snapshot { version: VERSION, began, time_ms, lineage, alarms };
         let bytes = Bytes::from(rmp_serde::to_vec_named(&snapshot).expect("a snapshot of plain data always encodes"));
         let state = bytes.chunks(PART_BYTES_MAX - 1).map(|piece| part(STATE, piece));
         state.chain(self.services.snapshot().iter().map(|piece| part(SERVICES, piece))).collect()
@@ -65,6 +73,7 @@ impl Shard {
         shard.position = position;
         shard.resume_point = position;
         shard.time_ms = snapshot.time_ms;
+        shard.lineage = snapshot.lineage;
         shard.alarms = snapshot.alarms;
         if !sabotage::breaks(Sabotage::ServicesNotRestored) {
             let day_of_ms = if sabotage::breaks(Sabotage::DayNotRestored) { 0 } else { snapshot.time_ms };
@@ -81,7 +90,10 @@ impl Shard {
     }
 }
 
-fn read(parts: &[Bytes]) -> Result<(Snapshot<Alarms>, Vec<&[u8]>), BadSnapshot> {
+/// What the parts of a resume point say: the state, and the pieces that tell of the day's services.
+type Pieces<'a> = (Snapshot<Alarms>, Vec<&'a [u8]>);
+
+pub(super) fn read(parts: &[Bytes]) -> Result<Pieces<'_>, BadSnapshot> {
     let (mut state, mut services) = (vec![], vec![]);
     for part in parts {
         match part.split_first() {
@@ -117,6 +129,9 @@ pub fn difference(stored: &[Bytes], replayed: &[Bytes]) -> Option<String> {
     }
     if stored.time_ms != replayed.time_ms {
         return Some(format!("its time is {} ms where the stream says {} ms", stored.time_ms, replayed.time_ms));
+    }
+    if stored.lineage != replayed.lineage {
+        return Some("it has other ancestors than the stream says".to_owned());
     }
     if met != meets {
         return Some("it has met other services of its day than the stream says".to_owned());

@@ -144,6 +144,25 @@ impl Taken {
     }
 }
 
+impl Taken {
+    /// Takes over what an ancestor of the shard took, which no record of this shard can have taken before: all of it lies behind every resume
+    /// point of this one, so it is joined.
+    pub fn inherit(&mut self, mut older: Self) {
+        if self.origin.is_empty() {
+            self.origin = older.origin;
+        }
+        older.ranges.iter_mut().for_each(|range| range.joined = true);
+        for range in older.ranges {
+            let overlapping = self.ranges.iter().filter(|own| own.from < range.to && range.from < own.to);
+            for free in gaps(range.from..range.to, overlapping) {
+                let place = self.ranges.partition_point(|other| other.from < free.start);
+                self.ranges.insert(place, TakenRange { from: free.start, to: free.end, ..range });
+            }
+        }
+        self.join(SequenceNumber::MAX);
+    }
+}
+
 /// What of `whole` none of these ranges, which come in order, covers.
 fn gaps<'a>(whole: Range<u64>, ranges: impl Iterator<Item = &'a TakenRange>) -> Vec<Range<u64>> {
     let (mut free, mut at) = (vec![], whole.start);

@@ -14,12 +14,13 @@ use super::{
     input::{Body, Named},
     lines_in::UNNAMED_SERVICE,
     producers::Marks,
-    rows::Stored,
+    rows::{self, Stored},
     sabotage::{self, Sabotage},
     services::WindowKey,
     taken::Taken,
 };
 use crate::{
+    canonical::DecodeError,
     cell::WINDOW_SECS,
     store::{Kind, Row, RowKey, Subject},
 };
@@ -44,7 +45,14 @@ impl Shard {
         let mut keys: Vec<RowKey> = vec![];
         for body in &input.bodies {
             let marks = body.marks(&self.place).into_iter().filter(|(subject, at)| !self.is_open(subject, *at));
-            keys.extend(marks.map(|(subject, at)| self.key(subject, at, 0)));
+            for (subject, at) in marks {
+                // The shard's own row, and those of its ancestors: once it has one of its own, that holds what theirs hold.
+                let own = self.key(subject, at, 0);
+                let theirs = self.lineage.iter().map(|ancestor| RowKey { shard: ancestor.clone(), ..own.clone() });
+                let theirs: Vec<RowKey> = theirs.collect();
+                keys.push(own);
+                keys.extend(theirs);
+            }
             if !sabotage::breaks(Sabotage::PageNotRead) {
                 self.wanted_pages(input, body, &mut keys);
             }
@@ -94,26 +102,55 @@ impl Shard {
             "a record was folded without the rows that it wants"
         );
         self.pages.clear();
+        // Each mark, with those of its ancestors, which come right behind it.
+        let mut marks: Vec<(RowKey, Option<Row>, Vec<Row>)> = vec![];
         for (key, row) in wanted.keys.into_iter().zip(read) {
             match key.subject.kind {
-                // It was written before what it holds could be joined or forgotten.
+                Kind::Window => {
+                    self.pages.insert(key, Stored::of(row.as_ref())?);
+                }
+                _ if key.shard == self.place.shard => marks.push((key, row, vec![])),
+                _ if sabotage::breaks(Sabotage::ChildWithoutMarks) => {}
+                _ => {
+                    if let Some((_, _, ancestors)) = marks.last_mut() {
+                        ancestors.extend(row);
+                    }
+                }
+            }
+        }
+        for (key, row, ancestors) in marks {
+            // What was stored was written before what it holds could be joined or forgotten.
+            match key.subject.kind {
                 Kind::Taken => {
-                    let stored: Stored<Taken> = Stored::of(row.as_ref())?;
+                    let stored = of_lineage(row.as_ref(), &ancestors, Taken::inherit)?;
                     self.taken.admit(&key.subject, stored.tidied(|marks| marks.join(self.resume_point)));
                 }
                 Kind::Producer => {
-                    let stored: Stored<Marks> = Stored::of(row.as_ref())?;
+                    let stored = of_lineage(row.as_ref(), &ancestors, Marks::inherit)?;
                     self.producers.admit(&key.subject, stored.tidied(|marks| marks.tidy(self.resume_point)));
                 }
-                Kind::Identified => {
-                    let stored: Stored<Identified> = Stored::of(row.as_ref())?;
-                    self.identified.admit(&(key.subject, key.at), stored);
-                }
                 _ => {
-                    self.pages.insert(key, Stored::of(row.as_ref())?);
+                    let stored = of_lineage(row.as_ref(), &ancestors, Identified::inherit)?;
+                    self.identified.admit(&(key.subject, key.at), stored);
                 }
             }
         }
         Ok(())
     }
+}
+
+/// The shard's own mark, or what it begins with: what its ancestors took.
+fn of_lineage<B: rows::Body>(
+    own: Option<&Row>,
+    ancestors: &[Row],
+    inherit: fn(&mut B, B),
+) -> Result<Stored<B>, DecodeError> {
+    if own.is_some() || ancestors.is_empty() {
+        return Stored::of(own);
+    }
+    let mut mark = B::default();
+    for row in ancestors {
+        inherit(&mut mark, B::decode(&row.body)?);
+    }
+    Ok(Stored::begun(mark))
 }

@@ -46,6 +46,8 @@ impl Alarms {
     /// A record has named a revision: what was applied up to it is in force, or was replaced.
     pub(super) fn named(&mut self, revision: SequenceNumber) {
         self.applied.retain(|applied| applied.revision > revision);
+        self.applied.sort_by_key(|applied| applied.revision);
+        self.applied.dedup_by_key(|applied| applied.revision);
         self.rooms.clear();
     }
 }
