@@ -257,8 +257,6 @@ pub struct Step {
     pub folded: Vec<(SequenceNumber, Balance)>,
     /// Nothing more was readable.
     pub caught_up: bool,
-    /// The shard is closed, and folded to its end.
-    pub ended: bool,
     /// How far behind the shard's newest record the fold is.
     pub behind_ms: u64,
     /// The sink holds the next record back.
