@@ -67,7 +67,7 @@ impl Identified {
         self.by.insert(id, self.records.len() as u32 - 1);
     }
 
-    /// Takes over what an ancestor of the shard took, as far as there is room: of two full rows some ids are not remembered, as of one.
+    /// Takes over what an ancestor of the shard took, as far as a row can hold it: of two full ones some ids are not remembered, as of one.
     pub fn inherit(&mut self, older: Self) {
         let records = |row: &Self| {
             let ids = row.ids.iter().map(|id| (row.records[row.by[id] as usize].0, *id));
@@ -78,7 +78,7 @@ impl Identified {
         all.sort_by_key(|(position, _)| *position);
         *self = Self::default();
         for (position, id) in all {
-            if !self.by.contains_key(&id) && self.bytes() + RECORD_BYTES_MAX + ID_BYTES <= limits().id_bytes {
+            if !self.by.contains_key(&id) && self.bytes() + RECORD_BYTES_MAX + ID_BYTES <= ID_BYTES_MAX {
                 self.insert(id, position);
             }
         }
