@@ -308,18 +308,9 @@ impl<S: Stream, T: Store, K: Sink> Worker<S, T, K> {
             }
         };
         let committed = shard.position();
-        Ok(Self {
-            stream,
-            store,
-            sink,
-            place,
-            shard,
-            committed,
-            end_committed,
-            waiting_since: None,
-            in_step: false,
-            lost_after: None,
-        })
+        let lost_after = None;
+        let (waiting_since, in_step) = (None, false);
+        Ok(Self { stream, store, sink, place, shard, committed, end_committed, waiting_since, in_step, lost_after })
     }
 
     /// The stream no longer has the records that come next: go on with the oldest that it has. What they said is in no row, which is to be told.

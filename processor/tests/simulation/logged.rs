@@ -45,6 +45,12 @@ pub struct Known {
 }
 
 impl Known {
+    /// What a shard begins with that has taken over from another.
+    pub fn unite(&mut self, other: &Self) {
+        self.ids.extend(&other.ids);
+        self.records.extend(&other.records);
+    }
+
     fn has_room(&self, limits: &Limits) -> bool {
         let (records, ids) = (self.records.len() + 1, self.ids.len() + 1);
         records * identified::RECORD_BYTES_MAX + ids * identified::ID_BYTES <= limits.id_bytes

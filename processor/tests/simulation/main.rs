@@ -121,6 +121,24 @@ fn the_number_of_shards_changes_neither_merged_rows_nor_transitions() {
 }
 
 #[test]
+fn splits_and_merges_change_no_merged_row_and_verify_finds_each_partial() {
+    let seeds = number("WEIR_SIM_SHARD_SEEDS").unwrap_or(SHARD_SEEDS);
+    let compared = (0..seeds).map(|seed| shards::compare_resharded(seed).unwrap_or_else(|what| panic!("{what}")));
+    let shards: usize = compared.sum();
+    assert!(shards as u64 > 4 * seeds, "only {shards} shards: this looked at nothing");
+}
+
+#[test]
+fn the_comparison_of_histories_would_see_a_copy_that_counts_on_a_child() {
+    for broken in [Sabotage::ChildWithoutMarks, Sabotage::MergeTakesOneParent] {
+        sabotage::set(Some(broken));
+        let found = (0..FOUND_WITHIN).find_map(|seed| shards::compare_resharded(seed).err());
+        sabotage::set(None);
+        assert!(found.is_some(), "{broken:?} went unnoticed in {FOUND_WITHIN} seeds");
+    }
+}
+
+#[test]
 fn the_comparison_of_shards_would_see_definitions_of_later_minutes() {
     sabotage::set(Some(Sabotage::PendingByLaterDefinitions));
     let found = (0..FOUND_WITHIN).find_map(|seed| shards::compare(seed).err());

@@ -195,6 +195,9 @@ impl ModelShard {
         for parent in parents {
             child.taken.extend(&parent.taken);
             child.counters.extend(parent.counters.iter().cloned());
+            for (of, known) in &parent.known {
+                child.known.entry(of.clone()).or_default().unite(known);
+            }
             for (name, pieces) in &parent.pieces {
                 pieces.iter().for_each(|(from, to)| child.unite(name.clone(), *from, *to));
             }

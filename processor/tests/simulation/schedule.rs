@@ -205,7 +205,7 @@ impl World {
     }
 
     /// Splits a shard, or merges two.
-    fn reshard(&mut self) {
+    pub fn reshard(&mut self) {
         const SHARDS_MAX: usize = 12;
         if self.places.len() >= SHARDS_MAX {
             return;

@@ -34,7 +34,7 @@ enum Happens {
 }
 
 /// An input without anything that depends on when it is folded: no line far ahead, no two readings of one file.
-fn input(seed: u64) -> Vec<Happens> {
+fn input(seed: u64, alarms: bool) -> Vec<Happens> {
     let mut random = Random::new(seed);
     let odd = Oddness { undated: true, future: false, broken: true, continued: true, late: true, narrow: false };
     let (mut ids, mut now_ms, mut happens) = (0, BEGIN_MS, vec![]);
@@ -52,7 +52,7 @@ fn input(seed: u64) -> Vec<Happens> {
                 happens.push(Happens::Append(sender.waiting.into()));
             }
         }
-        if minute % 4 == 1 {
+        if minute % 4 == 1 && alarms {
             for tenant in ["local", "acme"] {
                 let name = format!("alarm{}", random.below(3));
                 let body = if random.below(5) == 0 { "null".to_owned() } else { world.alarm(&name) };
@@ -68,10 +68,15 @@ fn input(seed: u64) -> Vec<Happens> {
 }
 
 /// Folds an input on so many shards.
-fn fold(seed: u64, shards: u16, happens: &[Happens]) -> Result<World, String> {
+/// `one_in`: how often a shard is split, or two are merged.
+fn fold(seed: u64, shards: u16, happens: &[Happens], one_in: Option<u64>) -> Result<World, String> {
     let shape = Shape { shards, ..Shape::calm() };
     let mut world = World::of(seed, shape, None, crate::runtime(), false);
+    let mut resharding = Random::new(seed);
     for happens in happens {
+        if one_in.is_some_and(|one_in| resharding.below(one_in) == 0) {
+            world.reshard();
+        }
         match happens {
             Happens::Append(sent) => {
                 world.append(sent);
@@ -122,11 +127,11 @@ fn transitions(world: &World) -> Vec<Transition> {
 
 /// One seed on one, two, three and four shards. Answers how many transitions there were.
 pub fn compare(seed: u64) -> Result<usize, String> {
-    let happens = input(seed);
-    let one = fold(seed, 1, &happens)?;
+    let happens = input(seed, true);
+    let one = fold(seed, 1, &happens, None)?;
     let (rows, changes) = (merged(&one), transitions(&one));
     for shards in 2..=4 {
-        let other = fold(seed, shards, &happens)?;
+        let other = fold(seed, shards, &happens, None)?;
         let theirs = merged(&other);
         if rows != theirs {
             let pair = rows.iter().zip(&theirs).find(|(ours, theirs)| ours != theirs);
@@ -140,4 +145,19 @@ pub fn compare(seed: u64) -> Result<usize, String> {
         }
     }
     Ok(changes.len())
+}
+
+/// One seed on one shard that stays, and on others that split and merge, where copies of a file land on parents and on children. Answers how many shards
+/// there were in the end.
+pub fn compare_resharded(seed: u64) -> Result<usize, String> {
+    let happens = input(seed, false);
+    let rows = merged(&fold(seed, 1, &happens, None)?);
+    let mut other = fold(seed, 1 + (seed % 3) as u16, &happens, Some(3))?;
+    let theirs = merged(&other);
+    if rows != theirs {
+        let pair = rows.iter().zip(&theirs).find(|(ours, theirs)| ours != theirs);
+        return Err(format!("seed {seed}: splits and merges have changed rows: {pair:?}"));
+    }
+    other.verify().map_err(|what| format!("seed {seed}: {what}"))?;
+    Ok(other.places.len())
 }

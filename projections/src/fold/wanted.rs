@@ -44,10 +44,14 @@ impl Shard {
     pub fn wants(&mut self, input: &Input) -> Vec<RowKey> {
         let mut keys: Vec<RowKey> = vec![];
         for body in &input.bodies {
-            for (subject, at) in body.marks(&self.place) {
-                if !self.is_open(&subject, at) {
-                    self.wanted_mark(subject, at, &mut keys);
-                }
+            let marks = body.marks(&self.place).into_iter().filter(|(subject, at)| !self.is_open(subject, *at));
+            for (subject, at) in marks {
+                // The shard's own row, and those of its ancestors: once it has one of its own, that holds what theirs hold.
+                let own = self.key(subject, at, 0);
+                let theirs = self.lineage.iter().map(|ancestor| RowKey { shard: ancestor.clone(), ..own.clone() });
+                let theirs: Vec<RowKey> = theirs.collect();
+                keys.push(own);
+                keys.extend(theirs);
             }
             if !sabotage::breaks(Sabotage::PageNotRead) {
                 self.wanted_pages(input, body, &mut keys);
@@ -67,15 +71,6 @@ impl Shard {
             Kind::Producer => self.producers.find(mark).is_some(),
             _ => self.identified.find(&(mark.clone(), at)).is_some(),
         }
-    }
-
-    /// The shard's own row, and those of its ancestors: once it has one of its own, that holds what theirs hold.
-    fn wanted_mark(&self, subject: Subject, at: i64, keys: &mut Vec<RowKey>) {
-        let own = self.key(subject, at, 0);
-        let theirs = self.lineage.iter().map(|ancestor| RowKey { shard: ancestor.clone(), ..own.clone() });
-        let theirs: Vec<RowKey> = theirs.collect();
-        keys.push(own);
-        keys.extend(theirs);
     }
 
     /// Every page that `measure` may touch and that is not open; perhaps some that it will not touch.
@@ -107,39 +102,37 @@ impl Shard {
             "a record was folded without the rows that it wants"
         );
         self.pages.clear();
-        let mut rows = wanted.keys.into_iter().zip(read).peekable();
-        while let Some((key, row)) = rows.next() {
-            if !matches!(key.subject.kind, Kind::Taken | Kind::Producer | Kind::Identified) {
-                self.pages.insert(key, Stored::of(row.as_ref())?);
-                continue;
+        // Each mark, with those of its ancestors, which come right behind it.
+        let mut marks: Vec<(RowKey, Option<Row>, Vec<Row>)> = vec![];
+        for (key, row) in wanted.keys.into_iter().zip(read) {
+            match key.subject.kind {
+                Kind::Window => {
+                    self.pages.insert(key, Stored::of(row.as_ref())?);
+                }
+                _ if key.shard == self.place.shard => marks.push((key, row, vec![])),
+                _ if sabotage::breaks(Sabotage::ChildWithoutMarks) => {}
+                _ => {
+                    if let Some((_, _, ancestors)) = marks.last_mut() {
+                        ancestors.extend(row);
+                    }
+                }
             }
-            // Those of its ancestors stand behind its own.
-            let mut ancestors = vec![];
-            while let Some((_, row)) = rows.next_if(|(other, _)| (&other.subject, other.at) == (&key.subject, key.at)) {
-                ancestors.extend(row);
-            }
-            if sabotage::breaks(Sabotage::ChildWithoutMarks) {
-                ancestors.clear();
-            }
-            self.admit_mark(key, row.as_ref(), &ancestors)?;
         }
-        Ok(())
-    }
-
-    /// What was stored was written before what it holds could be joined or forgotten.
-    fn admit_mark(&mut self, key: RowKey, own: Option<&Row>, ancestors: &[Row]) -> Result<(), Stop> {
-        match key.subject.kind {
-            Kind::Taken => {
-                let stored = of_lineage(own, ancestors, Taken::inherit)?;
-                self.taken.admit(&key.subject, stored.tidied(|marks| marks.join(self.resume_point)));
-            }
-            Kind::Producer => {
-                let stored = of_lineage(own, ancestors, Marks::inherit)?;
-                self.producers.admit(&key.subject, stored.tidied(|marks| marks.tidy(self.resume_point)));
-            }
-            _ => {
-                let stored = of_lineage(own, ancestors, Identified::inherit)?;
-                self.identified.admit(&(key.subject, key.at), stored);
+        for (key, row, ancestors) in marks {
+            // What was stored was written before what it holds could be joined or forgotten.
+            match key.subject.kind {
+                Kind::Taken => {
+                    let stored = of_lineage(row.as_ref(), &ancestors, Taken::inherit)?;
+                    self.taken.admit(&key.subject, stored.tidied(|marks| marks.join(self.resume_point)));
+                }
+                Kind::Producer => {
+                    let stored = of_lineage(row.as_ref(), &ancestors, Marks::inherit)?;
+                    self.producers.admit(&key.subject, stored.tidied(|marks| marks.tidy(self.resume_point)));
+                }
+                _ => {
+                    let stored = of_lineage(row.as_ref(), &ancestors, Identified::inherit)?;
+                    self.identified.admit(&(key.subject, key.at), stored);
+                }
             }
         }
         Ok(())
