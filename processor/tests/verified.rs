@@ -30,7 +30,7 @@ use processor::{
 };
 use projections::{
     cell::Cell,
-    fold::{Place, producers::Marks, rows::Body, taken::Taken},
+    fold::{Place, identified::Identified, producers::Marks, rows::Body, taken::Taken},
     query,
     store::{
         self, Generation, Kind, Row, Span, Store,
@@ -135,6 +135,15 @@ impl World {
         self.append(Put { partition_key: "p".into(), hash_key: None, data });
     }
 
+    /// An event of a stranger, which has an id and no place.
+    fn event(&self, id: u32) {
+        let time = Second(START_MS / 1000);
+        let event = format!(
+            r#"{{"version":"0","id":"{id}","detail-type":"Job","source":"acme","account":"1","time":"{time}","region":"r","resources":[],"detail":{{}}}}"#
+        );
+        self.append(Put { partition_key: "e".into(), hash_key: None, data: event.into() });
+    }
+
     fn apply(&self) {
         let body = r#"{"AlarmName":"a","ServiceName":"shop","MetricName":"errors","Statistic":"Sum","Period":60,
             "EvaluationPeriods":1,"Threshold":1,"ComparisonOperator":"GreaterThanOrEqualToThreshold"}"#;
@@ -147,6 +156,7 @@ impl World {
     fn live(&self) {
         self.append(Put { partition_key: "x".into(), hash_key: None, data: Bytes::from_static(b"\xffnoise") });
         for number in 0..3 {
+            self.event(number as u32);
             self.file(&format!("/{number}.log"), "shop", 40);
             self.file("/same.log", "other", 40 + number);
             self.value(200 * number as u64);
@@ -202,6 +212,11 @@ fn changed(row: &Row) -> Bytes {
             let producer = Producer { id: "p".into(), epoch: 1, counter: 401 };
             assert!(marks.take(&producer, row.applied_through, false).unwrap());
             marks.encode().into()
+        }
+        Kind::Identified => {
+            let mut ids = Identified::default();
+            assert!(ids.take(1, row.applied_from, false));
+            ids.encode().into()
         }
         _ => [&row.body[..], b"\0"].concat().into(),
     }
