@@ -259,6 +259,8 @@ pub struct Step {
     pub caught_up: bool,
     /// How far behind the shard's newest record the fold is.
     pub behind_ms: u64,
+    /// The page was empty, and there is more behind it.
+    pub passed_gap: bool,
     /// The sink holds the next record back.
     pub held_back: bool,
     /// The shard is closed, and all of it is folded: a commit says so for its children, and there is nothing more to do.
@@ -392,7 +394,8 @@ impl<S: Stream, T: Store, K: Sink> Worker<S, T, K> {
             .map_err(|source| ConsumeError::Stream { shard: self.place.shard.clone(), source })?;
         // A page of Kinesis may be empty although more will come.
         let caught_up = page.records.is_empty() && page.behind_ms == 0;
-        let mut step = Step { caught_up, behind_ms: page.behind_ms, ..Step::default() };
+        let passed_gap = page.records.is_empty() && page.behind_ms > 0;
+        let mut step = Step { caught_up, behind_ms: page.behind_ms, passed_gap, ..Step::default() };
         let (count, is_last) = (page.records.len(), page.next.is_none());
         for record in page.records {
             if record.sequence > until {
