@@ -252,9 +252,10 @@ impl Inner {
                 // The position is known: a new iterator is made from it.
                 Kind::Expired => place.iterator = None,
                 Kind::Throttled => lane.hold.for_at_least(self.options.throttle_pause),
-                Kind::Unknown | Kind::NeverSent => {
-                    // On a slow link only small answers end in time.
-                    records = (records / 2).max(1);
+                Kind::Unknown | Kind::NeverSent | Kind::Late => {
+                    if failure.kind == Kind::Late {
+                        records = (records / 2).max(1);
+                    }
                     tokio::time::sleep(self.options.back_off().pause(failures)).await;
                 }
             }

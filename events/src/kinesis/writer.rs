@@ -226,12 +226,13 @@ impl Append<'_> {
     fn failed(&mut self, call: Vec<Waiting>, failure: Failure) {
         let last = if failure.kind == Kind::Throttled { Refused::Throttled } else { Refused::Failed };
         let hopeless = matches!(failure.kind, Kind::Gone | Kind::Refused | Kind::Expired | Kind::InUse);
-        if failure.kind == Kind::Unknown {
+        let is_unknown = matches!(failure.kind, Kind::Unknown | Kind::Late);
+        if is_unknown {
             self.call_bytes = (self.call_bytes / 2).max(CALL_BYTES_MIN);
         }
         for mut waiting in call {
             waiting.last = last.clone();
-            waiting.unknown |= failure.kind == Kind::Unknown;
+            waiting.unknown |= is_unknown;
             if hopeless { self.given_up.push(waiting) } else { self.again(waiting) }
         }
         if hopeless {
