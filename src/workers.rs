@@ -20,7 +20,7 @@ use std::{
 };
 
 use events::{
-    position::ShardId,
+    position::{SequenceNumber, ShardId},
     stream::{ReadOnly, Shard, Stream},
 };
 use processor::{
@@ -64,6 +64,8 @@ pub(crate) struct Seen {
     trouble: Mutex<Option<String>>,
     /// The records behind its resume point are gone from the stream.
     has_lost: AtomicBool,
+    /// What its parents have lost was said.
+    has_said_parents: AtomicBool,
 }
 
 /// See the module.
@@ -215,6 +217,7 @@ impl Workers {
                     if seen.has_lost.swap(false, Ordering::SeqCst) {
                         worker.pass_over_lost();
                     }
+                    self.say_lost_parents(place, seen, worker.lost_parents());
                     // Where another process has set the resume point, what it folded is not folded here.
                     self.ledger.passed(&place.shard, worker.committed());
                     if stood.replace(worker.committed()) != Some(worker.committed()) {
@@ -263,6 +266,25 @@ impl Workers {
              {oldest}. Keep the stream's records for longer than weir may be away"
         ));
         true
+    }
+
+    /// A shard that begins without all that its parents said goes on, and says what is missing; once, however often it begins.
+    fn say_lost_parents(&self, place: &Place, seen: &Seen, lost: &[(ShardId, SequenceNumber)]) {
+        if lost.is_empty() || seen.has_said_parents.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let text = |(parent, position): &(ShardId, SequenceNumber)| {
+            let folded = match *position {
+                SequenceNumber::ZERO => "was never folded".to_owned(),
+                position => format!("was folded up to {position} only"),
+            };
+            format!(
+                "{}: its parent {parent} is gone from the stream and {folded}: what else it held is in no row. Keep the stream's records for longer \
+                 than weir may be away",
+                place.shard
+            )
+        };
+        held(&self.losses).extend(lost.iter().map(text));
     }
 
     /// What was lost since this was last asked.

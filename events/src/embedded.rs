@@ -179,6 +179,9 @@ impl<D: Disk> Shards<D> {
     }
 }
 
+/// What one shard is to take: which of the puts, and the puts.
+type Part = (Vec<usize>, Vec<Put>);
+
 impl<D: Disk> Embedded<D> {
     /// Opens the stream, or makes it if the folder has none. Takes as long as it takes to read the last segment of each shard.
     pub fn open(disk: D, clock: impl Clock, mut options: Options) -> Result<Self, OpenError> {
@@ -301,8 +304,7 @@ impl<D: Disk> Embedded<D> {
     /// One call to each owner, for the puts that have no answer yet; returns those that are to be sent again, as their shard closed meanwhile.
     async fn append_round(&self, puts: Vec<(usize, Put)>, answers: &mut Answers) -> Result<Vec<(usize, Put)>, String> {
         let shards = self.0.shards();
-        // By shard: which of the puts, and the puts.
-        let mut parts: Vec<(&Arc<ShardLog<D>>, (Vec<usize>, Vec<Put>))> = Vec::new();
+        let mut parts: Vec<(&Arc<ShardLog<D>>, Part)> = Vec::new();
         for (place, put) in puts {
             let owner = shards.owner(put.hash_key.unwrap_or_else(|| HashKey::of(&put.partition_key)));
             let part = match parts.iter().position(|(shard, ..)| Arc::ptr_eq(shard, owner)) {

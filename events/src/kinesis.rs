@@ -21,13 +21,16 @@ mod tests;
 use std::{
     fmt,
     num::{NonZeroU16, NonZeroU32},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
 use aws_sdk_kinesis::{
     Client,
-    config::{retry::RetryConfig, timeout::TimeoutConfig},
+    config::{self, retry::RetryConfig, timeout::TimeoutConfig},
 };
 use tokio::sync::Semaphore;
 
@@ -64,7 +67,9 @@ pub struct Options {
     pub write_records_per_sec: NonZeroU32,
     /// Most bytes in PutRecords calls at the same time. Beyond: appends wait.
     pub in_flight_bytes_max: NonZeroU32,
-    /// How long one call may take.
+    /// How long a record waits at most for its turn on a shard that is written to as fast as it may be. Then it is refused as too much.
+    pub turn_longest: Duration,
+    /// How long one call may take, and as long again as its bytes take at `SLOWEST_BYTES_PER_SEC`.
     pub call_timeout: Duration,
     /// How long a reader waits before it asks an idle shard again. It leaves the other calls of a second to other readers.
     pub idle_pause: Duration,
@@ -86,6 +91,7 @@ impl Default for Options {
             write_bytes_per_sec: units(1_000_000),
             write_records_per_sec: units(1_000),
             in_flight_bytes_max: units(32 << 20),
+            turn_longest: Duration::from_secs(30),
             call_timeout: Duration::from_secs(15),
             idle_pause: Duration::from_millis(500),
             throttle_pause: Duration::from_secs(1),
@@ -96,7 +102,18 @@ impl Default for Options {
     }
 }
 
+/// A link that is slower than this is as good as none.
+const SLOWEST_BYTES_PER_SEC: u64 = 50_000;
+
 impl Options {
+    /// How long a call with so many bytes may take, as its configuration.
+    fn longest_for(&self, bytes: usize) -> config::Builder {
+        let bytes_take = Duration::from_millis((bytes as u64).saturating_mul(1_000) / SLOWEST_BYTES_PER_SEC);
+        let longest = self.call_timeout.saturating_add(bytes_take);
+        let timeouts = TimeoutConfig::builder().operation_timeout(longest).operation_attempt_timeout(longest).build();
+        config::Builder::new().timeout_config(timeouts)
+    }
+
     fn back_off(&self) -> BackOff {
         BackOff { first: self.back_off_first, longest: self.back_off_longest }
     }
@@ -119,7 +136,8 @@ struct Inner {
     once: Client,
     name: String,
     created: bool,
-    retention: Option<Duration>,
+    /// As it was when last asked for, in seconds; 0: not known.
+    retention_secs: AtomicU64,
     options: Options,
     in_flight: Semaphore,
     ring: Ring,
@@ -182,7 +200,7 @@ impl Kinesis {
             client,
             name: name.to_owned(),
             created: found.created,
-            retention: found.retention,
+            retention_secs: AtomicU64::new(found.retention.map_or(0, |retention| retention.as_secs())),
             in_flight: Semaphore::new(options.in_flight_bytes_max.get().div_ceil(PERMIT_BYTES as u32) as usize),
             options,
             ring,
@@ -209,7 +227,12 @@ impl Stream for Kinesis {
     }
 
     async fn shards(&self) -> Result<Vec<Shard>, ReadError> {
-        let all = shards::list(&self.0.client, &self.0.name).await;
+        let (all, retention) =
+            tokio::join!(shards::list(&self.0.client, &self.0.name), opening::retention(&self.0.client, &self.0.name));
+        // Without an answer the old one stays: who reads within it asks no less often.
+        if let Some(retention) = retention {
+            self.0.retention_secs.store(retention.as_secs(), Relaxed);
+        }
         let all = all.map_err(|failure| ReadError::Unavailable(self.0.say(&failure.why)))?;
         self.0.ring.learn(&all, &self.0.options);
         Ok(all.into_iter().map(|listed| listed.shard).collect())

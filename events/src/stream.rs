@@ -106,7 +106,7 @@ pub struct Shard {
     pub id: ShardId,
     /// The keys that it owns, or owned.
     pub range: HashRange,
-    /// The shards whose keys it took over: none, one (split) or two (merge).
+    /// The shards whose keys it took over: none, one (split) or two (merge). They stay named when they are not listed any more.
     pub parents: Vec<ShardId>,
     /// No more records will come.
     pub closed: bool,
@@ -247,8 +247,19 @@ impl<S: Stream> ReadOnly<S> {
 
     /// The oldest record that is still kept.
     pub async fn oldest(&self, shard: &ShardId) -> Result<Option<SequenceNumber>, ReadError> {
+        Ok(self.first(shard).await?.map(|record| record.sequence))
+    }
+
+    /// As `oldest`, the whole record. Behind an empty page that is not the tip there may still be one.
+    pub async fn first(&self, shard: &ShardId) -> Result<Option<Record>, ReadError> {
         let limits = Limits { records: NonZeroUsize::MIN, bytes: 1, wait: Duration::ZERO };
-        let page = self.read(shard, Start::TrimHorizon, limits).await?;
-        Ok(page.records.first().map(|record| record.sequence))
+        let mut from = Start::TrimHorizon;
+        loop {
+            let page = self.read(shard, from, limits).await?;
+            match (page.records.into_iter().next(), page.next) {
+                (None, Some(next)) if page.behind_ms > 0 => from = next,
+                (first, _) => return Ok(first),
+            }
+        }
     }
 }

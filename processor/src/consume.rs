@@ -259,6 +259,8 @@ pub struct Step {
     pub caught_up: bool,
     /// How far behind the shard's newest record the fold is.
     pub behind_ms: u64,
+    /// The page was empty, and there is more behind it.
+    pub passed_gap: bool,
     /// The sink holds the next record back.
     pub held_back: bool,
     /// The shard is closed, and all of it is folded: a commit says so for its children, and there is nothing more to do.
@@ -281,19 +283,25 @@ pub struct Worker<S, T, K> {
     in_step: bool,
     /// The records after this position are lost, and it goes on with the oldest that is kept.
     lost_after: Option<SequenceNumber>,
+    /// See `lost_parents`.
+    lost_parents: Vec<(ShardId, SequenceNumber)>,
 }
 
 impl<S: Stream, T: Store, K: Sink> Worker<S, T, K> {
     /// A worker at the shard's resume point; of a shard that has none, at its beginning, with the state of its parents. `NotYet`: one of them has not
     /// ended.
     pub async fn open(stream: ReadOnly<S>, store: Arc<T>, sink: K, place: Place) -> Result<Self, ConsumeError> {
-        let (shard_id, mut end_committed) = (place.shard.clone(), false);
+        let (shard_id, mut end_committed, mut lost_parents) = (place.shard.clone(), false, vec![]);
         let stored = store
             .checkpoint(place.generation, &place.shard)
             .await
             .map_err(|source| ConsumeError::Checkpoint { shard: shard_id.clone(), source })?;
         let shard = match stored {
-            None => lineage::begin(&stream, &*store, place.clone()).await?,
+            None => {
+                let begun = lineage::begin(&stream, &*store, place.clone()).await?;
+                lost_parents = begun.lost;
+                begun.shard
+            }
             Some((checkpoint, _)) if checkpoint.fold_revision != FOLD_REVISION => {
                 return Err(ConsumeError::Revision { shard: shard_id, stored: checkpoint.fold_revision });
             }
@@ -310,12 +318,30 @@ impl<S: Stream, T: Store, K: Sink> Worker<S, T, K> {
         let committed = shard.position();
         let lost_after = None;
         let (waiting_since, in_step) = (None, false);
-        Ok(Self { stream, store, sink, place, shard, committed, end_committed, waiting_since, in_step, lost_after })
+        Ok(Self {
+            stream,
+            store,
+            sink,
+            place,
+            shard,
+            committed,
+            end_committed,
+            waiting_since,
+            in_step,
+            lost_after,
+            lost_parents,
+        })
     }
 
     /// The stream no longer has the records that come next: go on with the oldest that it has. What they said is in no row, which is to be told.
     pub fn pass_over_lost(&mut self) {
         self.lost_after = Some(self.shard.position());
+    }
+
+    /// Of a shard that begins: parents that the stream no longer has and that were not folded to their end, and how far they were (`ZERO`: not at
+    /// all). What they said after that is in no row, which is to be told.
+    pub fn lost_parents(&self) -> &[(ShardId, SequenceNumber)] {
+        &self.lost_parents
     }
 
     /// The shard's fold.
@@ -392,7 +418,8 @@ impl<S: Stream, T: Store, K: Sink> Worker<S, T, K> {
             .map_err(|source| ConsumeError::Stream { shard: self.place.shard.clone(), source })?;
         // A page of Kinesis may be empty although more will come.
         let caught_up = page.records.is_empty() && page.behind_ms == 0;
-        let mut step = Step { caught_up, behind_ms: page.behind_ms, ..Step::default() };
+        let passed_gap = page.records.is_empty() && page.behind_ms > 0;
+        let mut step = Step { caught_up, behind_ms: page.behind_ms, passed_gap, ..Step::default() };
         let (count, is_last) = (page.records.len(), page.next.is_none());
         for record in page.records {
             if record.sequence > until {

@@ -8,7 +8,6 @@ mod said;
 
 use std::{
     collections::HashMap,
-    num::NonZeroUsize,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -17,7 +16,7 @@ use events::{
     event::Event,
     identity::CONTROL_KEY,
     position::{HashKey, SequenceNumber, ShardId},
-    stream::{Limits, ReadOnly, Start, Stream},
+    stream::{ReadOnly, Stream},
 };
 use projections::{
     fold::{
@@ -157,9 +156,7 @@ impl<S: Stream, R: Store> Replay<S, R> {
         let listed = stream.shards().await?;
         let (mut oldest, mut begins_ms) = (HashMap::new(), HashMap::new());
         for place in &places {
-            let limits = Limits { records: NonZeroUsize::MIN, bytes: 1, wait: Duration::ZERO };
-            let first = stream.read(&place.shard, Start::TrimHorizon, limits).await?.records.into_iter().next();
-            let first = match first {
+            let first = match stream.first(&place.shard).await? {
                 Some(first) => {
                     begins_ms.insert(place.shard.clone(), first.arrived_at_ms);
                     first.sequence
@@ -307,7 +304,7 @@ impl<S: Stream, R: Store> Replay<S, R> {
                     continue;
                 }
                 let step = worker.step_until(Duration::ZERO, until).await?;
-                moved |= !step.folded.is_empty() || step.ended;
+                moved |= !step.folded.is_empty() || step.ended || step.passed_gap;
                 self.records += step.folded.len() as u64;
                 let committed = worker.commit().await?;
                 if *is_control && let Ok(mut defined) = self.defined.lock() {

@@ -3,6 +3,7 @@
 
 use std::{error::Error, io};
 
+use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_kinesis::{
     config::http::HttpResponse,
     error::{ProvideErrorMetadata, SdkError},
@@ -18,6 +19,8 @@ pub(super) enum Kind {
     Throttled,
     /// It may have happened: the answer was lost, or the service failed. Again, if that does no harm.
     Unknown,
+    /// As `Unknown`: there was no answer in time. Again with less, as the link may be slow.
+    Late,
     /// It did not happen: nothing was sent. Again after a pause.
     NeverSent,
     /// It did not happen: what it names does not exist.
@@ -47,6 +50,9 @@ impl Failure {
     where
         E: ProvideErrorMetadata + Error + 'static,
     {
+        if let Some(why) = credentials(error) {
+            return Self::new(Kind::Refused, format!("there are no usable AWS credentials: {why}"));
+        }
         match error {
             SdkError::ServiceError(context) => {
                 let error = context.err();
@@ -55,13 +61,13 @@ impl Failure {
             SdkError::ConstructionFailure(_) => {
                 Self::new(Kind::Refused, format!("the call could not be made: {}", chain(error)))
             }
-            SdkError::TimeoutError(_) => Self::new(Kind::Unknown, "there was no answer in time"),
+            SdkError::TimeoutError(_) => Self::new(Kind::Late, "there was no answer in time"),
             SdkError::DispatchFailure(failure) if failure.is_user() => {
                 Self::new(Kind::Refused, format!("the call could not be sent: {}", chain(error)))
             }
             // What is wrong with them is known before anything is sent, as requests are signed. The SDK gives it no type of its own.
             SdkError::DispatchFailure(_) if chain(error).contains("credential") => {
-                Self::new(Kind::Refused, format!("there are no usable AWS credentials: {}", chain(error)))
+                Self::new(Kind::Refused, "there are no usable AWS credentials")
             }
             SdkError::DispatchFailure(_) if never_connected(error) => {
                 Self::new(Kind::NeverSent, format!("no connection: {}", chain(error)))
@@ -128,6 +134,24 @@ fn never_connected(error: &(dyn Error + 'static)) -> bool {
         next = error.source();
     }
     false
+}
+
+/// What is wrong with the credentials, if that is the cause. Only of which kind it is: a provider may repeat what a program wrote, secrets too.
+fn credentials(error: &(dyn Error + 'static)) -> Option<&'static str> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(error) = error.downcast_ref::<CredentialsError>() {
+            return Some(match error {
+                CredentialsError::CredentialsNotLoaded(_) => "none were found",
+                CredentialsError::ProviderTimedOut(_) => "their provider did not answer in time",
+                CredentialsError::InvalidConfiguration(_) => "their configuration is not valid",
+                CredentialsError::ProviderError(_) => "their provider failed",
+                _ => "their provider failed in a way that has no name",
+            });
+        }
+        next = error.source();
+    }
+    None
 }
 
 /// The error and what caused it, each once.

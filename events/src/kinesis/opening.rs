@@ -86,9 +86,7 @@ pub(super) async fn find(client: &Client, name: &str, missing: Missing, options:
         let status = match &summary {
             Some(summary) => match summary.stream_status() {
                 StreamStatus::Active | StreamStatus::Updating => {
-                    let hours = u64::try_from(summary.retention_period_hours()).ok().filter(|hours| *hours > 0);
-                    let retention = hours.map(|hours| Duration::from_secs(hours * 3600));
-                    return Ok(Found { created, retention });
+                    return Ok(Found { created, retention: retention_of(summary) });
                 }
                 StreamStatus::Deleting => {
                     return Err(OpenError::NotActive { name: name.to_owned(), status: "being deleted".to_owned() });
@@ -100,7 +98,7 @@ pub(super) async fn find(client: &Client, name: &str, missing: Missing, options:
             None => {
                 let Missing::Create(shards) = missing else { return Err(OpenError::Missing(name.to_owned())) };
                 created = create(client, name, shards).await.map_err(failed("created"))?;
-                continue;
+                "being created".to_owned()
             }
         };
         if Instant::now() >= give_up {
@@ -108,6 +106,16 @@ pub(super) async fn find(client: &Client, name: &str, missing: Missing, options:
         }
         tokio::time::sleep(options.status_pause).await;
     }
+}
+
+/// How long the stream keeps records, as it is now; `None`: it did not say.
+pub(super) async fn retention(client: &Client, name: &str) -> Option<Duration> {
+    describe(client, name).await.ok().as_ref().and_then(retention_of)
+}
+
+fn retention_of(summary: &StreamDescriptionSummary) -> Option<Duration> {
+    let hours = u64::try_from(summary.retention_period_hours()).ok().filter(|hours| *hours > 0);
+    hours.map(|hours| Duration::from_secs(hours * 3600))
 }
 
 async fn describe(client: &Client, name: &str) -> Result<StreamDescriptionSummary, Failure> {

@@ -6,60 +6,58 @@ use std::{
     time::Duration,
 };
 
-use governor::{
-    Quota, RateLimiter,
-    clock::Clock,
-    middleware::NoOpMiddleware,
-    state::{InMemoryState, NotKeyed},
-};
 use tokio::time::Instant;
 
-/// Tokio's time, which tests can stop.
-#[derive(Debug, Clone)]
-struct RuntimeClock(Instant);
+/// So many units a second, at most a second's worth at once. What is taken beyond is a debt that time pays: who takes next waits for it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bucket {
+    per_sec: NonZeroU32,
+    /// When all that was taken will be paid for, less the second's worth that may go at once.
+    spent: Duration,
+}
 
-impl Clock for RuntimeClock {
-    type Instant = Duration;
+/// A second's worth may go at once.
+const BURST: Duration = Duration::from_secs(1);
 
-    fn now(&self) -> Duration {
-        self.0.elapsed()
+impl Bucket {
+    pub fn new(per_sec: NonZeroU32) -> Self {
+        Self { per_sec, spent: Duration::ZERO }
+    }
+
+    /// The bucket after so many units were taken of it at a time.
+    pub fn after(self, now: Duration, units: usize) -> Self {
+        let nanos = units as u128 * 1_000_000_000 / u128::from(self.per_sec.get());
+        let cost = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
+        // One that was left alone is full, and no fuller.
+        Self { spent: self.spent.max(now).saturating_add(cost), ..self }
+    }
+
+    /// When the last that was taken may go.
+    pub fn paid_at(&self) -> Duration {
+        self.spent.saturating_sub(BURST)
     }
 }
 
-/// So many units a second, at most a second's worth at once.
+/// A bucket by the runtime's clock, which tests can stop. Those who wait go in the order in which they came.
 #[derive(Debug)]
 pub(super) struct Rate {
-    limiter: RateLimiter<NotKeyed, InMemoryState, RuntimeClock, NoOpMiddleware<Duration>>,
-    clock: RuntimeClock,
-    burst: NonZeroU32,
+    began: Instant,
+    bucket: Mutex<Bucket>,
 }
 
 impl Rate {
     pub fn new(per_sec: NonZeroU32) -> Self {
-        let clock = RuntimeClock(Instant::now());
-        let limiter = RateLimiter::direct_with_clock(Quota::per_second(per_sec), clock.clone());
-        Self { limiter, clock, burst: per_sec }
+        Self { began: Instant::now(), bucket: Mutex::new(Bucket::new(per_sec)) }
     }
 
-    /// Takes so many units, a second's worth at most; else says when to ask again.
-    pub fn take(&self, units: usize) -> Result<(), Instant> {
-        let Some(units) = NonZeroU32::new(u32::try_from(units).unwrap_or(u32::MAX)) else { return Ok(()) };
-        match self.limiter.check_n(units.min(self.burst)) {
-            Ok(Err(not_until)) => Err(Instant::now() + not_until.wait_time_from(self.clock.now())),
-            // More than the burst is never asked for.
-            Ok(Ok(())) | Err(_) => Ok(()),
-        }
-    }
-
-    /// Waits until any number of units was taken.
-    pub async fn taken(&self, mut units: usize) {
-        while units > 0 {
-            let now = units.min(self.burst.get() as usize);
-            match self.take(now) {
-                Ok(()) => units -= now,
-                Err(until) => tokio::time::sleep_until(until).await,
-            }
-        }
+    /// Takes any number of units, and waits until they may go.
+    pub async fn taken(&self, units: usize) {
+        let until = {
+            let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
+            *bucket = bucket.after(self.began.elapsed(), units);
+            self.began + bucket.paid_at()
+        };
+        tokio::time::sleep_until(until).await;
     }
 }
 
@@ -122,11 +120,22 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_larger_than_a_seconds_worth_passes_as_one() {
+    async fn what_is_larger_than_a_seconds_worth_passes_and_is_paid_for() {
+        let (rate, began) = (rate(10), Instant::now());
+        rate.taken(15).await;
+        rate.taken(10).await;
+        let took = began.elapsed();
+        assert!(took >= Duration::from_millis(1_500) && took < Duration::from_millis(1_600), "{took:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_much_goes_before_who_came_later_for_little() {
         let rate = rate(10);
-        assert_eq!(rate.take(1_000_000), Ok(()));
-        let until = rate.take(1).unwrap_err();
-        assert!(until > Instant::now());
+        rate.taken(10).await;
+        let (much, little) =
+            (async { (rate.taken(10).await, Instant::now()).1 }, async { (rate.taken(1).await, Instant::now()).1 });
+        let (much, little) = tokio::join!(much, little);
+        assert!(much < little);
     }
 
     #[tokio::test(start_paused = true)]

@@ -17,7 +17,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -72,6 +72,8 @@ pub(super) struct Lane {
     /// Bytes of a record, on the average of the last answer that had any; 0: there was none.
     record_bytes: AtomicUsize,
     hold: Hold,
+    /// Where the last reader at the tip stands, and until when it is not worth a call to ask again from there.
+    idle: Mutex<Option<(Start, Instant)>>,
 }
 
 impl Lane {
@@ -83,7 +85,22 @@ impl Lane {
             owed: AtomicUsize::new(0),
             record_bytes: AtomicUsize::new(0),
             hold: Hold::default(),
+            idle: Mutex::default(),
         }
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Option<(Start, Instant)>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Nothing is behind this place, said the shard just now.
+    fn is_idle_at(&self, from: Start, pause: Duration) {
+        *self.idle() = Some((from, Instant::now() + pause));
+    }
+
+    /// Until when nothing is to be asked from there.
+    fn idle_until(&self, from: Start) -> Option<Instant> {
+        self.idle().filter(|(at, until)| *at == from && *until > Instant::now()).map(|(_, until)| until)
     }
 
     /// Waits for the next call's turn.
@@ -121,6 +138,13 @@ impl Lane {
     }
 }
 
+impl Lane {
+    /// How many bytes an answer of so many records may have.
+    fn bytes_of(&self, records: usize) -> usize {
+        records.saturating_mul(self.record_bytes.load(Relaxed)).clamp(AHEAD_BYTES_MIN, FULL_BYTES)
+    }
+}
+
 /// See `Lane`.
 #[derive(Debug, Default)]
 pub(super) struct Lanes(Mutex<HashMap<ShardId, Arc<Lane>>>);
@@ -132,6 +156,16 @@ impl Lanes {
             lanes.clear();
         }
         lanes.entry(shard.clone()).or_insert_with(|| Arc::new(Lane::new(options))).clone()
+    }
+}
+
+impl Lanes {
+    /// This process has just put a record there.
+    pub(super) fn has_more(&self, shard: &ShardId) {
+        let lanes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(lane) = lanes.get(shard) {
+            *lane.idle() = None;
+        }
     }
 }
 
@@ -163,6 +197,15 @@ impl Inner {
         };
         let mut behind = 0;
         while place.ahead.is_empty() && !place.ended {
+            // Who does not wait wants to know now.
+            if let Some(wake) = lane.idle_until(place.from).filter(|_| !limits.wait.is_zero()) {
+                if let Some(deadline) = deadline.filter(|deadline| *deadline < wake) {
+                    tokio::time::sleep_until(deadline).await;
+                    place.behind_ms = 0;
+                    break;
+                }
+                tokio::time::sleep_until(wake).await;
+            }
             let records = lane.records_for(&limits);
             self.fetch(shard, &lane, &mut place, records).await?;
             if !place.ahead.is_empty() || place.ended {
@@ -175,12 +218,10 @@ impl Inner {
                 }
                 continue;
             }
-            let wake = Instant::now() + self.options.idle_pause;
-            if let Some(deadline) = deadline.filter(|deadline| *deadline <= wake) {
-                tokio::time::sleep_until(deadline).await;
+            lane.is_idle_at(place.from, self.options.idle_pause);
+            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                 break;
             }
-            tokio::time::sleep_until(wake).await;
         }
         let page = place.page(&limits);
         if page.next.is_some() {
@@ -190,12 +231,13 @@ impl Inner {
     }
 
     fn edge(&self) -> Option<Duration> {
-        Some(self.retention?.saturating_sub(EDGE))
+        let retention = Duration::from_secs(self.retention_secs.load(Relaxed));
+        (!retention.is_zero()).then(|| retention.saturating_sub(EDGE))
     }
 
     /// The next answer of the shard, into `place`; tries again what may pass.
     async fn fetch(&self, shard: &ShardId, lane: &Lane, place: &mut Place, records: usize) -> Result<(), ReadError> {
-        let mut failures = 0;
+        let (mut failures, mut records) = (0, records);
         loop {
             let failure = match self.fetch_once(shard, lane, place, records).await {
                 Ok(()) => return Ok(()),
@@ -210,7 +252,10 @@ impl Inner {
                 // The position is known: a new iterator is made from it.
                 Kind::Expired => place.iterator = None,
                 Kind::Throttled => lane.hold.for_at_least(self.options.throttle_pause),
-                Kind::Unknown | Kind::NeverSent => {
+                Kind::Unknown | Kind::NeverSent | Kind::Late => {
+                    if failure.kind == Kind::Late {
+                        records = (records / 2).max(1);
+                    }
                     tokio::time::sleep(self.options.back_off().pause(failures)).await;
                 }
             }
@@ -234,7 +279,8 @@ impl Inner {
         let limit = records.saturating_add(usize::from(seen_only)).min(CALL_RECORDS_MAX);
         lane.turn().await;
         let call = self.once.get_records().shard_iterator(&iterator.token).limit(limit as i32);
-        let answer = match call.send().await {
+        let longest = self.options.longest_for(lane.bytes_of(limit));
+        let answer = match call.customize().config_override(longest).send().await {
             Ok(answer) => answer,
             Err(error) => {
                 place.iterator = Some(iterator);

@@ -16,7 +16,7 @@ use std::{
 
 use aws_sdk_kinesis::{
     Client,
-    config::{BehaviorVersion, Credentials, Region, retry::RetryConfig},
+    config::{BehaviorVersion, Credentials, ProvideCredentials, Region, retry::RetryConfig},
 };
 use bytes::Bytes;
 
@@ -29,7 +29,7 @@ fn client(endpoint: &str) -> Client {
     client_with(endpoint, Some(Credentials::new("test-key", "test-secret", Some("test-session".into()), None, "test")))
 }
 
-fn client_with(endpoint: &str, credentials: Option<Credentials>) -> Client {
+fn client_with(endpoint: &str, credentials: Option<impl ProvideCredentials + 'static>) -> Client {
     let mut config = aws_sdk_kinesis::Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(Region::new("us-east-1"))

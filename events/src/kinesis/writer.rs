@@ -8,12 +8,15 @@
 //! | shard and sequence number | it is | acknowledged |
 //! | a throttle, of the record or of the whole call | no | again after a pause; its shard pauses for all; at last `Refused::Throttled` |
 //! | an internal failure of the record | no, says Kinesis | again after a pause; at last `Refused::Failed` |
+//! | nothing, as its turn on the shard, or a place among the calls under way, would come too late | no | `Refused::Throttled` |
 //! | nothing: time-out, cut connection, 5xx, an answer that cannot be read | yes | again, the same bytes; at last `AppendError::Unknown` |
 //! | nothing: no connection came about | no | again after a pause; at last `AppendError::NotAppended` |
 //! | no such stream, credentials, permission | no | at once `AppendError::NotAppended` |
 //!
 //! Where a call fails as a whole after others have acknowledged records, the rest is `Refused::Failed`. The same record may be there twice after
 //! an unknown: whoever appends puts an identity into the payload, which is what the fold counts by.
+
+use std::sync::Arc;
 
 use aws_sdk_kinesis::{
     operation::put_records::PutRecordsOutput,
@@ -25,6 +28,7 @@ use tokio::time::Instant;
 use super::{
     Inner,
     failure::{Failure, Kind},
+    shards::{Gate, Turn},
 };
 use crate::{
     position::{HashKey, ShardId},
@@ -36,6 +40,9 @@ pub(super) const CALL_BYTES_MAX: usize = 5 << 20;
 /// How often a record is sent. Then its last failure is the answer.
 pub(super) const TRIES_MAX: u32 = 10;
 
+/// After a call without an answer, the next ones of the same append hold half as much, but not less: on a slow link only small ones end in time.
+const CALL_BYTES_MIN: usize = 256 << 10;
+
 type Answers = Vec<Option<Result<Appended, Refused>>>;
 
 /// A record without an answer.
@@ -45,6 +52,10 @@ struct Waiting {
     put: Put,
     failures: u32,
     not_before: Option<Instant>,
+    /// Its turn on a shard; until it is sent.
+    turn: Option<(Arc<Gate>, Turn)>,
+    /// When waiting for a turn ends; until it is sent.
+    give_up: Option<Instant>,
     last: Refused,
     /// A call that held it was lost.
     unknown: bool,
@@ -66,6 +77,8 @@ struct Append<'a> {
     answers: Answers,
     waiting: Vec<Waiting>,
     given_up: Vec<Waiting>,
+    /// Most bytes of its next call.
+    call_bytes: usize,
     /// Of the last call that failed as a whole.
     why: Option<String>,
 }
@@ -81,6 +94,7 @@ impl Inner {
             answers: vec![None; puts.len()],
             waiting: Vec::with_capacity(puts.len()),
             given_up: Vec::new(),
+            call_bytes: CALL_BYTES_MAX,
             why: None,
         };
         for (index, put) in puts.into_iter().enumerate() {
@@ -91,6 +105,8 @@ impl Inner {
                     put,
                     failures: 0,
                     not_before: None,
+                    turn: None,
+                    give_up: None,
                     last: Refused::Failed,
                     unknown: false,
                 }),
@@ -107,50 +123,74 @@ impl Append<'_> {
     /// One call, with as many of the waiting as may go now.
     async fn round(&mut self) {
         let call = self.next_call().await;
+        if call.is_empty() {
+            return;
+        }
         let bytes: usize = call.iter().map(Waiting::bytes).sum();
         let units = self.stream.in_flight_units(bytes);
-        let _held = self.stream.in_flight.acquire_many(units).await.expect("the semaphore is never closed");
+        let acquire = self.stream.in_flight.acquire_many(units);
+        let Ok(held) = tokio::time::timeout(self.stream.options.turn_longest, acquire).await else {
+            return call.into_iter().for_each(|waiting| self.crowded_out(waiting));
+        };
+        let _held = held.expect("the semaphore is never closed");
         match self.stream.put_records(&call).await {
             Ok(answers) => self.answered(call, answers).await,
             Err(failure) => self.failed(call, failure),
         }
     }
 
-    /// Takes those whose pause is over and whose shard takes them; waits until there is one.
+    /// Takes those whose pause is over and whose turn has come; waits until there is one. Empty: none is left, as no turn came in time.
     async fn next_call(&mut self) -> Vec<Waiting> {
         loop {
             let now = Instant::now();
             let (mut call, mut bytes, mut soonest) = (Vec::new(), 0, None::<Instant>);
             let mut left = Vec::with_capacity(self.waiting.len());
-            for waiting in self.waiting.drain(..) {
+            for mut waiting in std::mem::take(&mut self.waiting) {
                 let size = waiting.bytes();
-                if call.len() == APPEND_RECORDS_MAX || bytes + size > CALL_BYTES_MAX {
-                    left.push(waiting);
-                    continue;
-                }
-                let pause = waiting.not_before.filter(|not_before| *not_before > now);
-                let go = match (pause, self.stream.ring.gate(waiting.hash_key())) {
-                    (Some(until), _) => Err(until),
-                    (None, Some(gate)) => gate.pass(size),
-                    (None, None) => Ok(()),
-                };
-                match go {
-                    Ok(()) => {
+                // One that is larger goes alone.
+                let is_full = !call.is_empty() && bytes + size > self.call_bytes;
+                match self.comes_at(&mut waiting, now) {
+                    None => self.crowded_out(waiting),
+                    Some(at) if at > now => {
+                        soonest = Some(soonest.map_or(at, |soonest| soonest.min(at)));
+                        left.push(waiting);
+                    }
+                    Some(_) if is_full || call.len() == APPEND_RECORDS_MAX => left.push(waiting),
+                    Some(_) => {
+                        (waiting.turn, waiting.give_up) = (None, None);
                         bytes += size;
                         call.push(waiting);
-                    }
-                    Err(until) => {
-                        soonest = Some(soonest.map_or(until, |soonest| soonest.min(until)));
-                        left.push(waiting);
                     }
                 }
             }
             self.waiting = left;
-            if !call.is_empty() {
+            if !call.is_empty() || self.waiting.is_empty() {
                 return call;
             }
             tokio::time::sleep_until(soonest.unwrap_or(now)).await;
         }
+    }
+
+    /// When the record may go, which takes its turn; `None`: not in time.
+    fn comes_at(&self, waiting: &mut Waiting, now: Instant) -> Option<Instant> {
+        if let Some(pause) = waiting.not_before.filter(|not_before| *not_before > now) {
+            return Some(pause);
+        }
+        let longest = self.stream.options.turn_longest;
+        let give_up = *waiting.give_up.get_or_insert(now + longest);
+        if waiting.turn.is_none() {
+            let Some(gate) = self.stream.ring.gate(waiting.hash_key()) else { return Some(now) };
+            let turn = gate.turn(waiting.bytes(), longest)?;
+            waiting.turn = Some((gate, turn));
+        }
+        let at = waiting.turn.as_ref().map_or(now, |(gate, turn)| gate.comes_at(*turn));
+        // Its shard may have been held since, again and again.
+        (at <= give_up).then_some(at)
+    }
+
+    /// A record that the stream's limits leave no room for.
+    fn crowded_out(&mut self, waiting: Waiting) {
+        self.given_up.push(Waiting { last: Refused::Throttled, ..waiting });
     }
 
     async fn answered(&mut self, call: Vec<Waiting>, answers: Vec<PutRecordsResultEntry>) {
@@ -160,7 +200,9 @@ impl Append<'_> {
                 moved |= !self.stream.ring.knows(shard);
                 match sequence.parse() {
                     Ok(sequence) => {
-                        self.answers[waiting.index] = Some(Ok(Appended { shard: ShardId::named(shard), sequence }));
+                        let shard = ShardId::named(shard);
+                        self.stream.lanes.has_more(&shard);
+                        self.answers[waiting.index] = Some(Ok(Appended { shard, sequence }));
                     }
                     Err(error) => {
                         self.why = Some(format!("Kinesis took a record and said where in no known way: {error}"));
@@ -184,9 +226,13 @@ impl Append<'_> {
     fn failed(&mut self, call: Vec<Waiting>, failure: Failure) {
         let last = if failure.kind == Kind::Throttled { Refused::Throttled } else { Refused::Failed };
         let hopeless = matches!(failure.kind, Kind::Gone | Kind::Refused | Kind::Expired | Kind::InUse);
+        let is_unknown = matches!(failure.kind, Kind::Unknown | Kind::Late);
+        if is_unknown {
+            self.call_bytes = (self.call_bytes / 2).max(CALL_BYTES_MIN);
+        }
         for mut waiting in call {
             waiting.last = last.clone();
-            waiting.unknown |= failure.kind == Kind::Unknown;
+            waiting.unknown |= is_unknown;
             if hopeless { self.given_up.push(waiting) } else { self.again(waiting) }
         }
         if hopeless {
@@ -208,7 +254,7 @@ impl Append<'_> {
             && let Some(gate) = self.stream.ring.gate(waiting.hash_key())
         {
             // All who write to this shard slow down with it.
-            gate.hold.for_at_least(pause);
+            gate.hold(pause);
         }
         self.waiting.push(waiting);
     }
@@ -241,7 +287,9 @@ impl Inner {
                 .expect("an entry with key and data is complete")
         });
         let entries: Vec<_> = entries.collect();
-        let answer = self.once.put_records().stream_name(&self.name).set_records(Some(entries)).send().await;
+        let put = self.once.put_records().stream_name(&self.name).set_records(Some(entries));
+        let longest = self.options.longest_for(call.iter().map(Waiting::bytes).sum());
+        let answer = put.customize().config_override(longest).send().await;
         let PutRecordsOutput { records, .. } = answer.map_err(|error| Failure::of(&error))?;
         if records.len() != call.len() {
             let why = format!("Kinesis answered {} of {} records", records.len(), call.len());

@@ -222,6 +222,47 @@ async fn a_busy_shard_does_not_hold_the_records_of_another() {
 }
 
 #[tokio::test]
+async fn what_would_have_to_wait_too_long_for_its_turn_is_refused_as_too_much() {
+    let service = Scripted::start(1).await;
+    let write_bytes_per_sec = NonZeroU32::new(1_001).unwrap();
+    let turn_longest = Duration::from_millis(500);
+    let stream = open(&service, super::Options { write_bytes_per_sec, turn_longest, ..quick() }).await;
+    let answers = stream.append((0..10).map(|i| put(&format!("{i}"), &[0; 1_000])).collect()).await.unwrap();
+    assert!(answers[0].is_ok());
+    assert!(answers[1..].iter().all(|answer| *answer == Err(Refused::Throttled)), "{answers:?}");
+    assert_eq!(stored(&service), ["0"]);
+}
+
+#[tokio::test]
+async fn who_finds_no_room_among_the_calls_under_way_is_refused_as_too_much() {
+    let service = Scripted::start(1).await;
+    let in_flight_bytes_max = NonZeroU32::new(1_000).unwrap();
+    let turn_longest = Duration::from_millis(50);
+    let stream = open(&service, super::Options { in_flight_bytes_max, turn_longest, ..quick() }).await;
+    service.next("PutRecords", [Act::Hang]);
+    let first = stream.clone();
+    let hangs = tokio::spawn(async move { first.append(vec![put("a", b"1")]).await });
+    while service.calls("PutRecords").is_empty() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(stream.append(vec![put("b", b"2")]).await, Ok(vec![Err(Refused::Throttled)]));
+    hangs.abort();
+}
+
+#[tokio::test]
+async fn calls_after_one_without_an_answer_are_smaller() {
+    let service = Scripted::start(1).await;
+    let stream = open(&service, quick()).await;
+    service.next("PutRecords", [Act::Reset, Act::Reset]);
+    let answers = stream.append((0..12).map(|i| put(&format!("{i}"), &[0; 400_000])).collect()).await.unwrap();
+    assert!(answers.iter().all(Result::is_ok));
+    let calls = service.calls("PutRecords");
+    let sizes: Vec<usize> = calls.iter().map(|call| keys(call).len()).collect();
+    assert_eq!(sizes[0], 12);
+    assert!(sizes[1] <= 6 && sizes[2..].iter().all(|size| *size <= 3), "{sizes:?}");
+}
+
+#[tokio::test]
 async fn calls_under_way_hold_no_more_bytes_than_they_may() {
     let service = Scripted::start(1).await;
     let options = super::Options { in_flight_bytes_max: NonZeroU32::new(100_000).unwrap(), ..quick() };

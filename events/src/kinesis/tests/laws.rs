@@ -40,14 +40,14 @@ async fn what_was_trimmed_is_said() {
 
 #[tokio::test]
 async fn what_failed_is_said_truly() {
-    for fault in [Fault::AnswersLost, Fault::NothingDone, Fault::RefusedInPart] {
+    for fault in [Fault::AnswersLost, Fault::NothingDone, Fault::Refused, Fault::RefusedInPart] {
         let acts = match fault {
             Fault::AnswersLost => vec![Act::Lose, Act::Cut],
-            Fault::NothingDone => vec![
+            Fault::NothingDone => vec![Act::Reset, Act::Error(500, "InternalFailure", "")],
+            Fault::Refused => vec![
                 Act::Error(400, "ProvisionedThroughputExceededException", ""),
                 Act::Error(400, "AccessDeniedException", ""),
-                Act::Reset,
-                Act::Error(500, "InternalFailure", ""),
+                Act::Error(400, "ResourceNotFoundException", ""),
             ],
             Fault::RefusedInPart => ["ProvisionedThroughputExceededException", "InternalFailure"]
                 .map(|code| Act::FailRecords(vec![(0, code), (2, code)]))

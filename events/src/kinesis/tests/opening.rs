@@ -1,8 +1,9 @@
 //! Streams that are missing, being made, or not ours to use.
 
-use std::num::NonZeroU16;
+use std::{num::NonZeroU16, time::Duration};
 
-use aws_sdk_kinesis::config::Credentials;
+use aws_credential_types::provider::{error::CredentialsError, future};
+use aws_sdk_kinesis::config::{Credentials, ProvideCredentials};
 
 use super::{
     Kinesis, Missing, client, client_with, quick,
@@ -33,6 +34,17 @@ async fn a_stream_that_another_made_meanwhile_is_used() {
     service.next("DescribeStreamSummary", [Act::Error(400, "ResourceNotFoundException", "not found")]);
     let stream = Kinesis::open_with(client(&service.endpoint), "raced", CREATE, quick()).await.unwrap();
     assert!(!stream.was_created());
+}
+
+#[tokio::test]
+async fn a_stream_that_is_said_to_be_there_and_is_not_yet_seen_is_asked_for_again_only_after_a_pause() {
+    let service = Scripted::start(1).await;
+    service.state().always.insert("DescribeStreamSummary", Act::Error(400, "ResourceNotFoundException", "not found"));
+    let options = crate::kinesis::Options { status_pause: Duration::from_secs(3_600), ..quick() };
+    let open = Kinesis::open_with(client(&service.endpoint), "raced", CREATE, options);
+    // However long it is left to itself: nothing more is asked.
+    let _ = tokio::time::timeout(Duration::from_millis(300), open).await.unwrap_err();
+    assert_eq!((service.calls("CreateStream").len(), service.calls("DescribeStreamSummary").len()), (1, 1));
 }
 
 #[tokio::test]
@@ -67,7 +79,7 @@ async fn a_name_that_no_stream_has_is_refused_before_anything_is_asked() {
 async fn credentials_that_are_missing_or_not_accepted_are_said_without_their_secrets() {
     let service = Scripted::start(1).await;
     let open = async |client| Kinesis::open_with(client, "x", CREATE, quick()).await.unwrap_err().to_string();
-    let said = open(client_with(&service.endpoint, None)).await;
+    let said = open(client_with(&service.endpoint, None::<Credentials>)).await;
     assert!(said.contains("credentials"), "{said}");
     assert_eq!(service.state().calls.len(), 0);
     let secrets = Credentials::new("AKIDSECRET", "sk-SECRET", Some("st-SECRET".into()), None, "test");
@@ -82,6 +94,28 @@ async fn credentials_that_are_missing_or_not_accepted_are_said_without_their_sec
         assert!(said.contains(word) && said.contains(code), "{said}");
         assert!(!said.contains("SECRET"), "{said}");
     }
+}
+
+/// As one that runs a program and repeats what that wrote.
+#[derive(Debug)]
+struct Talkative;
+
+impl ProvideCredentials for Talkative {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        future::ProvideCredentials::ready(Err(CredentialsError::provider_error("the program wrote SECRET")))
+    }
+}
+
+#[tokio::test]
+async fn what_a_provider_of_credentials_says_is_not_repeated() {
+    let service = Scripted::start(1).await;
+    let client = client_with(&service.endpoint, Some(Talkative));
+    let error = Kinesis::open_with(client, "x", CREATE, quick()).await.unwrap_err().to_string();
+    assert!(error.contains("credentials") && error.contains("provider failed"), "{error}");
+    assert!(!error.contains("SECRET"), "{error}");
 }
 
 #[tokio::test]

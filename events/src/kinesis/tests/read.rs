@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     position::{SequenceNumber, ShardId},
-    stream::{Limits, Page, ReadError, Start, Stream},
+    stream::{Limits, Page, ReadError, ReadOnly, Start, Stream},
 };
 
 const EXPIRED: Act = Act::Error(400, "ExpiredIteratorException", "Iterator expired.");
@@ -119,6 +119,37 @@ async fn an_empty_answer_that_is_behind_is_not_the_tip() {
 }
 
 #[tokio::test]
+async fn the_oldest_record_may_be_behind_empty_pages() {
+    let (service, stream) = filled(1).await;
+    service.next("GetRecords", vec![Act::Empty(90_000); BEHIND_MAX as usize * 2 + 1]);
+    let reader = ReadOnly::new(std::sync::Arc::new(stream));
+    assert_eq!(reader.oldest(&shard(0)).await, Ok(Some(position(0))));
+    let (_service, stream) = filled(0).await;
+    assert_eq!(ReadOnly::new(std::sync::Arc::new(stream)).oldest(&shard(0)).await, Ok(None));
+}
+
+#[tokio::test]
+async fn an_idle_shard_is_left_alone_across_reads_until_something_is_put_there() {
+    let service = Scripted::start(1).await;
+    let options = super::Options { idle_pause: Duration::from_secs(3_600), ..quick() };
+    let stream = open(&service, options).await;
+    let brief = |millis| Limits { wait: Duration::from_millis(millis), ..limits(9, usize::MAX) };
+    for _ in 0..5 {
+        let page = stream.read(&shard(0), Start::TrimHorizon, brief(1)).await.unwrap();
+        assert_eq!((page.records.len(), page.behind_ms, page.next), (0, 0, Some(Start::TrimHorizon)));
+    }
+    assert_eq!(service.calls("GetRecords").len(), 1);
+    stream.read(&shard(0), Start::TrimHorizon, brief(0)).await.unwrap();
+    assert_eq!(service.calls("GetRecords").len(), 2, "who does not wait wants to know now");
+    stream.append(vec![put("k", &[7])]).await.unwrap();
+    let page = stream.read(&shard(0), Start::TrimHorizon, brief(1)).await.unwrap();
+    assert_eq!(numbers(&page), [7]);
+    stream.read(&shard(0), page.next.unwrap(), brief(1)).await.unwrap();
+    let elsewhere = stream.read(&shard(0), Start::TrimHorizon, brief(1)).await.unwrap();
+    assert_eq!(numbers(&elsewhere), [7], "only the place at the tip is idle");
+}
+
+#[tokio::test]
 async fn a_reader_waits_for_what_comes() {
     let (_service, stream) = filled(1).await;
     let reading = stream.clone();
@@ -199,6 +230,21 @@ async fn a_reader_near_the_retention_asks_by_position_and_hears_of_what_was_trim
 }
 
 #[tokio::test]
+async fn a_retention_that_is_shortened_is_known_from_the_next_listing_on() {
+    let (service, stream) = filled(4).await;
+    let old_ms = service.state().shards[0].records[3].at_ms - 3_500_000;
+    service.state().shards[0].records.iter_mut().take(3).for_each(|record: &mut Rec| record.at_ms = old_ms);
+    let page = stream.read(&shard(0), Start::TrimHorizon, limits(1, 1)).await.unwrap();
+    service.state().retention_hours = 1;
+    stream.shards().await.unwrap();
+    let page = stream.read(&shard(0), page.next.unwrap(), limits(1, 1)).await.unwrap();
+    service.state().shards[0].records.drain(..3);
+    service.state().shards[0].first = 3;
+    let answer = stream.read(&shard(0), page.next.unwrap(), limits(1, 1)).await;
+    assert_eq!(answer, Err(ReadError::Trimmed { shard: shard(0), asked: position(1), oldest: position(3) }));
+}
+
+#[tokio::test]
 async fn latest_misses_nothing_although_its_iterator_expires() {
     let (service, stream) = filled(1).await;
     let page = stream.read(&shard(0), Start::Latest, limits(9, usize::MAX)).await.unwrap();
@@ -210,7 +256,7 @@ async fn latest_misses_nothing_although_its_iterator_expires() {
 }
 
 #[tokio::test]
-async fn listings_have_pages_and_put_parents_first_without_those_that_are_gone() {
+async fn listings_have_pages_and_put_parents_first_and_name_those_that_are_gone() {
     let (service, stream) = filled(1).await;
     split(&service);
     {
@@ -231,7 +277,7 @@ async fn listings_have_pages_and_put_parents_first_without_those_that_are_gone()
     assert_eq!(shards[3].parents, [shard(1), shard(2)]);
     service.state().shards.retain(|shard| shard.id != "shardId-000000000000");
     let shards = stream.shards().await.unwrap();
-    assert_eq!(shards[0].parents, [], "its parent is not listed any more");
+    assert_eq!(shards[0].parents, [shard(0)], "who is not listed any more is still its parent");
     service.next("ListShards", [Act::Error(400, "ExpiredNextTokenException", "")]);
     assert_eq!(stream.shards().await.unwrap().len(), 3, "a listing that took too long begins anew");
 }

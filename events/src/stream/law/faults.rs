@@ -10,8 +10,10 @@ use crate::stream::{AppendError, Appended, Put, Refused, Stream};
 pub enum Fault {
     /// It happens, and the answer is lost.
     AnswersLost,
-    /// It does not happen, and fails.
+    /// It does not happen, and fails in a way that may leave that open.
     NothingDone,
+    /// It does not happen, and the failure proves that.
+    Refused,
     /// Some of its records are taken, others fail.
     RefusedInPart,
 }
@@ -29,10 +31,10 @@ pub async fn what_failed_is_said_truly<S: Stream>(stream: &S, fault: Fault, arm:
         (Fault::AnswersLost, Err(AppendError::Unknown(_))) => {}
         // Where it did not happen, not to know is true as well.
         (Fault::NothingDone, Err(AppendError::Unknown(_))) => {}
-        (Fault::NothingDone, Err(AppendError::NotAppended(_))) => {
+        (Fault::NothingDone | Fault::Refused, Err(AppendError::NotAppended(_))) => {
             assert!(puts.iter().all(|put| count(put) == 0), "nothing was appended, it was said");
         }
-        (Fault::NothingDone, Ok(answers)) => {
+        (Fault::NothingDone | Fault::Refused, Ok(answers)) => {
             assert!(answers.iter().all(Result::is_err), "nothing was done: {answers:?}");
             assert!(puts.iter().all(|put| count(put) == 0), "each was refused, it was said");
         }
