@@ -193,14 +193,10 @@ fn place(config: &SdkConfig, service: &str) -> String {
 }
 
 /// What the stream is, beyond its name: a stream that was deleted and made anew under one name has lost what was read into it.
-async fn identity(client: &aws_sdk_kinesis::Client, name: &str) -> String {
+async fn identity(client: &aws_sdk_kinesis::Client, name: &str) -> Option<String> {
     let summary = client.describe_stream_summary().stream_name(name).send().await;
     let summary = summary.ok().and_then(|answer| answer.stream_description_summary);
-    match summary {
-        Some(about) => format!("{} {:?}", about.stream_arn(), about.stream_creation_timestamp().as_secs_f64()),
-        // Whatever is wrong, the next call says it.
-        None => name.to_owned(),
-    }
+    summary.map(|about| format!("{} {:?}", about.stream_arn(), about.stream_creation_timestamp().as_secs_f64()))
 }
 
 impl System {
@@ -236,7 +232,12 @@ impl System {
             made(&format!("the table {table} in {}", place(&config, "DYNAMODB")));
         }
         let is_new = stream.was_created();
-        let lists = format!("{LISTS_ELSEWHERE}{:016x}", xxh3_64(identity(&client, name).await.as_bytes()));
+        let identity = identity(&client, name).await;
+        if let Some(identity) = &identity {
+            rows.bind(identity).await.map_err(of_rows)?;
+        }
+        // Whatever is wrong with a stream that is not described, the next call says it.
+        let lists = format!("{LISTS_ELSEWHERE}{:016x}", xxh3_64(identity.as_deref().unwrap_or(name).as_bytes()));
         let (stream, store) = (Arc::new(AnyStream::Kinesis(stream)), Arc::new(AnyStore::DynamoDb(Box::new(rows))));
         let instance = format!("{:016x}", RandomState::new().build_hasher().finish());
         let system = Self {

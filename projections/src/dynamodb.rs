@@ -6,6 +6,7 @@
 //! - Nothing is read from an index, and every read is consistent.
 //! - Every request, page and number of requests at once has a bound, and throttles are waited out up to one.
 
+mod bound;
 mod call;
 mod commit;
 mod expire;
@@ -24,6 +25,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     num::NonZeroUsize,
     sync::{Mutex, MutexGuard, PoisonError},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use aws_sdk_dynamodb::Client;
@@ -52,6 +54,8 @@ pub const READS_AT_ONCE_MAX: usize = 8;
 /// A page of a scan ends behind the row whose body brings it to this size.
 pub const SCAN_BYTES_MAX: usize = 8 << 20;
 
+const DAY_SECS: i64 = 24 * 60 * 60;
+
 /// Rows and resume points in the tables of one prefix.
 pub struct DynamoDb {
     client: Client,
@@ -61,6 +65,8 @@ pub struct DynamoDb {
     pace: Pace,
     meter: Meter,
     keep_days: BTreeMap<Kind, u16>,
+    /// The day on which it is.
+    today: fn() -> Day,
     known: Mutex<Known>,
     remembered: Mutex<HashMap<(Generation, ShardId), Remembered>>,
 }
@@ -85,17 +91,22 @@ impl DynamoDb {
             pace: Pace::default(),
             meter: Meter::default(),
             keep_days: BTreeMap::new(),
+            today,
             known: Mutex::default(),
             remembered: Mutex::default(),
         }
     }
 
-    /// Has DynamoDB itself remove rows of a kind, without write units, so many days after they were last folded into: they are written with the time
-    /// at which they expire. It may take some days longer, and until then they are shown. Rows that were written before keep what they were given.
-    /// Kinds that do not expire are kept.
+    /// Has DynamoDB itself remove rows of a kind, without write units, so many days after the day on which they were last written, or for which they
+    /// were folded if that is later: they are written with the time at which they expire. It may take some days longer, and until then they are shown.
+    /// Rows that were written before keep what they were given. It has to be longer than a consumer may stand still, and so than the stream keeps
+    /// records: what expires is gone for a fold that has not come so far.
+    ///
+    /// Kinds that do not expire are kept; so are marks, producers and identities, without which a record that comes again is counted again: these
+    /// leave by `expire` alone, which goes by the stream's time.
     #[must_use]
     pub fn keep(mut self, kind: Kind, days: u16) -> Self {
-        if kind.expires() {
+        if kind.expires() && !matches!(kind, Kind::Taken | Kind::Producer | Kind::Identified) {
             self.keep_days.insert(kind, days);
         }
         self
@@ -114,11 +125,17 @@ impl DynamoDb {
         }
     }
 
-    /// When a row of a kind that was last folded into on a day expires: at the end of its last day.
+    /// When a row of a kind that is written now expires: at the end of its last day. DynamoDB goes by its clock, not by the stream's time: what is
+    /// folded long after its day must not expire as it is written.
     fn expires_at(&self, kind: Kind, folded_on: Day) -> Option<i64> {
         let days = self.keep_days.get(&kind)?;
-        Some((i64::from(folded_on.0) + i64::from(*days) + 1) * 24 * 60 * 60)
+        Some((i64::from(folded_on.max((self.today)()).0) + i64::from(*days) + 1) * DAY_SECS)
     }
+}
+
+fn today() -> Day {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Day::of(i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX))
 }
 
 /// What a panic left is still true: each change of it is one.

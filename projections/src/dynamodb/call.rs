@@ -8,7 +8,8 @@
 //! | what the caller takes for an answer, such as a failed condition | no | an earlier try |
 //! | any other | no | an earlier try |
 //!
-//! Messages of the service about signatures repeat what was signed, with session tokens: of these only the code is said.
+//! Messages of the service about signatures repeat what was signed, with session tokens: of these only the code is said. What providers of credentials
+//! say may hold what a program wrote to its stderr: of these only the kind is said.
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -16,6 +17,7 @@ use std::{
     time::Duration,
 };
 
+use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_dynamodb::{
     error::{ProvideErrorMetadata, SdkError},
     types::ConsumedCapacity,
@@ -173,7 +175,7 @@ enum Verdict {
     Refused,
 }
 
-fn judge<E: ProvideErrorMetadata>(error: &SdkError<E>) -> Verdict {
+fn judge<E: ProvideErrorMetadata + std::error::Error + 'static>(error: &SdkError<E>) -> Verdict {
     match error {
         SdkError::ConstructionFailure(_) => Verdict::Refused,
         SdkError::ServiceError(context) => match error.code().unwrap_or_default() {
@@ -187,8 +189,8 @@ fn judge<E: ProvideErrorMetadata>(error: &SdkError<E>) -> Verdict {
             _ if context.raw().status().as_u16() >= 500 => Verdict::Lost,
             _ => Verdict::Refused,
         },
-        // What has no credentials is never sent.
-        SdkError::DispatchFailure(failure) if failure.as_connector_error().is_none() => Verdict::Refused,
+        // Requests are signed before they are sent.
+        _ if credentials(error).is_some() => Verdict::Refused,
         _ => Verdict::Lost,
     }
 }
@@ -205,8 +207,11 @@ fn said<E: ProvideErrorMetadata + std::error::Error + 'static>(
     let message = error.message().unwrap_or_default();
     let next = match code {
         "InvalidSignatureException"
-        | "UnrecognizedClientException"
+        | "SignatureDoesNotMatch"
+        | "IncompleteSignature"
         | "IncompleteSignatureException"
+        | "RequestExpired"
+        | "UnrecognizedClientException"
         | "MissingAuthenticationTokenException"
         | "MissingAuthenticationToken"
         | "InvalidClientTokenId"
@@ -234,22 +239,38 @@ fn said<E: ProvideErrorMetadata + std::error::Error + 'static>(
 
 /// Of a request that came to no answer.
 fn said_of_way<E: std::error::Error + 'static>(error: &SdkError<E>, tries: u32) -> String {
+    if let Some(kind) = credentials(error) {
+        return format!(
+            "it was not sent, as there are no usable credentials ({kind}): log in (such as by `aws sso login`) or name a profile that has some \
+             (AWS_PROFILE), and see `aws sts get-caller-identity`"
+        );
+    }
     let cause = match error {
         SdkError::TimeoutError(_) => "no answer in time",
-        SdkError::DispatchFailure(failure) => match failure.as_connector_error() {
-            Some(error) if error.is_timeout() => "no answer in time",
-            Some(_) => "the connection could not be made, or broke",
-            None => {
-                return format!(
-                    "it could not be sent ({}); see that there are credentials (`aws sts get-caller-identity`) and a region (AWS_REGION)",
-                    root(error)
-                );
-            }
-        },
+        SdkError::DispatchFailure(failure) if failure.is_timeout() => "no answer in time",
+        SdkError::DispatchFailure(_) => "the connection could not be made, or broke",
         SdkError::ConstructionFailure(_) => return format!("it could not be made ({})", root(error)),
         _ => "the answer could not be read",
     };
     format!("{cause}, {tries} times ({}); see AWS_REGION, AWS_ENDPOINT_URL and the network", root(error))
+}
+
+/// What is wrong with credentials, if they are what is wrong. The SDK wraps it as it does errors of connections; without a provider it has no type.
+fn credentials(error: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        match error.downcast_ref::<CredentialsError>() {
+            Some(CredentialsError::CredentialsNotLoaded(_)) => return Some("none were found"),
+            Some(CredentialsError::ProviderTimedOut(_)) => return Some("their provider did not answer in time"),
+            Some(CredentialsError::InvalidConfiguration(_)) => return Some("their configuration is wrong"),
+            Some(_) => return Some("their provider failed"),
+            None if error.to_string().starts_with("failed to select an auth scheme") => {
+                return Some("no provider of them is configured");
+            }
+            None => next = error.source(),
+        }
+    }
+    None
 }
 
 /// The innermost cause.

@@ -6,7 +6,7 @@
 //! - A part is removed only if it was offered by a commit at or before a position that stands and does not name it: no commit that could still
 //!   name it can win any more, unless it offers it again, and then it has a later position.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use aws_sdk_dynamodb::{
     operation::{delete_item::DeleteItemError, put_item::PutItemError},
@@ -17,12 +17,12 @@ use events::position::{SequenceNumber, ShardId};
 use futures_util::stream::{self, StreamExt};
 
 use super::{
-    DynamoDb, WRITES_AT_ONCE_MAX,
+    DynamoDb, READS_AT_ONCE_MAX, WRITES_AT_ONCE_MAX,
     call::{Answer, Failed, TRIES_MAX, call},
     item::{self, POSITION, Standing},
     layout::{self, Place, Sort, Table},
     lock,
-    walk::{Bounds, Merged},
+    walk::{Bounds, Merged, Only},
     write,
 };
 use crate::store::{
@@ -32,16 +32,16 @@ use crate::store::{
 
 /// Shards whose resume points this process remembers; with one more it forgets all, and reads them.
 const REMEMBERED_MAX: usize = 10_000;
-/// Parts of a page, of 380 KB each.
-const PARTS_AT_ONCE: usize = 8;
+/// Names of parts of a page.
+const NAMES_AT_ONCE: usize = 1_000;
 
 /// What this process knows of a shard.
 #[derive(Debug, Default)]
 pub(super) struct Remembered {
     /// The resume point that stood when it was last seen. Written on that condition, so a wrong one costs a request and no more.
     standing: Option<Standing>,
-    /// Parts that the resume point did not name when all were read: left by a crash, or on their way in another worker's commit.
-    unnamed: Vec<PartName>,
+    /// Parts that no resume point names and that could not be removed. `None`: what others left was not looked for yet.
+    unnamed: Option<Vec<PartName>>,
 }
 
 fn resume_point(generation: Generation, shard: &ShardId) -> Place {
@@ -115,12 +115,29 @@ impl DynamoDb {
         Err(Failed { may_have_happened: doubt, why })
     }
 
-    /// Removes what the resume point before named and this one does not, and what no resume point named when this process began.
+    /// Removes what the resume point before named and this one does not, what could not be removed before, and, once in a process, what others left.
     async fn won(&self, of: &(Generation, ShardId), before: Option<Standing>, checkpoint: &Checkpoint) {
-        let mut unnamed = self.remember(of, Some(Standing::from(checkpoint)), vec![]);
+        let unnamed = self.remember(of, Some(Standing::from(checkpoint)));
+        let (mut unnamed, is_all) = match unnamed {
+            Some(unnamed) => (unnamed, true),
+            // What fails is tried again after the next commit.
+            None => self.part_names(of).await.map_or((vec![], false), |names| (names, true)),
+        };
         unnamed.extend(before.into_iter().flat_map(|before| before.parts));
-        unnamed.retain(|name| !checkpoint.parts.contains(name));
-        self.remove_parts(of, checkpoint.position, unnamed).await;
+        let unnamed: HashSet<PartName> = unnamed.into_iter().filter(|name| !checkpoint.parts.contains(name)).collect();
+        let left = self.remove_parts(of, checkpoint.position, unnamed.into_iter().collect()).await;
+        self.leave(of, left, is_all);
+    }
+
+    /// Remembers parts to remove after a later commit.
+    fn leave(&self, of: &(Generation, ShardId), left: Vec<PartName>, is_all: bool) {
+        let mut remembered = lock(&self.remembered);
+        let unnamed = &mut remembered.entry(of.clone()).or_default().unnamed;
+        match unnamed {
+            Some(unnamed) => unnamed.extend(left),
+            None if is_all => *unnamed = Some(left),
+            None => {}
+        }
     }
 
     /// Removes what this commit offered in vain, where none with these parts can win any more.
@@ -132,27 +149,22 @@ impl DynamoDb {
         checkpoint: &Checkpoint,
         parts: &[(PartName, Bytes)],
     ) {
+        self.remember(of, standing.clone()).into_iter().for_each(|unnamed| self.leave(of, unnamed, true));
         if position >= checkpoint.position {
             let is_named = |name: &PartName| standing.iter().any(|standing| standing.parts.contains(name));
             let unnamed = parts.iter().map(|(name, _)| name).filter(|name| !is_named(name)).cloned().collect();
-            self.remove_parts(of, position, unnamed).await;
+            let left = self.remove_parts(of, position, unnamed).await;
+            self.leave(of, left, false);
         }
-        let unnamed = self.remember(of, standing, vec![]);
-        lock(&self.remembered).entry(of.clone()).or_default().unnamed = unnamed;
     }
 
     /// Returns the parts that were remembered as named by nobody.
-    fn remember(
-        &self,
-        of: &(Generation, ShardId),
-        standing: Option<Standing>,
-        unnamed: Vec<PartName>,
-    ) -> Vec<PartName> {
+    fn remember(&self, of: &(Generation, ShardId), standing: Option<Standing>) -> Option<Vec<PartName>> {
         let mut remembered = lock(&self.remembered);
         if remembered.len() >= REMEMBERED_MAX {
             remembered.clear();
         }
-        remembered.insert(of.clone(), Remembered { standing, unnamed }).unwrap_or_default().unnamed
+        remembered.insert(of.clone(), Remembered { standing, unnamed: None }).unwrap_or_default().unnamed
     }
 
     async fn read_point(&self, (generation, shard): &(Generation, ShardId)) -> Result<Option<Standing>, Failed> {
@@ -250,13 +262,13 @@ impl DynamoDb {
         }
     }
 
-    /// What fails here stays, unnamed, until a process that reads all parts finds it: nothing depends on it.
+    /// Returns what could not be removed: nothing depends on it.
     async fn remove_parts(
         &self,
         (generation, shard): &(Generation, ShardId),
         through: SequenceNumber,
         names: Vec<PartName>,
-    ) {
+    ) -> Vec<PartName> {
         let table = self.name(Table::Checkpoints);
         let remove = |name: PartName| async move {
             let request = self
@@ -269,13 +281,15 @@ impl DynamoDb {
                 .expression_attribute_values(":k", item::text(item::position_text(through)))
                 .return_consumed_capacity(ReturnConsumedCapacity::Total);
             let gone = DeleteItemError::is_conditional_check_failed_exception;
-            if let Ok(Answer::Done(answer)) =
-                call(self.pace, ("DeleteItem", table), gone, || request.clone().send()).await
-            {
-                self.meter.write(answer.consumed_capacity());
+            match call(self.pace, ("DeleteItem", table), gone, || request.clone().send()).await {
+                Ok(Answer::Done(answer)) => self.meter.write(answer.consumed_capacity()),
+                Ok(Answer::Refused { .. }) => {}
+                Err(_) => return Some(name),
             }
+            None
         };
-        stream::iter(names).map(remove).buffer_unordered(WRITES_AT_ONCE_MAX).collect::<Vec<()>>().await;
+        let left: Vec<_> = stream::iter(names).map(remove).buffer_unordered(WRITES_AT_ONCE_MAX).collect().await;
+        left.into_iter().flatten().collect()
     }
 
     pub(super) async fn read_checkpoint(
@@ -287,9 +301,7 @@ impl DynamoDb {
         let mut before = None;
         for _ in 0..TRIES_MAX {
             let Some(standing) = self.read_point(&of).await? else { return Ok(None) };
-            let mut bodies = self.read_parts(&of).await?;
-            let found: Option<Vec<Bytes>> = standing.parts.iter().map(|name| bodies.get(name).cloned()).collect();
-            let Some(found) = found else {
+            let Some(found) = self.read_parts(&of, &standing.parts).await? else {
                 // Another worker has moved it meanwhile, and removed what it named.
                 if before.as_ref() == Some(&standing) {
                     return Err(ReadError::Damaged(self.damaged(generation, shard, "such part")));
@@ -297,8 +309,7 @@ impl DynamoDb {
                 before = Some(standing);
                 continue;
             };
-            bodies.retain(|name, _| !standing.parts.contains(name));
-            self.remember(&of, Some(standing.clone()), bodies.into_keys().collect());
+            self.remember(&of, Some(standing.clone())).into_iter().for_each(|left| self.leave(&of, left, true));
             let Standing { position, fold_revision, ended, parts } = standing;
             let checkpoint = Checkpoint { generation, shard: shard.clone(), position, fold_revision, ended, parts };
             return Ok(Some((checkpoint, found)));
@@ -306,23 +317,43 @@ impl DynamoDb {
         Err(ReadError::Unavailable(format!("the resume point of {shard} is being moved by others; again")))
     }
 
-    /// All parts of a shard, named or not.
-    pub(super) async fn read_parts(
+    /// The bodies of some parts, in their order; `None`: one is gone.
+    async fn read_parts(
         &self,
         (generation, shard): &(Generation, ShardId),
-    ) -> Result<HashMap<PartName, Bytes>, ReadError> {
-        let partitions = layout::part_partitions(*generation, shard);
-        let mut parts = Merged::new(self, Table::Checkpoints, partitions, Bounds::default(), PARTS_AT_ONCE);
-        let mut bodies = HashMap::new();
-        while let Some((sort, mut item)) = parts.next().await? {
-            let Sort::Text(name) = sort else { continue };
+        names: &[PartName],
+    ) -> Result<Option<Vec<Bytes>>, ReadError> {
+        let places: Vec<Place> = names.iter().map(|name| part(*generation, shard, name)).collect();
+        let read = |place: Place| async move { self.get(&place).await };
+        let mut reading = stream::iter(places).map(read).buffered(READS_AT_ONCE_MAX);
+        let mut bodies = Vec::with_capacity(names.len());
+        while let Some(item) = reading.next().await {
+            let Some(mut item) = item? else { return Ok(None) };
             let body = item::body(&mut item);
-            bodies.insert(
-                PartName(name),
-                body.map_err(|flaw| ReadError::Damaged(self.damaged(*generation, shard, flaw)))?,
-            );
+            bodies.push(body.map_err(|flaw| ReadError::Damaged(self.damaged(*generation, shard, flaw)))?);
         }
-        Ok(bodies)
+        Ok(Some(bodies))
+    }
+
+    /// The names of all parts of a shard, whether a resume point names them or not.
+    pub(super) async fn part_names(
+        &self,
+        (generation, shard): &(Generation, ShardId),
+    ) -> Result<Vec<PartName>, Failed> {
+        let partitions = layout::part_partitions(*generation, shard);
+        let only = Only {
+            projection: Some("#p, #k".to_owned()),
+            names: vec![("#k".into(), Table::Checkpoints.keys().1.into())],
+            ..Only::default()
+        };
+        let mut parts = Merged::new(self, Table::Checkpoints, partitions, Bounds::default(), NAMES_AT_ONCE).only(only);
+        let mut names = vec![];
+        while let Some((sort, _)) = parts.next().await? {
+            if let Sort::Text(name) = sort {
+                names.push(PartName(name));
+            }
+        }
+        Ok(names)
     }
 }
 

@@ -51,14 +51,45 @@ impl DynamoDb {
             removed += self.expire_partition(layout::table(scope.kind), partition, before).await?;
             if days.last < before {
                 let place = scope.listed(&bucket);
+                // The head goes first: who begins the bucket anew puts it before the entry, and it stays.
+                if let Some((head, _)) = scope.head(&bucket) {
+                    self.delete(&head, None).await?;
+                }
                 let is_off = self.delete(&place, Some((LAST_DAY, before))).await?;
                 self.forget(&place);
-                if let Some((head, _)) = scope.head(&bucket).filter(|_| is_off) {
-                    self.delete(&head, None).await?;
+                // A row that was put meanwhile by who knew the entry is listed again, by that one or here.
+                let left = match is_off {
+                    true => self.days(layout::table(scope.kind), scope.bucket_partition(&bucket)).await?,
+                    false => None,
+                };
+                match left {
+                    Some(days) => self.list_bucket(scope, &bucket, days).await?,
+                    None if !is_off => {
+                        let expires_at = item::read_number(&entry, item::EXPIRES_AT);
+                        self.put_head(scope, Some(&bucket), expires_at).await?;
+                    }
+                    None => {}
                 }
             }
         }
         Ok(removed)
+    }
+
+    /// First and last day on which rows of a partition were folded, if there are any.
+    async fn days(&self, table: Table, partition: String) -> Result<Option<Days>, Failed> {
+        let only = Only {
+            filter: Some("attribute_exists(#d)".to_owned()),
+            projection: Some("#p, #k, #d".to_owned()),
+            names: vec![("#d".into(), FOLDED_ON.into()), ("#k".into(), table.keys().1.into())],
+            values: vec![],
+        };
+        let mut rows = Merged::new(self, table, vec![partition], Bounds::default(), ROWS_AT_ONCE).only(only);
+        let mut days = None::<Days>;
+        while let Some((_, item)) = rows.next().await? {
+            let Some(of) = item::read_number(&item, FOLDED_ON).map(|day| Days::of(Day(day))) else { continue };
+            days = Some(days.map_or(of, |days| days.and(of)));
+        }
+        Ok(days)
     }
 
     async fn expire_partition(&self, table: Table, partition: String, before: Day) -> Result<u64, Failed> {

@@ -32,6 +32,8 @@ pub(super) const POSITION: &str = "Position";
 /// Of a resume point; absent: the shard goes on.
 pub(super) const ENDED: &str = "Ended";
 pub(super) const PARTS: &str = "Parts";
+/// Of the item that says whose rows these are.
+pub(super) const STREAM: &str = "Stream";
 /// The sort key of a resume point; parts have others, as they lie in other partitions.
 pub(super) const RESUME_POINT: &str = "resume point";
 

@@ -29,6 +29,9 @@ pub(super) const PART_LISTS: u64 = 4;
 /// Sort key of the item by which a service's six hours stand in the index; it sorts before every time, so no range of rows holds it.
 const HEAD: &str = "!";
 
+/// A partition key may have 2,048 bytes, but the index has it as its sort key (DynamoDB developer guide, "Service quotas").
+const INDEX_SORT_BYTES_MAX: usize = 1_024;
+
 /// The tables of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Table {
@@ -241,15 +244,19 @@ impl Scope {
         Place { table: Table::State, partition, sort: bucket_sort(&bucket.name, bucket.start) }
     }
 
-    /// The item by which a bucket stands in the index, and its key there; only windows have one.
+    /// The item by which a bucket stands in the index, and its key there; only windows have one, and of these not those whose partition is too long for
+    /// the index: nothing here reads it.
     pub(super) fn head(&self, bucket: &Bucket) -> Option<(Place, String)> {
         if self.kind != Kind::Window {
             return None;
         }
-        let place =
-            Place { table: Table::Metrics, partition: self.bucket_partition(bucket), sort: Sort::Text(HEAD.into()) };
+        let partition = self.bucket_partition(bucket);
+        if partition.len() > INDEX_SORT_BYTES_MAX {
+            return None;
+        }
+        let place = Place { table: Table::Metrics, partition, sort: Sort::Text(HEAD.into()) };
         let cell = format!("{}-{}", self.cell(bucket), list_of(&bucket.name, SERVICE_LISTS));
-        Some((place, partition(&self.tenant, "", self.generation, &cell)))
+        Some((place, self::partition(&self.tenant, "", self.generation, &cell)))
     }
 
     /// Sort keys between which the rows of one subject with `from <= at < to` lie.

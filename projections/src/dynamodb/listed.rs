@@ -30,8 +30,41 @@ const ENTRY_TRIES_MAX: u32 = 8;
 /// Entries outlive rows by so long, because DynamoDB removes rows when it likes.
 const ENTRY_SECS: i64 = 14 * 24 * 60 * 60;
 
-/// First and last day that entries are known to cover, by a hash of their places.
-pub(super) type Known = HashMap<u128, Days>;
+/// Rows are not written behind an entry that outlives them by less.
+const ENTRY_SECS_MIN: i64 = 7 * 24 * 60 * 60;
+
+/// What entries are known to say, by a hash of their places.
+pub(super) type Known = HashMap<u128, Entry>;
+
+/// What an entry says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Entry {
+    days: Days,
+    /// `None`: never.
+    expires_at: Option<i64>,
+}
+
+impl Entry {
+    fn read(item: &Item) -> Option<Self> {
+        Some(Self { days: Days::read(item)?, expires_at: item::read_number(item, EXPIRES_AT) })
+    }
+
+    /// True if rows of these days, which expire then, may be written behind it.
+    fn covers(self, days: Days, rows_expire: Option<i64>) -> bool {
+        let outlives = match (self.expires_at, rows_expire) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(entry), Some(rows)) => entry >= rows + ENTRY_SECS_MIN,
+        };
+        self.days.covers(days) && outlives
+    }
+
+    /// The entry behind which both what it covers and such rows may stand.
+    fn and(self, days: Days, rows_expire: Option<i64>) -> Self {
+        let expires_at = self.expires_at.zip(rows_expire).map(|(entry, rows)| entry.max(rows + ENTRY_SECS));
+        Self { days: self.days.and(days), expires_at }
+    }
+}
 
 /// Days in which rows of a bucket were folded, both included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,7 +82,7 @@ impl Days {
         self.first <= other.first && other.last <= self.last
     }
 
-    fn and(self, other: Self) -> Self {
+    pub(super) fn and(self, other: Self) -> Self {
         Self { first: self.first.min(other.first), last: self.last.max(other.last) }
     }
 
@@ -88,8 +121,11 @@ impl DynamoDb {
     pub(super) async fn list(&self, wanted: Wanted) -> Result<(), Failed> {
         let unknown: Vec<_> = {
             let known = lock(&self.known);
-            let is_known = |place: &Place, days: Days| known.get(&hash(place)).is_some_and(|known| known.covers(days));
-            wanted.0.into_iter().filter(|(place, (_, _, days))| !is_known(place, *days)).collect()
+            let is_known = |place: &Place, (scope, bucket, days): &(Scope, Option<Bucket>, Days)| {
+                let expire = self.rows_expire(scope.kind, bucket.as_ref(), *days);
+                known.get(&hash(place)).is_some_and(|known| known.covers(*days, expire))
+            };
+            wanted.0.into_iter().filter(|(place, of)| !is_known(place, of)).collect()
         };
         let mut listing = stream::iter(unknown)
             .map(|(place, (scope, bucket, days))| self.list_one(place, scope, bucket, days))
@@ -100,16 +136,30 @@ impl DynamoDb {
         Ok(())
     }
 
+    /// What of this could have been taken off the lists while rows were put, because it is of days that others may have let expire. Who has these
+    /// rows put lists them again: who takes an entry off a list then looks whether there are rows, and one of both sees what the other did.
+    pub(super) fn of_old_days(&self, wanted: &Wanted) -> Wanted {
+        let today = (self.today)().0;
+        let is_old = |(_, (_, bucket, days)): &(&Place, &(Scope, Option<Bucket>, Days))| {
+            bucket.is_some() && days.last.0.saturating_add(1) < today
+        };
+        Wanted(wanted.0.iter().filter(is_old).map(|(place, of)| (place.clone(), of.clone())).collect())
+    }
+
     async fn list_one(&self, place: Place, scope: Scope, bucket: Option<Bucket>, days: Days) -> Result<(), Failed> {
+        let rows_expire = self.rows_expire(scope.kind, bucket.as_ref(), days);
         for _ in 0..ENTRY_TRIES_MAX {
             let stands = self.get(&place).await?;
-            let listed = match (&stands, Days::read(stands.as_ref().unwrap_or(&Item::new()))) {
-                (Some(_), Some(listed)) if listed.covers(days) => Some(listed),
-                (Some(_), Some(listed)) => {
-                    let both = listed.and(days);
-                    self.widen(&place, &scope, bucket.as_ref(), both).await?.then_some(both)
+            let listed = match stands.as_ref().and_then(Entry::read) {
+                Some(listed) if listed.covers(days, rows_expire) => Some(listed),
+                Some(listed) => {
+                    let both = listed.and(days, rows_expire);
+                    self.widen(&place, (&scope, bucket.as_ref()), listed, both).await?.then_some(both)
                 }
-                _ => self.begin(&place, &scope, bucket.as_ref(), days).await?.then_some(days),
+                None => {
+                    let first = Entry { days, expires_at: rows_expire.map(|rows| rows + ENTRY_SECS) };
+                    self.begin(&place, &scope, bucket.as_ref(), first).await?.then_some(first)
+                }
             };
             if let Some(listed) = listed {
                 let mut known = lock(&self.known);
@@ -127,12 +177,13 @@ impl DynamoDb {
     }
 
     /// The first row of a bucket, or of a tenant: its place in the index, then its entry. False: somebody else has begun it.
-    async fn begin(&self, place: &Place, scope: &Scope, bucket: Option<&Bucket>, days: Days) -> Result<bool, Failed> {
-        self.put_head(scope, bucket, days).await?;
+    async fn begin(&self, place: &Place, scope: &Scope, bucket: Option<&Bucket>, first: Entry) -> Result<bool, Failed> {
+        let Entry { days, expires_at } = first;
+        self.put_head(scope, bucket, expires_at).await?;
         let mut entry = item::key(place);
         entry.insert(FIRST_DAY.to_owned(), item::number(days.first.0));
         entry.insert(LAST_DAY.to_owned(), item::number(days.last.0));
-        if let Some(at) = self.entry_expires_at(scope.kind, bucket, days) {
+        if let Some(at) = expires_at {
             entry.insert(EXPIRES_AT.to_owned(), item::number(at));
         }
         let name = bucket.map_or(&scope.tenant, |bucket| &bucket.name);
@@ -158,31 +209,38 @@ impl DynamoDb {
         }
     }
 
-    /// An entry is given further days, if it is still there.
-    async fn widen(&self, place: &Place, scope: &Scope, bucket: Option<&Bucket>, to: Days) -> Result<bool, Failed> {
+    /// An entry is given further days, or a later end, if it is still there.
+    async fn widen(
+        &self,
+        place: &Place,
+        (scope, bucket): (&Scope, Option<&Bucket>),
+        from: Entry,
+        to: Entry,
+    ) -> Result<bool, Failed> {
         let table = self.name(place.table);
         let mut request = self
             .client
             .update_item()
             .table_name(table)
             .set_key(Some(item::key(place)))
-            // Whoever came in between may have widened it in the other direction.
-            .condition_expression("attribute_exists(#f) AND #f >= :f AND #l <= :l")
             .expression_attribute_names("#f", FIRST_DAY)
             .expression_attribute_names("#l", LAST_DAY)
-            .expression_attribute_values(":f", item::number(to.first.0))
-            .expression_attribute_values(":l", item::number(to.last.0))
+            .expression_attribute_names("#e", EXPIRES_AT)
+            .expression_attribute_values(":f", item::number(to.days.first.0))
+            .expression_attribute_values(":l", item::number(to.days.last.0))
             .return_consumed_capacity(ReturnConsumedCapacity::Total);
-        request = match self.entry_expires_at(scope.kind, bucket, to) {
-            None => request.update_expression("SET #f = :f, #l = :l"),
-            Some(at) => {
-                self.put_head(scope, bucket, to).await?;
-                request
-                    .update_expression("SET #f = :f, #l = :l, #e = :e")
-                    .expression_attribute_names("#e", EXPIRES_AT)
-                    .expression_attribute_values(":e", item::number(at))
-            }
+        // Whoever came in between may have widened it in the other direction.
+        let wider = "attribute_exists(#f) AND #f >= :f AND #l <= :l";
+        request = match to.expires_at {
+            None => request.condition_expression(wider).update_expression("SET #f = :f, #l = :l REMOVE #e"),
+            Some(at) => request
+                .condition_expression(format!("{wider} AND #e <= :e"))
+                .update_expression("SET #f = :f, #l = :l, #e = :e")
+                .expression_attribute_values(":e", item::number(at)),
         };
+        if to.expires_at != from.expires_at {
+            self.put_head(scope, bucket, to.expires_at).await?;
+        }
         let moved = UpdateItemError::is_conditional_check_failed_exception;
         match call(self.pace, ("UpdateItem", table), moved, || request.clone().send()).await? {
             Answer::Done(answer) => {
@@ -193,18 +251,22 @@ impl DynamoDb {
         }
     }
 
-    fn entry_expires_at(&self, kind: Kind, bucket: Option<&Bucket>, days: Days) -> Option<i64> {
-        bucket?;
-        Some(self.expires_at(kind, days.last)? + ENTRY_SECS)
+    /// When the last of some rows expires, if they are written now; `None`: never, or they are no bucket's.
+    fn rows_expire(&self, kind: Kind, bucket: Option<&Bucket>, days: Days) -> Option<i64> {
+        bucket.and_then(|_| self.expires_at(kind, days.last))
     }
 
-    async fn put_head(&self, scope: &Scope, bucket: Option<&Bucket>, days: Days) -> Result<(), Failed> {
-        let Some((bucket, (place, index))) = bucket.and_then(|bucket| Some((bucket, scope.head(bucket)?))) else {
-            return Ok(());
-        };
+    /// A bucket's place in the index.
+    pub(super) async fn put_head(
+        &self,
+        scope: &Scope,
+        bucket: Option<&Bucket>,
+        expires_at: Option<i64>,
+    ) -> Result<(), Failed> {
+        let Some((place, index)) = bucket.and_then(|bucket| scope.head(bucket)) else { return Ok(()) };
         let mut head = item::key(&place);
         head.insert(TIME_BUCKET.to_owned(), item::text(index));
-        if let Some(at) = self.entry_expires_at(scope.kind, Some(bucket), days) {
+        if let Some(at) = expires_at {
             head.insert(EXPIRES_AT.to_owned(), item::number(at));
         }
         let table = self.name(Table::Metrics);
@@ -237,5 +299,20 @@ impl DynamoDb {
     /// This process no longer knows an entry.
     pub(super) fn forget(&self, place: &Place) {
         lock(&self.known).remove(&hash(place));
+    }
+
+    /// Looks at entries again, whatever this process knows, and begins those that are gone.
+    pub(super) async fn list_again(&self, wanted: Wanted) -> Result<(), Failed> {
+        wanted.0.keys().for_each(|place| self.forget(place));
+        self.list(wanted).await
+    }
+
+    /// Lists one bucket as what rows of some days need.
+    pub(super) async fn list_bucket(&self, scope: &Scope, bucket: &Bucket, days: Days) -> Result<(), Failed> {
+        let mut wanted = Wanted::default();
+        for day in [days.first, days.last] {
+            wanted.add(scope.clone(), &bucket.name, bucket.start, day);
+        }
+        self.list_again(wanted).await
     }
 }

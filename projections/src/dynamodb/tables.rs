@@ -1,4 +1,5 @@
-//! The tables: found, made where they may be, and waited for. It changes no table that it did not make.
+//! The tables: found, made where they may be, and waited for. Of a table that it did not make it changes nothing but TTL that is off, and that only where
+//! it may make tables.
 
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use aws_sdk_dynamodb::{
     types::{
         AttributeDefinition, BillingMode, GlobalSecondaryIndex, IndexStatus, KeySchemaElement, KeyType, Projection,
         ProjectionType, ScalarAttributeType, TableDescription, TableStatus, Tag, TimeToLiveSpecification,
+        TimeToLiveStatus,
     },
 };
 
@@ -43,7 +45,7 @@ pub enum Create {
 pub struct Opened {
     /// Names of tables that were made.
     pub created: Vec<String>,
-    /// Tables that were made and on which TTL could not be enabled, and why: rows of `keep` then stay until `expire` removes them.
+    /// Tables on which TTL is off and could or should not be enabled, and why: rows of `keep` then stay until `expire` removes them.
     pub without_expiry: Vec<String>,
 }
 
@@ -76,6 +78,18 @@ pub enum OpenError {
         table: String,
         /// What is different.
         found: String,
+    },
+    /// They hold rows of another stream.
+    #[error(
+        "the tables of prefix {prefix} hold rows of the stream `{holds}`, and this is the stream `{asked}`; choose another prefix for it, or delete these three tables if their rows are not needed any more"
+    )]
+    OtherStream {
+        /// The prefix.
+        prefix: String,
+        /// Whose rows they hold.
+        holds: String,
+        /// Whose rows were to be written.
+        asked: String,
     },
     /// A request failed.
     #[error("{0}")]
@@ -128,8 +142,9 @@ impl DynamoDb {
             self.wait_for(table).await?;
         }
         let mut opened = Opened { created: names(&missing), without_expiry: vec![] };
-        for table in missing.into_iter().filter(|table| *table != Table::Checkpoints) {
-            if let Err(failed) = self.enable_expiry(table).await {
+        // Looked at whoever made them: who did may have died before this.
+        for table in [Table::Metrics, Table::State] {
+            if let Err(failed) = self.see_to_expiry(table, create).await {
                 opened.without_expiry.push(failed.why);
             }
         }
@@ -196,6 +211,25 @@ impl DynamoDb {
             wait = (wait * 2).min(LOOK_MOST);
         }
         Err(OpenError::NotActive { table: self.name(table).to_owned(), status })
+    }
+
+    async fn see_to_expiry(&self, table: Table, create: Create) -> Result<(), Failed> {
+        let name = self.name(table);
+        let request = self.client.describe_time_to_live().table_name(name);
+        let answer = done(self.pace, ("DescribeTimeToLive", name), || request.clone().send()).await?;
+        let described = answer.time_to_live_description;
+        let attribute = described.as_ref().and_then(|described| described.attribute_name());
+        match described.as_ref().and_then(|described| described.time_to_live_status()) {
+            Some(TimeToLiveStatus::Enabled | TimeToLiveStatus::Enabling) if attribute == Some(EXPIRES_AT) => Ok(()),
+            Some(TimeToLiveStatus::Enabled | TimeToLiveStatus::Enabling) => Err(Failed::before(format!(
+                "TTL of table {name} goes by {}, not by {EXPIRES_AT}; change it in the DynamoDB console",
+                attribute.unwrap_or("no attribute")
+            ))),
+            _ if create == Create::Refuse => Err(Failed::before(format!(
+                "TTL of table {name} is off; enable it on {EXPIRES_AT}, where the table is described"
+            ))),
+            _ => self.enable_expiry(table).await,
+        }
     }
 
     async fn enable_expiry(&self, table: Table) -> Result<(), Failed> {

@@ -4,4 +4,5 @@
 mod gate;
 mod laws;
 mod scripted;
+mod tables;
 mod units;

@@ -57,6 +57,7 @@ impl DynamoDb {
             chains.entry(offered.place.clone()).or_default().push(offered);
         }
         // No row stands yet, so whatever became of the lists, nothing was written.
+        let old = self.of_old_days(&wanted);
         self.list(wanted).await.map_err(|failed| Failed { may_have_happened: false, ..failed })?;
         let random = chains.hasher().clone();
         let mut chains: Vec<_> = chains.into_values().collect();
@@ -75,6 +76,11 @@ impl DynamoDb {
                 some_stands |= failure.may_have_happened;
                 failed.get_or_insert(failure);
             }
+        }
+        drop(putting);
+        if let Err(failure) = self.list_again(old).await {
+            some_stands = true;
+            failed.get_or_insert(failure);
         }
         match failed {
             Some(failed) => Err(Failed { may_have_happened: some_stands, ..failed }),

@@ -46,6 +46,11 @@ pub trait Adapter: Sync {
         dead
     }
 
+    /// True where each request is a way to another program and back: laws then take larger steps.
+    fn is_far(&self) -> bool {
+        false
+    }
+
     /// Waits for a future: an adapter that needs a runtime brings its own. Called from several threads at once.
     fn wait<F: Future>(&self, future: F) -> F::Output {
         block_on(future)

@@ -24,15 +24,19 @@ pub(super) fn wait<F: Future>(future: F) -> F::Output {
 }
 
 pub(super) fn client(endpoint: &str) -> Client {
+    let credentials = Credentials::new("test", "a secret of the test", None, None, "test");
+    Client::from_conf(config(endpoint).credentials_provider(credentials).build())
+}
+
+/// Without credentials.
+pub(super) fn config(endpoint: &str) -> aws_sdk_dynamodb::config::Builder {
     static HTTP: std::sync::OnceLock<SharedHttpClient> = std::sync::OnceLock::new();
     let http = HTTP.get_or_init(|| aws_smithy_http_client::Builder::new().build_http());
-    let config = Config::builder()
+    Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(Region::new("us-east-1"))
-        .credentials_provider(Credentials::new("test", "a secret of the test", None, None, "test"))
         .http_client(http.clone())
-        .endpoint_url(endpoint);
-    Client::from_conf(config.build())
+        .endpoint_url(endpoint)
 }
 
 /// A request on its way.
@@ -88,6 +92,11 @@ impl Gate {
             }
         });
         gate
+    }
+
+    /// So many requests came.
+    pub(super) fn all(&self) -> usize {
+        self.seen.lock().unwrap().len()
     }
 
     pub(super) fn seen(&self, operation: &str) -> Vec<Request> {

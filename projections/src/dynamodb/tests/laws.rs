@@ -11,7 +11,7 @@ use std::{
 use super::gate::{Act, Gate, client, wait};
 use crate::{
     dynamodb::{Create, DynamoDb, call::Pace},
-    store::law::Adapter,
+    store::{Day, law::Adapter},
 };
 
 /// Waits of a test: short, and as many.
@@ -28,13 +28,19 @@ pub(super) fn open(endpoint: &str, prefix: &str) -> DynamoDb {
     let (mut store, opened) = wait(DynamoDb::open(&client(endpoint), prefix, Create::Missing)).unwrap();
     assert_eq!(opened.created.len(), 3);
     store.pace = PACE;
+    store.today = today;
     store
+}
+
+/// The day on which the tests' rows are folded.
+pub(super) fn today() -> Day {
+    Day(20_000)
 }
 
 /// The same tables, as another process finds them.
 pub(super) fn again(endpoint: &str, prefix: &str) -> DynamoDb {
     let mut store = DynamoDb::over(&client(endpoint), prefix);
-    store.pace = PACE;
+    (store.pace, store.today) = (PACE, today);
     store
 }
 
@@ -77,6 +83,10 @@ impl Adapter for Played {
         Some(again(&gate.endpoint, &prefix))
     }
 
+    fn is_far(&self) -> bool {
+        true
+    }
+
     fn revive(&self, _dead: DynamoDb) -> DynamoDb {
         again((self.endpoint)(), &self.mortal.lock().unwrap().take().unwrap())
     }
@@ -99,5 +109,15 @@ mod on_dynalite {
 }
 
 mod on_ministack {
-    crate::store_laws!(super::Played::by(super::ministack));
+    // Another reader of the same interface, and slow: only laws of what programs that play DynamoDB differ in.
+    crate::store_laws! { @tests super::Played::by(super::ministack);
+        a_row_is_replaced_only_by_one_that_goes_further
+        each_row_of_a_write_has_its_own_condition
+        reads_answer_in_the_order_of_their_keys
+        what_is_too_large_is_refused_whole
+        a_span_holds_its_first_place_and_not_its_last
+        a_row_that_is_folded_into_again_lives_on
+        a_resume_point_only_moves_forward
+        parts_are_kept_by_reference_and_go_when_unnamed
+    }
 }

@@ -6,11 +6,11 @@ use bytes::Bytes;
 use events::position::{SequenceNumber, ShardId};
 
 use super::{
-    gate::{Act, Gate, Request, client, wait},
-    laws::{PACE, again, dynalite, ministack, open, prefix},
+    gate::{Act, Gate, Request, wait},
+    laws::{again, dynalite, ministack, open, prefix},
 };
 use crate::{
-    dynamodb::{Create, DynamoDb, OpenError, TRIES_MAX},
+    dynamodb::{DynamoDb, TRIES_MAX},
     store::{
         Checkpoint, Commit, Day, Generation, Kind, PartName, Partial, ReadError, Row, RowKey, Span, Store, Subject,
         WriteError, Written, law::random::Random,
@@ -32,7 +32,7 @@ pub(super) fn row(key: RowKey, through: u64) -> Row {
     Row { key, applied_from, applied_through, folded_on: Day(20_000), fold_revision: 1, body }
 }
 
-fn window(second: i64, through: u64) -> Row {
+pub(super) fn window(second: i64, through: u64) -> Row {
     row(key(Kind::Window, "web", second), through)
 }
 
@@ -45,7 +45,7 @@ fn is_point(request: &Request) -> bool {
 }
 
 /// A gate that treats the first so many of some requests in one way.
-fn first(count: u32, of: fn(&Request) -> bool, act: Act) -> (Gate, DynamoDb) {
+pub(super) fn first(count: u32, of: fn(&Request) -> bool, act: Act) -> (Gate, DynamoDb) {
     let prefix = prefix();
     drop(open(dynalite(), &prefix));
     let met = AtomicU32::new(0);
@@ -56,11 +56,11 @@ fn first(count: u32, of: fn(&Request) -> bool, act: Act) -> (Gate, DynamoDb) {
     (gate, store)
 }
 
-fn write(store: &DynamoDb, rows: &[Row]) -> Result<Vec<Written>, WriteError> {
+pub(super) fn write(store: &DynamoDb, rows: &[Row]) -> Result<Vec<Written>, WriteError> {
     wait(store.write(rows.to_vec()))
 }
 
-fn stands(store: &DynamoDb, row: &Row) -> bool {
+pub(super) fn stands(store: &DynamoDb, row: &Row) -> bool {
     wait(store.read(std::slice::from_ref(&row.key))).unwrap()[0].as_ref() == Some(row)
 }
 
@@ -265,90 +265,29 @@ fn parts_that_a_crash_left_are_removed_by_the_next_process() {
     assert!(wait(again(&gate.endpoint, &prefix).commit(commit(2))).is_err());
     let parts = |store: &DynamoDb| {
         let of = (Generation(0), ShardId::numbered(0));
-        let mut names: Vec<String> = wait(store.read_parts(&of)).unwrap().into_keys().map(|name| name.0).collect();
+        let mut names: Vec<String> = wait(store.part_names(&of)).unwrap().into_iter().map(|name| name.0).collect();
         names.sort();
         names
     };
     assert_eq!(parts(&store), ["part 1", "part 2"]);
-    let heir = again(dynalite(), &prefix);
+    // Its first removals fail, and are not forgotten.
+    let met = AtomicU32::new(0);
+    let gate = Gate::before(dynalite(), move |request| {
+        let is_early = request.operation == "DeleteItem" && met.fetch_add(1, Ordering::SeqCst) < TRIES_MAX;
+        if is_early { Act::Cut } else { Act::Pass }
+    });
+    let heir = again(&gate.endpoint, &prefix);
     wait(heir.checkpoint(Generation(0), &ShardId::numbered(0))).unwrap().unwrap();
     // It folded on in other steps.
     let name = PartName("part 1".into());
-    let mut next = commit(3);
-    (next.parts, next.checkpoint.parts) = (vec![], vec![name]);
-    assert_eq!(wait(heir.commit(next)).unwrap().checkpoint, Ok(()));
-    assert_eq!(parts(&heir), ["part 1"]);
-}
-
-#[test]
-fn errors_name_table_operation_cause_and_next_step_and_hold_no_secrets() {
-    let said = |status, code: &'static str| {
-        let (_, store) = first(u32::MAX, |request| request.operation == "BatchGetItem", Act::refuse(status, code));
-        match wait(store.read(&[window(0, 5).key])) {
-            Err(ReadError::Unavailable(why)) => (why, store),
-            answer => panic!("{code}: {answer:?}"),
-        }
+    let next = |number| {
+        let mut next = commit(number);
+        (next.parts, next.checkpoint.parts) = (vec![], vec![name.clone()]);
+        assert_eq!(wait(heir.commit(next)).unwrap().checkpoint, Ok(()));
+        parts(&heir)
     };
-    for (code, next) in [
-        ("AccessDeniedException", "allow `dynamodb:BatchGetItem`"),
-        ("ResourceNotFoundException", "no such table in this account and region"),
-        ("ExpiredTokenException", "renew them"),
-        ("UnrecognizedClientException", "renew them"),
-        ("ValidationException", "was refused and will be again"),
-    ] {
-        let (why, store) = said(400, code);
-        for part in ["BatchGetItem", store.metrics.as_str(), code, next] {
-            assert!(why.contains(part), "`{part}` is not in: {why}");
-        }
-    }
-    // The service repeats what was signed.
-    let (why, _) = said(400, "InvalidSignatureException");
-    assert!(why.contains("InvalidSignatureException") && !why.contains("said by the test"), "{why}");
-    let mut nowhere = DynamoDb::over(&client("http://127.0.0.1:9"), "nowhere");
-    nowhere.pace = PACE;
-    let answer = wait(nowhere.read(&[window(0, 5).key]));
-    let Err(ReadError::Unavailable(why)) = answer else { panic!("{answer:?}") };
-    assert!(why.contains("nowhere-ApplicationMetrics") && why.contains("AWS_ENDPOINT_URL"), "{why}");
-    assert!(!why.contains("a secret of the test"), "{why}");
-}
-
-#[test]
-fn tables_are_made_once_tagged_and_named_and_not_at_all_where_that_is_refused() {
-    let prefix = prefix();
-    let client = client(ministack());
-    let refused = wait(DynamoDb::open(&client, &prefix, Create::Refuse)).err().unwrap();
-    let text = refused.to_string();
-    for part in ["-ApplicationMetrics", "-state", "-checkpoints", "us-east-1", "--no-create"] {
-        assert!(text.contains(part), "`{part}` is not in: {text}");
-    }
-    let (store, opened) = wait(DynamoDb::open(&client, &prefix, Create::Missing)).unwrap();
-    assert_eq!(opened.created, [store.metrics.clone(), store.state.clone(), store.checkpoints.clone()]);
-    assert_eq!(opened.without_expiry, [] as [String; 0]);
-    let described = wait(client.describe_table().table_name(&store.metrics).send()).unwrap().table.unwrap();
-    assert_eq!(described.global_secondary_indexes()[0].index_name(), Some("TimestampIndex"));
-    let tags = wait(client.list_tags_of_resource().resource_arn(described.table_arn().unwrap()).send()).unwrap();
-    assert_eq!((tags.tags()[0].key(), tags.tags()[0].value()), ("weir:store", prefix.as_str()));
-    let ttl = wait(client.describe_time_to_live().table_name(&store.state).send()).unwrap();
-    assert_eq!(ttl.time_to_live_description().unwrap().attribute_name(), Some("ExpiresAt"));
-    let (_, opened) = wait(DynamoDb::open(&client, &prefix, Create::Refuse)).unwrap();
-    assert_eq!(opened.created, [] as [String; 0]);
-    for bad in ["", "with blank", &"x".repeat(237)] {
-        let answer = wait(DynamoDb::open(&client, bad, Create::Missing)).err().unwrap();
-        assert!(matches!(answer, OpenError::Prefix { .. }), "{answer}");
-    }
-}
-
-#[test]
-fn rows_that_are_kept_for_some_days_carry_the_time_at_which_they_expire() {
-    let prefix = prefix();
-    let store = open(ministack(), &prefix).keep(Kind::Window, 15).keep(Kind::Alarm, 1);
-    let rows = [window(0, 5), row(key(Kind::Alarm, "cpu", 0), 5), row(key(Kind::Service, "web", 0), 5)];
-    write(&store, &rows).unwrap();
-    let expires = |row: &Row| {
-        let item = wait(store.get(&crate::dynamodb::layout::place(&row.key).unwrap())).unwrap().unwrap();
-        item.get("ExpiresAt").map(|at| at.as_n().unwrap().parse::<i64>().unwrap())
-    };
-    assert_eq!(rows.each_ref().map(expires), [Some((20_000 + 15 + 1) * 86_400), None, None]);
+    assert_eq!(next(3), ["part 1", "part 2"]);
+    assert_eq!(next(4), ["part 1"]);
 }
 
 #[test]

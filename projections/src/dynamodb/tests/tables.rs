@@ -1,0 +1,236 @@
+//! Tables as they are found and made, what is said of them, the stream that they are bound to, and when what is in them expires.
+
+use crate::{
+    dynamodb::{Create, DynamoDb, OpenError, layout},
+    store::{Day, Generation, Kind, ReadError, Row, Span, Store, WriteError, Written},
+};
+use aws_credential_types::provider::{ProvideCredentials, error::CredentialsError, future};
+
+use super::{
+    gate::{Act, Gate, client, config, wait},
+    laws::{PACE, again, dynalite, ministack, open, prefix},
+    scripted::{first, key, row, window, write},
+};
+
+#[test]
+fn errors_name_table_operation_cause_and_next_step_and_hold_no_secrets() {
+    let said = |status, code: &'static str| {
+        let (_, store) = first(u32::MAX, |request| request.operation == "BatchGetItem", Act::refuse(status, code));
+        match wait(store.read(&[window(0, 5).key])) {
+            Err(ReadError::Unavailable(why)) => (why, store),
+            answer => panic!("{code}: {answer:?}"),
+        }
+    };
+    for (code, next) in [
+        ("AccessDeniedException", "allow `dynamodb:BatchGetItem`"),
+        ("ResourceNotFoundException", "no such table in this account and region"),
+        ("ExpiredTokenException", "renew them"),
+        ("UnrecognizedClientException", "renew them"),
+        ("ValidationException", "was refused and will be again"),
+    ] {
+        let (why, store) = said(400, code);
+        for part in ["BatchGetItem", store.metrics.as_str(), code, next] {
+            assert!(why.contains(part), "`{part}` is not in: {why}");
+        }
+    }
+    // The service repeats what was signed.
+    for code in ["InvalidSignatureException", "SignatureDoesNotMatch", "IncompleteSignature", "RequestExpired"] {
+        let (why, _) = said(400, code);
+        assert!(why.contains(code) && why.contains("clock") && !why.contains("said by the test"), "{why}");
+    }
+    let mut nowhere = DynamoDb::over(&client("http://127.0.0.1:9"), "nowhere");
+    nowhere.pace = PACE;
+    let answer = wait(nowhere.read(&[window(0, 5).key]));
+    let Err(ReadError::Unavailable(why)) = answer else { panic!("{answer:?}") };
+    assert!(why.contains("nowhere-ApplicationMetrics") && why.contains("AWS_ENDPOINT_URL"), "{why}");
+    assert!(!why.contains("a secret of the test"), "{why}");
+}
+
+#[test]
+fn tables_are_made_once_tagged_and_named_and_not_at_all_where_that_is_refused() {
+    let prefix = prefix();
+    let client = client(ministack());
+    let refused = wait(DynamoDb::open(&client, &prefix, Create::Refuse)).err().unwrap();
+    let text = refused.to_string();
+    for part in ["-ApplicationMetrics", "-state", "-checkpoints", "us-east-1", "--no-create"] {
+        assert!(text.contains(part), "`{part}` is not in: {text}");
+    }
+    let (store, opened) = wait(DynamoDb::open(&client, &prefix, Create::Missing)).unwrap();
+    assert_eq!(opened.created, [store.metrics.clone(), store.state.clone(), store.checkpoints.clone()]);
+    assert_eq!(opened.without_expiry, [] as [String; 0]);
+    let described = wait(client.describe_table().table_name(&store.metrics).send()).unwrap().table.unwrap();
+    assert_eq!(described.global_secondary_indexes()[0].index_name(), Some("TimestampIndex"));
+    let tags = wait(client.list_tags_of_resource().resource_arn(described.table_arn().unwrap()).send()).unwrap();
+    assert_eq!((tags.tags()[0].key(), tags.tags()[0].value()), ("weir:store", prefix.as_str()));
+    let ttl = wait(client.describe_time_to_live().table_name(&store.state).send()).unwrap();
+    assert_eq!(ttl.time_to_live_description().unwrap().attribute_name(), Some("ExpiresAt"));
+    let (_, opened) = wait(DynamoDb::open(&client, &prefix, Create::Refuse)).unwrap();
+    assert_eq!(opened.created, [] as [String; 0]);
+    for bad in ["", "with blank", &"x".repeat(237)] {
+        let answer = wait(DynamoDb::open(&client, bad, Create::Missing)).err().unwrap();
+        assert!(matches!(answer, OpenError::Prefix { .. }), "{answer}");
+    }
+}
+
+#[test]
+fn rows_that_are_kept_for_some_days_carry_the_time_at_which_they_expire() {
+    let prefix = prefix();
+    let store = open(ministack(), &prefix).keep(Kind::Window, 15).keep(Kind::Alarm, 1);
+    let late = DynamoDb { today: || Day(20_400), ..again(ministack(), &prefix) }.keep(Kind::Window, 15);
+    let rows = [window(0, 5), row(key(Kind::Alarm, "cpu", 0), 5), row(key(Kind::Service, "web", 0), 5)];
+    write(&store, &rows).unwrap();
+    let expires = |row: &Row| {
+        let item = wait(store.get(&layout::place(&row.key).unwrap())).unwrap().unwrap();
+        item.get("ExpiresAt").map(|at| at.as_n().unwrap().parse::<i64>().unwrap())
+    };
+    assert_eq!(rows.each_ref().map(expires), [Some((20_000 + 15 + 1) * 86_400), None, None]);
+    // Folded long after its day, such as by a replay: not born expired.
+    write(&late, &[window(60, 5)]).unwrap();
+    assert_eq!(expires(&window(60, 5)), Some((20_400 + 15 + 1) * 86_400));
+    // What keeps records from being counted twice stays for as long as the stream's own time has not passed it.
+    let kinds = [Kind::Taken, Kind::Producer, Kind::Identified];
+    let keeping = kinds.into_iter().fold(again(ministack(), &prefix), |store, kind| store.keep(kind, 1));
+    let marks = kinds.map(|kind| row(key(kind, "a", 0), 5));
+    write(&keeping, &marks).unwrap();
+    assert_eq!(marks.each_ref().map(expires), [None; 3]);
+}
+
+/// A provider that says what the program that it runs wrote.
+#[derive(Debug)]
+struct Talkative;
+
+impl ProvideCredentials for Talkative {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        future::ProvideCredentials::ready(Err(CredentialsError::provider_error("stderr of a program: hunter2")))
+    }
+}
+
+#[test]
+fn what_has_no_credentials_is_not_sent_and_not_written_and_nothing_of_their_provider_is_said() {
+    let prefix = prefix();
+    drop(open(dynalite(), &prefix));
+    let gate = Gate::before(dynalite(), |_| Act::Pass);
+    let made = || config(&gate.endpoint);
+    for (made, kind) in [
+        (made(), "no provider of them is configured"),
+        (made().credentials_provider(Talkative), "their provider failed"),
+    ] {
+        let mut store = DynamoDb::over(&aws_sdk_dynamodb::Client::from_conf(made.build()), &prefix);
+        store.pace = PACE;
+        let answer = write(&store, &[window(0, 5)]);
+        let Err(WriteError::NotWritten(why)) = answer else { panic!("{answer:?}") };
+        for part in [kind, "aws sso login", "aws sts get-caller-identity"] {
+            assert!(why.contains(part), "`{part}` is not in: {why}");
+        }
+        assert!(!why.contains("hunter2") && !why.contains("times"), "{why}");
+    }
+    assert_eq!(gate.all(), 0);
+}
+
+#[test]
+fn tables_are_bound_to_one_stream_and_refuse_every_other() {
+    let prefix = prefix();
+    let store = open(dynalite(), &prefix);
+    assert_eq!(wait(store.bind("arn:logs 1")), Ok(()));
+    assert_eq!(wait(again(dynalite(), &prefix).bind("arn:logs 1")), Ok(()));
+    // The same name, made anew.
+    let refused = wait(again(dynalite(), &prefix).bind("arn:logs 2")).unwrap_err().to_string();
+    for part in [prefix.as_str(), "`arn:logs 1`", "`arn:logs 2`", "choose another prefix", "delete these three tables"]
+    {
+        assert!(refused.contains(part), "`{part}` is not in: {refused}");
+    }
+    // Who is told nothing of its own success is not refused for it.
+    let (_gate, store) = first(1, |request| request.operation == "PutItem", Act::PassAndCut);
+    assert_eq!(wait(store.bind("arn:logs 1")), Ok(()));
+}
+
+#[test]
+fn ttl_that_is_off_is_enabled_by_whoever_opens_next() {
+    let prefix = prefix();
+    // Who made them died before it.
+    let gate = Gate::before(ministack(), |request| match request.operation.as_str() {
+        "UpdateTimeToLive" => Act::refuse(400, "ValidationException"),
+        _ => Act::Pass,
+    });
+    let (store, opened) = wait(DynamoDb::open(&client(&gate.endpoint), &prefix, Create::Missing)).unwrap();
+    assert_eq!(opened.without_expiry.len(), 2);
+    let (_, opened) = wait(DynamoDb::open(&client(ministack()), &prefix, Create::Refuse)).unwrap();
+    assert!(opened.without_expiry[0].contains(&store.metrics) && opened.without_expiry[0].contains("ExpiresAt"));
+    let (_, opened) = wait(DynamoDb::open(&client(ministack()), &prefix, Create::Missing)).unwrap();
+    assert_eq!(opened.without_expiry, [] as [String; 0]);
+    let (_, opened) = wait(DynamoDb::open(&client(ministack()), &prefix, Create::Refuse)).unwrap();
+    assert_eq!(opened.without_expiry, [] as [String; 0]);
+}
+
+/// When the entry of a window's bucket expires.
+fn entry_expires(store: &DynamoDb, row: &Row) -> Option<i64> {
+    let scope = layout::Scope::of(&row.key.subject);
+    let bucket = scope.bucket(&row.key.subject.name, row.key.at).unwrap();
+    let entry = wait(store.get(&scope.listed(&bucket))).unwrap().unwrap();
+    entry.get("ExpiresAt").map(|at| at.as_n().unwrap().parse().unwrap())
+}
+
+#[test]
+fn a_bucket_stays_listed_for_longer_than_the_rows_that_are_kept_longest() {
+    let prefix = prefix();
+    let store = |days| again(dynalite(), &prefix).keep(Kind::Window, days);
+    write(&open(dynalite(), &prefix).keep(Kind::Window, 15), &[window(0, 5)]).unwrap();
+    let short = entry_expires(&store(15), &window(0, 5)).unwrap();
+    write(&store(63), &[window(0, 6)]).unwrap();
+    assert_eq!(entry_expires(&store(63), &window(0, 5)), Some(short + (63 - 15) * 86_400));
+    write(&store(15), &[window(0, 7)]).unwrap();
+    assert_eq!(entry_expires(&store(15), &window(0, 5)), Some(short + (63 - 15) * 86_400));
+    write(&again(dynalite(), &prefix), &[window(0, 8)]).unwrap();
+    assert_eq!(entry_expires(&store(15), &window(0, 5)), None, "a row that stays for good");
+    write(&store(15), &[window(0, 9)]).unwrap();
+    assert_eq!(entry_expires(&store(15), &window(0, 5)), None);
+}
+
+fn listed(store: &DynamoDb) -> usize {
+    let span = Span::All { tenant: Some("tenant".into()), generation: Generation(0), kind: Kind::Window };
+    wait(store.scan(&span, None, 10.try_into().unwrap())).unwrap().rows.len()
+}
+
+#[test]
+fn a_row_of_an_old_day_is_listed_though_another_process_took_its_bucket_off_the_list() {
+    let prefix = prefix();
+    let late = DynamoDb { today: || Day(20_400), ..open(dynalite(), &prefix) };
+    write(&late, &[window(0, 5)]).unwrap();
+    let other = again(dynalite(), &prefix);
+    assert_eq!(wait(other.expire(Generation(0), Kind::Window, Day(20_001))), Ok(1));
+    // It still knows the entry, which is gone.
+    assert_eq!(write(&late, &[window(60, 6)]), Ok(vec![Written::Stored]));
+    assert_eq!(listed(&other), 1);
+}
+
+#[test]
+fn who_takes_a_bucket_off_the_list_lists_it_again_for_a_row_that_came_meanwhile() {
+    let prefix = prefix();
+    let store = open(dynalite(), &prefix);
+    write(&store, &[window(0, 5)]).unwrap();
+    // Put by who knew the entry, as the last thing before it goes.
+    let (at, to) = (prefix.clone(), dynalite());
+    let gate = Gate::before(to, move |request| {
+        if request.operation == "DeleteItem" && request.body.contains("LastDay") {
+            let (at, item) = (at.clone(), window(60, 6));
+            std::thread::spawn(move || put_alone(to, &at, &item)).join().unwrap();
+        }
+        Act::Pass
+    });
+    assert_eq!(wait(again(&gate.endpoint, &prefix).expire(Generation(0), Kind::Window, Day(20_001))), Ok(1));
+    assert_eq!(listed(&store), 1);
+}
+
+/// Puts a row as if its bucket were known to be listed.
+fn put_alone(endpoint: &str, prefix: &str, row: &Row) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let http = aws_smithy_http_client::Builder::new().build_http();
+    let made = client(endpoint).config().to_builder().http_client(http).build();
+    let client = aws_sdk_dynamodb::Client::from_conf(made);
+    let item = crate::dynamodb::item::row(&layout::place(&row.key).unwrap(), row, None);
+    let put = client.put_item().table_name(format!("{prefix}-ApplicationMetrics")).set_item(Some(item));
+    runtime.block_on(put.send()).unwrap();
+}
