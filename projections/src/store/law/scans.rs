@@ -161,8 +161,9 @@ pub fn pages_neither_skip_nor_repeat_while_rows_are_written<A: Adapter>(adapter:
 pub fn a_walk_shows_what_a_scan_gives<A: Adapter>(adapter: &A) {
     let bench = Bench::empty(adapter);
     bench.write(&many().into_values().collect::<Vec<_>>());
-    let limits = [1000, if adapter.is_far() { 40 } else { 7 }];
-    for (span, limit) in all_spans().into_iter().flat_map(|span| limits.map(|limit| (span.clone(), limit))) {
+    let limits: &[usize] = if adapter.is_far() { &[40] } else { &[1000, 7] };
+    for (span, limit) in all_spans().into_iter().flat_map(|span| limits.iter().map(move |limit| (span.clone(), *limit)))
+    {
         let limit = NonZeroUsize::new(limit).expect("more than none");
         let mut after = None;
         loop {
