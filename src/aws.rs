@@ -2,8 +2,6 @@
 //! regions, `AWS_ENDPOINT_URL`), and what is told when something of it is missing. Any number of processes may work on one pair (laws 4 and 5).
 
 use std::{
-    collections::hash_map::RandomState,
-    hash::{BuildHasher, Hasher},
     io,
     num::NonZeroU16,
     path::{Path, PathBuf},
@@ -25,7 +23,7 @@ use tokio::runtime::Handle;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
-    AnyStore, AnyStream, LISTS_ELSEWHERE, SHARDS_MAX, System, now_ms, pair::Manner, ticker::Ticker,
+    AnyStore, AnyStream, LISTS_ELSEWHERE, SHARDS_MAX, System, chance, now_ms, pair::Manner, ticker::Ticker,
     verifying::Verifying, with_causes, workers::Workers,
 };
 
@@ -239,7 +237,7 @@ impl System {
         // Whatever is wrong with a stream that is not described, the next call says it.
         let lists = format!("{LISTS_ELSEWHERE}{:016x}", xxh3_64(identity.as_deref().unwrap_or(name).as_bytes()));
         let (stream, store) = (Arc::new(AnyStream::Kinesis(stream)), Arc::new(AnyStore::DynamoDb(Box::new(rows))));
-        let instance = format!("{:016x}", RandomState::new().build_hasher().finish());
+        let instance = format!("{:016x}", chance());
         let system = Self {
             folder: cache.to_owned(),
             own: None,

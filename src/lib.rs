@@ -30,7 +30,11 @@ mod verifying;
 mod waiting;
 mod workers;
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    collections::hash_map::RandomState,
+    hash::{BuildHasher, Hasher},
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 pub use causes::with_causes;
 pub use folder::{holder, serving, serving_as};
@@ -49,4 +53,9 @@ pub const LISTS_ELSEWHERE: &str = "readers-at-";
 pub fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Another number each time, which nobody has to be kept from guessing: names of openings, and pauses that should not meet.
+pub(crate) fn chance() -> u64 {
+    RandomState::new().build_hasher().finish()
 }

@@ -2,8 +2,6 @@
 //! before the last stamp, its rows are of this program's fold, and the lists of what was read know whether the stream has lost something.
 
 use std::{
-    collections::hash_map::RandomState,
-    hash::{BuildHasher, Hasher},
     io,
     num::NonZeroU16,
     path::{Path, PathBuf},
@@ -25,7 +23,7 @@ use processor::{
 use projections::{embedded as rows, fold::Place};
 
 use crate::{
-    AnyStore, AnyStream, LISTS, LISTS_ELSEWHERE, LocalStream, Opening, System, folder, made, now_ms,
+    AnyStore, AnyStream, LISTS, LISTS_ELSEWHERE, LocalStream, Opening, System, chance, folder, made, now_ms,
     pair::Manner,
     system::Own,
     ticker::Ticker,
@@ -174,7 +172,7 @@ impl System {
             workers: Workers::new(stream.clone(), store.clone(), Manner::LOCAL, None),
             stream,
             store,
-            instance: format!("{:016x}", RandomState::new().build_hasher().finish()),
+            instance: format!("{:016x}", chance()),
             producer: Producer { id: "api".into(), epoch, counter: 0 },
             counter: AtomicU64::new(0),
             ticker: Arc::new(Ticker::new(now_ms())),

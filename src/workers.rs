@@ -8,8 +8,7 @@
 //! | met what cannot mend itself | ends the process | ends the process |
 
 use std::{
-    collections::{HashMap, hash_map::RandomState},
-    hash::{BuildHasher, Hasher},
+    collections::HashMap,
     io,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -35,6 +34,7 @@ use projections::{
 use tokio::{runtime::Handle, sync::RwLock};
 
 use crate::{
+    chance,
     pair::{AnyStore, AnyStream, Manner},
     run::{self, Done},
     sink::Patient,
@@ -133,8 +133,7 @@ fn passes(error: &ConsumeError) -> bool {
 
 /// Between half and the whole of it: workers that failed together do not come again together.
 fn spread(pause: Duration) -> Duration {
-    let chance = RandomState::new().build_hasher().finish() as u32;
-    pause / 2 + (pause / 2).mul_f64(f64::from(chance) / f64::from(u32::MAX))
+    pause / 2 + (pause / 2).mul_f64(f64::from(chance() as u32) / f64::from(u32::MAX))
 }
 
 impl Workers {
