@@ -17,6 +17,7 @@
 pub mod aggregate;
 mod document;
 mod emf;
+pub mod part;
 pub mod payload;
 pub mod subscription;
 
@@ -193,7 +194,7 @@ pub enum DecodeError {
     /// One record unpacks to more than is read.
     #[error(
         "it unpacks to more than the {BODY_BYTES_MAX} bytes and {} bytes of metrics that one record may hold",
-        payload::VALUES_BYTES_MAX
+        part::VALUES_BYTES_MAX
     )]
     TooLarge,
     /// An aggregate of more records than are read.

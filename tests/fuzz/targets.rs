@@ -18,7 +18,8 @@ use events::{
     stream::Record,
     wire::{
         self,
-        payload::{self, Entry, Part, Piece, Said},
+        part::{Entry, Part, Said},
+        payload::{self, Piece},
     },
 };
 use md5::{Digest, Md5};

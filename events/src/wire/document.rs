@@ -19,7 +19,7 @@ use serde_json::value::RawValue;
 
 use super::{
     DecodeError, emf,
-    payload::{Budget, Entries, Entry, Part, Said},
+    part::{Budget, Entries, Entry, Part, Said},
 };
 use crate::{
     calendar,

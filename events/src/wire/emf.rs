@@ -19,7 +19,7 @@ use std::{borrow::Cow, collections::BTreeMap};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{DecodeError, payload::Budget};
+use super::{DecodeError, part::Budget};
 use crate::event::{BATCH_EVENTS_MAX, Datum};
 
 /// Most metrics of a directive, and values of a metric.

@@ -16,7 +16,7 @@
 //! Invariants:
 //! - It depends on the payload's bytes alone.
 //! - Forms nest to a depth that is written here: aggregate, gzip, text, document. Nothing calls itself.
-//! - All that one record unpacks to has at most `BODY_BYTES_MAX` bytes, and its metrics to [`VALUES_BYTES_MAX`]; what is
+//! - All that one record unpacks to has at most `BODY_BYTES_MAX` bytes, and its metrics to [`VALUES_BYTES_MAX`](super::part::VALUES_BYTES_MAX); what is
 //!   beyond is dead, and costs no more work than what is not.
 
 use std::{
@@ -28,16 +28,15 @@ use bytes::Bytes;
 use flate2::bufread::MultiGzDecoder;
 
 use super::{
-    BODY_BYTES_MAX, Batch, DecodeError, Extent, Header,
+    BODY_BYTES_MAX, DecodeError, Extent, Header,
     aggregate::{self, SubRecord},
     decode_within,
     document::Text,
-    encode, is_batch, strange, subscription,
+    encode, is_batch,
+    part::{Budget, Entries, Part, VALUES_BYTES_MAX, dead, skipped},
+    strange, subscription,
 };
-use crate::{event::Datum, identity::Origin};
-
-/// Most bytes in memory, about, of the values of metrics that the documents of one record name: some 130,000 values.
-pub const VALUES_BYTES_MAX: usize = 32 << 20;
+use crate::identity::Origin;
 
 const GZIP: [u8; 2] = [0x1F, 0x8B];
 
@@ -48,84 +47,6 @@ pub struct Piece {
     pub number: Option<u32>,
     /// What it is.
     pub part: Part,
-}
-
-/// See [`Piece`].
-#[derive(Debug, Clone, PartialEq)]
-pub enum Part {
-    /// A Weir batch.
-    Batch(Batch),
-    /// A Weir batch all of whose bytes, or whose mark, stand in this record already.
-    Repeated(Batch),
-    /// Lines that say all that is known of them.
-    Lines(Bytes),
-    /// What has a time, an identity or values of its own.
-    Entries(Entries),
-    /// One unit that is nothing to be counted.
-    Skipped {
-        /// In one word.
-        reason: &'static str,
-        /// Its bytes.
-        sample: Bytes,
-    },
-    /// Cannot be understood.
-    Dead {
-        /// Why.
-        error: DecodeError,
-        /// What.
-        bytes: Bytes,
-    },
-}
-
-/// Entries that have something in common.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Entries {
-    /// The service of those that name none.
-    pub service: Option<String>,
-    /// Within what ids are unique: what sent them. `None`: nothing here has an id.
-    pub source: Option<String>,
-    /// In their order.
-    pub entries: Vec<Entry>,
-}
-
-/// One log event, or one document.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Entry {
-    /// The hash of its id: who repeats it repeats this. `None`: each counts.
-    pub id: Option<u64>,
-    /// An entry before it in this record has the same id.
-    pub repeated: bool,
-    /// When, Unix milliseconds; absent: when its record arrived.
-    pub time_ms: Option<i64>,
-    /// A time in its text is another one's and does not count.
-    pub dated: bool,
-    /// What it says.
-    pub said: Said,
-}
-
-/// See [`Entry`].
-#[derive(Debug, Clone, PartialEq)]
-pub enum Said {
-    /// A line, with those that continue it: each is a unit of the balance.
-    Line(Bytes),
-    /// A document of JSON, however many lines it is written on: one unit.
-    Document(Bytes),
-    /// Values of metrics: each is a unit.
-    Values(Vec<Datum>),
-}
-
-/// What one record may still unpack to.
-pub(super) struct Budget {
-    pub bytes: usize,
-    pub value_bytes: usize,
-}
-
-impl Budget {
-    /// `Err`: there is no room for so many bytes of values.
-    pub fn take_values(&mut self, bytes: usize) -> Result<(), DecodeError> {
-        self.value_bytes = self.value_bytes.checked_sub(bytes).ok_or(DecodeError::TooLarge)?;
-        Ok(())
-    }
 }
 
 /// Takes a payload apart. Never fails: what is dead is a part too.
@@ -207,14 +128,6 @@ fn unpack(packed: &[u8], budget: &mut Budget) -> Result<Bytes, DecodeError> {
     }
     read.map_err(|error| strange("gzip", error))?;
     Ok(unpacked.into())
-}
-
-fn dead(error: DecodeError, bytes: &Bytes) -> Part {
-    Part::Dead { error, bytes: bytes.clone() }
-}
-
-pub(super) fn skipped(reason: &'static str, sample: &Bytes) -> Part {
-    Part::Skipped { reason, sample: sample.clone() }
 }
 
 /// A mark answers for a whole record, so it cannot tell two parts of one record from each other: what is there twice is told here.

@@ -14,7 +14,7 @@ use serde::{Deserialize, de::IgnoredAny};
 
 use super::{
     DecodeError, emf,
-    payload::{Budget, Entries, Entry, Part, Said, skipped},
+    part::{Budget, Entries, Entry, Part, Said, skipped},
     strange,
 };
 use crate::identity::check_service;

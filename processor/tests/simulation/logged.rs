@@ -8,7 +8,7 @@ use events::{
     identity::LOCAL_TENANT,
     position::SequenceNumber,
     stream::Put,
-    wire::payload::{self, Part},
+    wire::{part::Part, payload},
 };
 use projections::{
     fold::{identified, limits::Limits},

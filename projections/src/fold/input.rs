@@ -14,7 +14,8 @@ use events::{
     stream::Record,
     wire::{
         self, Batch, Content, DecodeError, Header,
-        payload::{self, Entries, Entry, Part, Piece, Said},
+        part::{Entries, Entry, Part, Said},
+        payload::{self, Piece},
     },
 };
 

@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
-use crate::wire::payload::VALUES_BYTES_MAX;
+use crate::wire::part::VALUES_BYTES_MAX;
 
 fn read(text: &str) -> Vec<Part> {
     let mut budget = Budget { bytes: 0, value_bytes: VALUES_BYTES_MAX };

@@ -2,7 +2,7 @@
 use super::*;
 
 fn budget() -> Budget {
-    Budget { bytes: 0, value_bytes: super::super::payload::VALUES_BYTES_MAX }
+    Budget { bytes: 0, value_bytes: super::super::part::VALUES_BYTES_MAX }
 }
 
 fn read(document: &str) -> Option<Vec<Datum>> {

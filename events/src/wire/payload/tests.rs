@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     identity::{OriginKind, Producer},
-    wire::{Codec, Content},
+    wire::{Codec, Content, part::Said},
 };
 
 fn gzip(text: &[u8]) -> Vec<u8> {

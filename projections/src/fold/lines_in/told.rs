@@ -9,7 +9,7 @@
 
 use events::{
     cut::{self, LINE_BYTES_MAX},
-    wire::payload::{Entry, Said},
+    wire::part::{Entry, Said},
 };
 use memchr::memchr;
 
