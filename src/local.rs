@@ -16,7 +16,8 @@ use events::{
     stream::Stream,
 };
 use processor::{
-    consume::{ConsumeError, append_all, system_event},
+    append::{append_all, system_event},
+    consume::ConsumeError,
     ingest::list::compare,
     replay::ReplayError,
 };

@@ -13,7 +13,7 @@ use events::{
     stream::ReadOnly,
 };
 use processor::{
-    consume::{append_all, system_event},
+    append::{append_all, system_event},
     rebuild,
     replay::{Progress, ReplayError, ResumePoints},
 };

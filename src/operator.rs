@@ -10,7 +10,7 @@ use events::{
     position::{HashKey, SequenceNumber, ShardId},
     stream::{Appended, Put},
 };
-use processor::{consume::system_event_of, ledger};
+use processor::{append::system_event_of, ledger};
 use projections::{
     fold::balance::Balance,
     store::{Generation, Kind, Span, Store},

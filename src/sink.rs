@@ -11,8 +11,9 @@ use events::{
     stream::Stream,
 };
 use processor::{
-    consume::{ConsumeError, Live, Sink},
+    consume::ConsumeError,
     drive,
+    effects::{Live, Sink},
     ledger::Ledger,
 };
 use projections::{

@@ -22,7 +22,7 @@ use events::{
     wire::Codec,
 };
 use processor::{
-    consume::{append_all, system_event},
+    append::{append_all, system_event},
     ingest::ReaderList,
     rebuild,
 };

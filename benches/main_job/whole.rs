@@ -22,7 +22,8 @@ use events::{
 use http_body_util::BodyExt;
 use hyper::{Method, Request, StatusCode};
 use processor::{
-    consume::{Sink, Worker},
+    consume::Worker,
+    effects::Sink,
     ingest::{Options, Progress, ReaderList, SendError, Sender, ingest},
 };
 use projections::{

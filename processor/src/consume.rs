@@ -20,15 +20,12 @@ use std::{
 };
 
 use events::{
-    event::Event,
-    identity::LOCAL_TENANT,
-    position::{HashKey, SequenceNumber, ShardId},
-    stream::{APPEND_RECORDS_MAX, AppendError, Appended, Limits, Put, ReadError, ReadOnly, Refused, Start, Stream},
-    wire::{self, Content, Header},
+    position::{SequenceNumber, ShardId},
+    stream::{Limits, ReadError, ReadOnly, Start, Stream},
 };
 use projections::{
     fold::{
-        CHANGED_ROWS_MAX, Effect, FOLD_REVISION, Input, Place, Shard, Stop,
+        CHANGED_ROWS_MAX, FOLD_REVISION, Input, Place, Shard, Stop,
         balance::Balance,
         sabotage::{self, Sabotage},
         snapshot::BadSnapshot,
@@ -36,14 +33,15 @@ use projections::{
     store::{self, Store, WriteError, Written},
 };
 
-use crate::drive::{self, DriveError};
+use crate::{
+    drive::{self, DriveError},
+    effects::Sink,
+};
 
 /// How much one read of the stream may bring.
 const PAGE_BYTES: usize = 2 << 20;
 const PAGE_RECORDS: NonZeroUsize = NonZeroUsize::new(1_000).unwrap();
-/// One append has no more bytes than this, or one record (Kinesis API reference, `PutRecords`: 5 MiB with the partition keys).
-const APPEND_BYTES_MAX: usize = 4 << 20;
-/// An append of effects, or a commit, is tried so often before the worker gives up; it then starts again from its resume point.
+/// A commit is tried so often before the worker gives up; it then starts again from its resume point.
 const TRIES_MAX: u32 = 5;
 
 /// How long a folded record waits for its commit: what a commit costs is a property of the store.
@@ -160,94 +158,6 @@ pub enum ConsumeError {
         /// Its resume point.
         position: SequenceNumber,
     },
-}
-
-/// Carries out what the fold decided. Replay has one whose type holds nothing that could append.
-pub trait Sink: Send {
-    /// Returns once every effect is durable. Called again with the same effects after a crash.
-    fn carry_out(&mut self, shard: &ShardId, effects: Vec<Effect>) -> impl Future<Output = Result<(), String>> + Send;
-
-    /// What the fold is to see of a recorded input; `None`: it must wait.
-    fn admit(&mut self, input: Input) -> Option<Input>;
-}
-
-/// The live sink: effects go to the stream.
-#[derive(Debug, Clone)]
-pub struct Live<S>(pub Arc<S>);
-
-impl<S: Stream> Sink for Live<S> {
-    async fn carry_out(&mut self, _: &ShardId, effects: Vec<Effect>) -> Result<(), String> {
-        let puts: Vec<Put> =
-            effects.into_iter().map(|Effect::Append { hash_key, event }| system_event(hash_key, event)).collect();
-        // Else the shard stands still for good: whoever folds the record again decides the same effect again.
-        debug_assert!(puts.iter().all(|put| put.check().is_ok()), "an effect of the fold fits into a record");
-        append_all(&*self.0, puts).await.map(|_| ())
-    }
-
-    fn admit(&mut self, input: Input) -> Option<Input> {
-        Some(input)
-    }
-}
-
-/// A record for an event that the system itself says, addressed to the shard that owns the key.
-pub fn system_event(hash_key: HashKey, event: Event) -> Put {
-    system_event_of(LOCAL_TENANT, hash_key, event)
-}
-
-/// As `system_event`, on behalf of a tenant.
-pub fn system_event_of(tenant: &str, hash_key: HashKey, event: Event) -> Put {
-    let header = Header::plain(tenant, Content::Events, 0, 0);
-    Put { partition_key: "weir/system".into(), hash_key: Some(hash_key), data: wire::encode_events(header, &[event]) }
-}
-
-/// Appends any number of records, again those that were refused, until all are durable. Records must bear being appended twice. Returns where they
-/// were put, in any order.
-///
-/// `Err`: the words of the last refusal. One that can never be taken is refused at once, and what stands after it may not have been appended.
-pub async fn append_all<S: Stream>(stream: &S, puts: Vec<Put>) -> Result<Vec<Appended>, String> {
-    let mut appended = vec![];
-    let mut puts = puts.into_iter().peekable();
-    while puts.peek().is_some() {
-        let (mut call, mut bytes) = (vec![], 0);
-        while let Some(put) = puts.next_if(|put| {
-            bytes += put.partition_key.len() + put.data.len();
-            call.is_empty() || (call.len() < APPEND_RECORDS_MAX && bytes <= APPEND_BYTES_MAX)
-        }) {
-            call.push(put);
-        }
-        append_call(stream, call, &mut appended).await?;
-    }
-    Ok(appended)
-}
-
-async fn append_call<S: Stream>(stream: &S, mut puts: Vec<Put>, appended: &mut Vec<Appended>) -> Result<(), String> {
-    let mut last = String::new();
-    for attempt in 0..TRIES_MAX {
-        if attempt > 0 {
-            tokio::time::sleep(Duration::from_millis(50 << attempt)).await;
-        }
-        match stream.append(puts.clone()).await {
-            Ok(answers) => {
-                let mut again = vec![];
-                for (put, answer) in puts.into_iter().zip(answers) {
-                    match answer {
-                        Ok(put) => appended.push(put),
-                        Err(refused @ Refused::Invalid(_)) => return Err(refused.to_string()),
-                        Err(refused) => {
-                            last = refused.to_string();
-                            again.push(put);
-                        }
-                    }
-                }
-                if again.is_empty() {
-                    return Ok(());
-                }
-                puts = again;
-            }
-            Err(AppendError::NotAppended(why) | AppendError::Unknown(why)) => last = why,
-        }
-    }
-    Err(last)
 }
 
 /// What one step did.

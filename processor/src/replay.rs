@@ -28,8 +28,9 @@ use projections::{
 
 use self::said::Said;
 use crate::{
-    consume::{ConsumeError, Sink, Worker},
+    consume::{ConsumeError, Worker},
     drive::{DriveError, SCAN_ROWS},
+    effects::Sink,
 };
 
 /// The replay could not be finished.

@@ -12,7 +12,7 @@ use projections::{
 };
 
 use crate::{
-    consume::{append_all, system_event},
+    append::{append_all, system_event},
     drive,
 };
 

@@ -22,7 +22,9 @@ use events::{
     wire::{self, Codec},
 };
 use processor::{
-    consume::{Live, Worker, append_all, system_event},
+    append::{append_all, system_event},
+    consume::Worker,
+    effects::Live,
     replay::{Replay, ResumePoints},
     tick,
 };

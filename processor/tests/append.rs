@@ -8,7 +8,7 @@ use events::{
     position::{SequenceNumber, ShardId},
     stream::{APPEND_RECORDS_MAX, AppendError, Appended, Limits, Page, Put, ReadError, Refused, Shard, Start, Stream},
 };
-use processor::consume::append_all;
+use processor::append::append_all;
 
 type Answer = Result<Vec<Result<Appended, Refused>>, AppendError>;
 

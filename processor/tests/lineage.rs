@@ -7,7 +7,8 @@ use events::{
     position::{HashKey, HashRange, SequenceNumber, ShardId},
     stream::{AppendError, Appended, Limits, Page, Put, ReadError, ReadOnly, Refused, Shard, Start, Stream},
 };
-use processor::consume::{Sink, Worker};
+use processor::consume::Worker;
+use processor::effects::Sink;
 use projections::{
     fold::{self, Effect, Input, Place},
     store::{

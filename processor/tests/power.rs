@@ -33,7 +33,9 @@ use events::{
     stream::{Put, ReadOnly, Stream},
 };
 use processor::{
-    consume::{Live, Sink, Worker, append_all, system_event},
+    append::{append_all, system_event},
+    consume::Worker,
+    effects::{Live, Sink},
     tick, verify,
 };
 use projections::{

@@ -21,7 +21,9 @@ use events::{
     wire::{self, Content, Header},
 };
 use processor::{
-    consume::{Live, Worker, append_all, system_event},
+    append::{append_all, system_event},
+    consume::Worker,
+    effects::Live,
     rebuild, tick,
     verify::Report,
 };

@@ -22,7 +22,9 @@ use events::{
     wire::Codec,
 };
 use processor::{
-    consume::{Live, Worker, append_all, system_event},
+    append::{append_all, system_event},
+    consume::Worker,
+    effects::Live,
     tick,
 };
 use projections::{

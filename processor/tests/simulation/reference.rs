@@ -14,7 +14,8 @@ use events::{
     stream::{ReadOnly, Record},
     wire,
 };
-use processor::consume::{ConsumeError, Sink, Worker};
+use processor::consume::{ConsumeError, Worker};
+use processor::effects::Sink;
 use projections::{
     fold::{Effect, Input, Place},
     series::Series,

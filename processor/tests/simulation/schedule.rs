@@ -8,7 +8,7 @@ use events::{
     position::{HashKey, HashRange, SequenceNumber},
 };
 use processor::{
-    consume::{system_event, system_event_of},
+    append::{system_event, system_event_of},
     tick, verify,
 };
 use projections::{

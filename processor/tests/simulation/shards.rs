@@ -8,7 +8,7 @@ use events::{
     identity::CONTROL_KEY,
     position::HashKey,
 };
-use processor::consume::system_event_of;
+use processor::append::system_event_of;
 use projections::{
     cell::Cell,
     fold::alarms::Decision,

@@ -8,7 +8,8 @@ use events::{
     position::{HashKey, SequenceNumber},
     stream::{Put, ReadOnly, Shard, Stream as _},
 };
-use processor::consume::{ConsumeError, Live, Worker};
+use processor::consume::{ConsumeError, Worker};
+use processor::effects::Live;
 use projections::{
     fold::{Place, sabotage::Sabotage},
     store::{Generation, law::random::Random},
