@@ -109,8 +109,8 @@ async fn revisions(store: &LocalStore, places: &[Place]) -> Result<Vec<u32>, Ope
     let mut revisions = vec![];
     for place in places {
         let stored =
-            store.checkpoint(place.generation, &place.shard).await.map_err(ReplayError::from).map_err(Box::new)?;
-        revisions.extend(stored.map(|(checkpoint, _)| checkpoint.fold_revision));
+            store.resume_point(place.generation, &place.shard).await.map_err(ReplayError::from).map_err(Box::new)?;
+        revisions.extend(stored.map(|checkpoint| checkpoint.fold_revision));
     }
     Ok(revisions)
 }

@@ -147,6 +147,18 @@ impl Store for AnyStore {
         }
     }
 
+    async fn resume_point(
+        &self,
+        generation: Generation,
+        shard: &ShardId,
+    ) -> Result<Option<Checkpoint>, store::ReadError> {
+        match self {
+            Self::Local(store) => store.resume_point(generation, shard).await,
+            #[cfg(feature = "aws")]
+            Self::DynamoDb(store) => store.resume_point(generation, shard).await,
+        }
+    }
+
     async fn read(&self, keys: &[RowKey]) -> Result<Vec<Option<Row>>, store::ReadError> {
         match self {
             Self::Local(store) => store.read(keys).await,

@@ -94,8 +94,8 @@ pub async fn newest_revision<T: Store>(store: &T, generation: Generation) -> Res
     })
     .await?;
     let Some((_, control)) = found.iter().max().cloned() else { return Ok(SequenceNumber::ZERO) };
-    let checkpoint = store.checkpoint(generation, &control).await?;
-    let durable = checkpoint.map_or(SequenceNumber::ZERO, |(checkpoint, _)| checkpoint.position);
+    let durable = store.resume_point(generation, &control).await?;
+    let durable = durable.map_or(SequenceNumber::ZERO, |checkpoint| checkpoint.position);
     let readable = found.iter().filter(|(revision, shard)| *shard != control || *revision <= durable);
     Ok(readable.map(|(revision, _)| *revision).max().unwrap_or_default())
 }

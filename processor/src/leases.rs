@@ -4,7 +4,8 @@
 //! Invariants:
 //! - A lease is taken only if nobody owns it, or its counter has not moved for `failover` as this observer saw it, or its owner has at least two more
 //!   than this worker. Each of these is carried out by a write on condition of owner and counter, so of two who try, one does.
-//! - A shard is read only after its parents were read to their end, as far as they are still listed.
+//! - A shard is read only after its parents were read to their end, as far as they are still listed. That is what resume points say; what the table says
+//!   of it is for people and tools.
 //! - Holding a lease is no proof: a worker that was paused may think so after another took it. Rows only move forward (law 4), so it harms nothing.
 //!
 //! What is balanced is the number of leases: within one of each other, after as many rounds as there are leases to move. A worker steals one lease a
@@ -19,7 +20,10 @@ use std::{
     time::Duration,
 };
 
-use events::{position::ShardId, stream::Shard};
+use events::{
+    position::{SequenceNumber, ShardId},
+    stream::Shard,
+};
 use xxhash_rust::xxh3::Xxh3Default;
 
 /// A row of the table.
@@ -31,8 +35,30 @@ pub struct Lease {
     pub owner: Option<String>,
     /// Grows by one with every write of an owner, and whenever the owner changes.
     pub counter: u64,
-    /// The shard was read to its end.
-    pub ended: bool,
+    /// How far the row says that the shard was read.
+    pub noted: Noted,
+    /// Somebody waits until rows can be read up to here; `ZERO`: nobody does.
+    pub wanted: SequenceNumber,
+}
+
+/// What a row says of how far a shard was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Noted {
+    /// Nothing was committed yet.
+    Nothing,
+    /// Up to here.
+    Through(SequenceNumber),
+    /// To its end.
+    End,
+}
+
+/// How much a worker takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Appetite {
+    /// Its share of all leases, for as long as it runs; from others too.
+    Share,
+    /// For a moment only: what nobody has, and nothing from others, who would have to take it back.
+    Leftovers,
 }
 
 /// What a worker is to do with a lease now. Each is a write on condition that the row is as it was read; a lost condition is no error.
@@ -49,51 +75,84 @@ pub enum Step {
         /// Its owner is alive, and is to notice at its next renewal.
         steal: bool,
     },
-    /// Remove the row of a shard that the stream does not list any more, and that was read to its end.
+    /// Note that a shard was read to its end, and give its lease back.
+    End {
+        /// The row as it was read.
+        lease: Lease,
+        /// The shards that took over its keys.
+        children: Vec<ShardId>,
+    },
+    /// Remove the row of a shard that was read to its end and that nothing waits for: it is not listed any more, or those who took over its keys are
+    /// read already.
     Remove(Lease),
+    /// Remove the row of a shard that the stream does not list any more, that was not read to its end, and that no living worker has. Who does says
+    /// the loss.
+    Lose(Lease),
 }
 
 /// What one observer has seen of the leases over time.
 #[derive(Debug, Default)]
 pub struct Watch {
-    /// Owner and counter, and when they were first seen so, by this observer's clock.
+    /// Owner and counter, and for how long they were seen so, by this observer's clock.
     seen: BTreeMap<ShardId, (Option<String>, u64, Duration)>,
+    looked: Option<Duration>,
 }
 
 impl Watch {
-    /// Takes a reading of the whole table at `now`, which only grows; returns the shards whose owner has been silent for `failover`.
+    /// Takes a reading of the whole table at `now`; returns the shards whose owner has been silent for `failover`.
+    ///
+    /// Between two looks at most half of `failover` counts: one who was stopped, and all of whose leases and everybody's look old when it goes on, has to
+    /// look again before it takes any. A clock that goes back counts nothing.
     pub fn look(&mut self, leases: &[Lease], now: Duration, failover: Duration) -> BTreeSet<ShardId> {
         let listed: BTreeSet<&ShardId> = leases.iter().map(|lease| &lease.shard).collect();
         self.seen.retain(|shard, _| listed.contains(shard));
+        let since = self.looked.replace(now).map_or(Duration::ZERO, |looked| now.saturating_sub(looked));
+        let since = since.min(failover / 2);
         let mut silent = BTreeSet::new();
         for lease in leases {
-            let fresh = (lease.owner.clone(), lease.counter, now);
-            let seen = self.seen.entry(lease.shard.clone()).or_insert_with(|| fresh.clone());
-            if (&seen.0, seen.1) != (&lease.owner, lease.counter) {
-                *seen = fresh;
-            }
-            if lease.owner.is_some() && now.saturating_sub(seen.2) >= failover {
-                silent.insert(lease.shard.clone());
+            let fresh = (lease.owner.clone(), lease.counter, Duration::ZERO);
+            match self.seen.get_mut(&lease.shard) {
+                Some(seen) if (&seen.0, seen.1) == (&lease.owner, lease.counter) => {
+                    seen.2 += since;
+                    if lease.owner.is_some() && seen.2 >= failover {
+                        silent.insert(lease.shard.clone());
+                    }
+                }
+                _ => {
+                    self.seen.insert(lease.shard.clone(), fresh);
+                }
             }
         }
         silent
     }
 }
 
-/// What `me` does next. `shards`: the stream's listing; `leases`: the whole table; `silent`: see [`Watch::look`].
-pub fn plan(me: &str, shards: &[Shard], leases: &[Lease], silent: &BTreeSet<ShardId>) -> Vec<Step> {
+/// What a worker knows when it plans.
+#[derive(Debug, Clone, Copy)]
+pub struct View<'a> {
+    /// The stream's listing.
+    pub shards: &'a [Shard],
+    /// Those of them whose resume points say that they were read to their end.
+    pub ended: &'a BTreeSet<ShardId>,
+    /// The whole table.
+    pub leases: &'a [Lease],
+    /// See [`Watch::look`].
+    pub silent: &'a BTreeSet<ShardId>,
+}
+
+/// What `me` does next.
+pub fn plan(me: &str, appetite: Appetite, view: View<'_>) -> Vec<Step> {
+    let View { shards, ended, leases, silent } = view;
     let rows: BTreeMap<&ShardId, &Lease> = leases.iter().map(|lease| (&lease.shard, lease)).collect();
     let listed: BTreeSet<&ShardId> = shards.iter().map(|shard| &shard.id).collect();
-    let ended = |shard: &ShardId| rows.get(shard).is_some_and(|lease| lease.ended);
     // A parent that is not listed any more is gone: who meets that says the loss.
-    let ready = |shard: &&Shard| shard.parents.iter().all(|parent| ended(parent) || !listed.contains(parent));
+    let ready = |shard: &&Shard| shard.parents.iter().all(|parent| ended.contains(parent) || !listed.contains(parent));
     let mut steps = Vec::new();
     let mut open: Vec<&Lease> = Vec::new();
-    for shard in shards.iter().filter(ready) {
+    for shard in shards.iter().filter(ready).filter(|shard| !ended.contains(&shard.id)) {
         match rows.get(&shard.id) {
             None => steps.push(Step::Create(shard.clone())),
-            Some(lease) if !lease.ended => open.push(lease),
-            Some(_) => {}
+            Some(lease) => open.push(lease),
         }
     }
     // A silent owner has nothing, and does not count as a worker.
@@ -102,18 +161,33 @@ pub fn plan(me: &str, shards: &[Shard], leases: &[Lease], silent: &BTreeSet<Shar
     for name in open.iter().filter_map(|lease| owner(lease)) {
         *loads.entry(name).or_default() += 1;
     }
-    steps.extend(
-        open.iter().filter(|lease| owner(lease).as_deref() == Some(me)).map(|lease| Step::Renew((*lease).clone())),
-    );
-    take(me, &open, owner, &loads, &mut steps);
-    let done = |lease: &&Lease| lease.ended && !listed.contains(&lease.shard);
-    steps.extend(leases.iter().filter(done).map(|lease| Step::Remove(lease.clone())));
+    let mine = open.iter().filter(|lease| owner(lease).as_deref() == Some(me));
+    steps.extend(mine.map(|lease| Step::Renew((*lease).clone())));
+    take(me, appetite, &open, owner, &loads, &mut steps);
+    let is_mine = |lease: &Lease| owner(lease).is_none_or(|owner| owner == me);
+    let has_begun =
+        |shard: &Shard| ended.contains(&shard.id) || rows.get(&shard.id).is_some_and(|row| row.noted > Noted::Nothing);
+    for lease in leases {
+        let children = || shards.iter().filter(|shard| shard.parents.contains(&lease.shard));
+        let is_listed = listed.contains(&lease.shard);
+        let is_followed = ended.contains(&lease.shard) && children().next().is_some() && children().all(has_begun);
+        steps.extend(match lease.noted {
+            Noted::End if is_followed || !is_listed => Some(Step::Remove(lease.clone())),
+            Noted::Nothing | Noted::Through(_) if !is_listed && is_mine(lease) => Some(Step::Lose(lease.clone())),
+            Noted::Nothing | Noted::Through(_) if ended.contains(&lease.shard) && is_mine(lease) => {
+                let children = children().map(|shard| shard.id.clone()).collect();
+                Some(Step::End { lease: lease.clone(), children })
+            }
+            _ => None,
+        });
+    }
     steps
 }
 
 /// Free leases up to this worker's share; if there are none, one of the worker that has most.
 fn take(
     me: &str,
+    appetite: Appetite,
     open: &[&Lease],
     owner: impl Fn(&Lease) -> Option<String>,
     loads: &BTreeMap<String, usize>,
@@ -127,6 +201,9 @@ fn take(
     if !free.is_empty() {
         let wanted = share.saturating_sub(mine);
         steps.extend(free.into_iter().take(wanted).map(|lease| Step::Take { lease: lease.clone(), steal: false }));
+        return;
+    }
+    if appetite == Appetite::Leftovers {
         return;
     }
     let Some((busiest, load)) = loads.iter().max_by_key(|(name, load)| (**load, place(me, &ShardId::named(name))))

@@ -335,8 +335,8 @@ pub(crate) async fn resume_points<T: Store>(
 ) -> Result<ResumePoints, ReadError> {
     let mut points = ResumePoints::new();
     for shard in shards {
-        let checkpoint = store.checkpoint(generation, shard).await?;
-        points.insert(shard.clone(), checkpoint.map_or(SequenceNumber::ZERO, |(checkpoint, _)| checkpoint.position));
+        let checkpoint = store.resume_point(generation, shard).await?;
+        points.insert(shard.clone(), checkpoint.map_or(SequenceNumber::ZERO, |checkpoint| checkpoint.position));
     }
     Ok(points)
 }

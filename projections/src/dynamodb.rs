@@ -161,6 +161,11 @@ impl Store for DynamoDb {
         self.read_checkpoint(generation, shard).await
     }
 
+    async fn resume_point(&self, generation: Generation, shard: &ShardId) -> Result<Option<Checkpoint>, ReadError> {
+        let standing = self.read_point(&(generation, shard.clone())).await?;
+        Ok(standing.map(|standing| standing.of(generation, shard)))
+    }
+
     async fn read(&self, keys: &[RowKey]) -> Result<Vec<Option<Row>>, ReadError> {
         self.read_rows(keys).await
     }

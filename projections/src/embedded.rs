@@ -202,6 +202,10 @@ impl Store for Embedded {
         self.reading(|database| read::checkpoint(database, generation, shard))
     }
 
+    async fn resume_point(&self, generation: Generation, shard: &ShardId) -> Result<Option<Checkpoint>, ReadError> {
+        self.reading(|database| read::resume_point(database, generation, shard))
+    }
+
     async fn read(&self, keys: &[RowKey]) -> Result<Vec<Option<Row>>, ReadError> {
         self.reading(|database| read::rows(database, keys))
     }

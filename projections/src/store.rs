@@ -325,6 +325,15 @@ pub trait Store: Send + Sync {
         shard: &ShardId,
     ) -> impl Future<Output = Result<Option<(Checkpoint, Vec<Bytes>)>, ReadError>> + Send;
 
+    /// As `checkpoint`, without the bodies of its parts: one small read, for whoever wants to know how far a shard's rows can be read.
+    fn resume_point(
+        &self,
+        generation: Generation,
+        shard: &ShardId,
+    ) -> impl Future<Output = Result<Option<Checkpoint>, ReadError>> + Send {
+        async move { Ok(self.checkpoint(generation, shard).await?.map(|(checkpoint, _)| checkpoint)) }
+    }
+
     /// Reads rows by key, consistently; the answers stand in the order of the keys.
     fn read(&self, keys: &[RowKey]) -> impl Future<Output = Result<Vec<Option<Row>>, ReadError>> + Send;
 

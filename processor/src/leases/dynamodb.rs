@@ -9,8 +9,9 @@
 //! | `checkpoint` | S | `TRIM_HORIZON`, a sequence number, or `SHARD_END`. For people and tools: the resume point is in the store, with its rows |
 //! | `checkpointSubSequenceNumber` | N | 0: resume points stand between records |
 //! | `ownerSwitchesSinceCheckpoint` | N | grows with each change of owner, 0 after a checkpoint |
-//! | `parentShardId` | SS | lineage; absent without parents |
+//! | `parentShardId`, `childShardIds` | SS | lineage; absent without any, and before the shard's end |
 //! | `startingHashKey`, `endingHashKey` | S | decimal |
+//! | `weirWantedThrough` | S | ours: a sequence number up to which somebody in another process waits for rows; absent: nobody |
 //!
 //! The table is small (a row a shard) and read whole, consistently, by each worker every few seconds: for 100 shards some 5 read units, where one renewal
 //! of each costs 100 write units. A write whose answer was lost may be tried again by the SDK and then lose to itself: the next reading shows whose the lease
@@ -31,7 +32,7 @@ use events::{
     stream::Shard,
 };
 
-use super::{Lease, Step};
+use super::{Lease, Noted, Step};
 
 /// Most pages of one reading, each of up to 1 MB. Beyond: the reading fails.
 const PAGES_MAX: usize = 100;
@@ -66,6 +67,11 @@ pub struct Table {
 }
 
 impl Table {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Opens the table, or makes it (on demand, tagged) if it is missing and `create` says so; returns with whether it was made, once it can be used.
     pub async fn open(client: Client, name: &str, create: bool) -> Result<(Self, bool), TableError> {
         let table = Self { client, name: name.to_owned() };
@@ -134,36 +140,62 @@ impl Table {
     pub async fn carry_out(&self, me: &str, step: &Step) -> Result<bool, TableError> {
         match step {
             Step::Create(shard) => self.put(shard).await,
-            Step::Renew(lease) => {
-                self.write(lease, "SET leaseCounter = :next", [(":next", number(lease.counter + 1))]).await
-            }
+            Step::Renew(lease) => self.renew(lease, None).await,
             Step::Take { lease, .. } => {
                 let update = "SET leaseOwner = :me, leaseCounter = :next ADD ownerSwitchesSinceCheckpoint :one";
                 let me = AttributeValue::S(me.to_owned());
-                self.write(lease, update, [(":me", me), (":next", number(lease.counter + 1)), (":one", number(1))])
-                    .await
+                let next = (":next", number(lease.counter + 1));
+                self.write(lease, update, vec![(":me", me), next, (":one", number(1))]).await
             }
-            Step::Remove(lease) => {
+            Step::End { lease, children } => self.end(lease, children).await,
+            Step::Remove(lease) | Step::Lose(lease) => {
                 let call = self.client.delete_item().table_name(&self.name).key("leaseKey", key(&lease.shard));
-                let call = call.condition_expression("leaseCounter = :counter AND checkpoint = :end");
-                let call = call
-                    .expression_attribute_values(":counter", number(lease.counter))
-                    .expression_attribute_values(":end", AttributeValue::S(SHARD_END.to_owned()));
-                self.won(call.send().await)
+                let call = call.condition_expression("leaseCounter = :counter");
+                self.won(call.expression_attribute_values(":counter", number(lease.counter)).send().await)
             }
         }
     }
 
-    /// Gives a lease back, so that nobody waits for its owner to be silent. False: it was another's already.
-    pub async fn release(&self, lease: &Lease) -> Result<bool, TableError> {
-        self.write(lease, "SET leaseCounter = :next REMOVE leaseOwner", [(":next", number(lease.counter + 1))]).await
+    /// Keeps a lease, and notes how far its owner has come, if that is new. False: the lease is another's by now.
+    pub async fn renew(&self, lease: &Lease, through: Option<SequenceNumber>) -> Result<bool, TableError> {
+        let next = (":next", number(lease.counter + 1));
+        let Some(through) = through else { return self.write(lease, "SET leaseCounter = :next", vec![next]).await };
+        let mut update =
+            "SET leaseCounter = :next, checkpoint = :checkpoint, ownerSwitchesSinceCheckpoint = :zero".to_owned();
+        if lease.wanted <= through {
+            update.push_str(" REMOVE weirWantedThrough");
+        }
+        let checkpoint = (":checkpoint", AttributeValue::S(through.to_string()));
+        self.write(lease, &update, vec![next, checkpoint, (":zero", number(0))]).await
     }
 
-    /// Notes how far the owner has come; `None`: to the shard's end. False: the lease is another's by now.
-    pub async fn note(&self, lease: &Lease, through: Option<SequenceNumber>) -> Result<bool, TableError> {
-        let update = "SET checkpoint = :checkpoint, ownerSwitchesSinceCheckpoint = :zero";
-        let checkpoint = through.map_or_else(|| SHARD_END.to_owned(), |through| through.to_string());
-        self.write(lease, update, [(":checkpoint", AttributeValue::S(checkpoint)), (":zero", number(0))]).await
+    async fn end(&self, lease: &Lease, children: &[ShardId]) -> Result<bool, TableError> {
+        let mut update = "SET leaseCounter = :next, checkpoint = :end, ownerSwitchesSinceCheckpoint = :zero".to_owned();
+        let end = (":end", AttributeValue::S(SHARD_END.to_owned()));
+        let mut values = vec![(":next", number(lease.counter + 1)), end, (":zero", number(0))];
+        if !children.is_empty() {
+            update.push_str(", childShardIds = :children");
+            values.push((":children", AttributeValue::Ss(children.iter().map(|id| id.as_str().to_owned()).collect())));
+        }
+        update.push_str(" REMOVE leaseOwner, weirWantedThrough");
+        self.write(lease, &update, values).await
+    }
+
+    /// Tells a shard's owner that somebody waits until its rows can be read up to here. Of two who want something one may be forgotten: who waits looks,
+    /// and asks again. False: there is no such row any more.
+    pub async fn want(&self, shard: &ShardId, through: SequenceNumber) -> Result<bool, TableError> {
+        let call = self.client.update_item().table_name(&self.name).key("leaseKey", key(shard));
+        let call = call
+            .update_expression("SET weirWantedThrough = :through")
+            .condition_expression("attribute_exists(leaseKey)")
+            .expression_attribute_values(":through", AttributeValue::S(through.to_string()));
+        self.won(call.send().await)
+    }
+
+    /// Gives a lease back, so that nobody waits for its owner to be silent. False: it was another's already.
+    pub async fn release(&self, lease: &Lease) -> Result<bool, TableError> {
+        let next = (":next", number(lease.counter + 1));
+        self.write(lease, "SET leaseCounter = :next REMOVE leaseOwner", vec![next]).await
     }
 
     async fn put(&self, shard: &Shard) -> Result<bool, TableError> {
@@ -186,11 +218,11 @@ impl Table {
     }
 
     /// An update on condition that owner and counter are as they were read.
-    async fn write<const N: usize>(
+    async fn write(
         &self,
         lease: &Lease,
         update: &str,
-        values: [(&str, AttributeValue); N],
+        values: Vec<(&str, AttributeValue)>,
     ) -> Result<bool, TableError> {
         let mut call = self.client.update_item().table_name(&self.name).key("leaseKey", key(&lease.shard));
         call = call.update_expression(update).expression_attribute_values(":counter", number(lease.counter));
@@ -243,7 +275,12 @@ fn lease(item: &std::collections::HashMap<String, AttributeValue>) -> Option<Lea
         shard: ShardId::named(&text("leaseKey")?),
         owner: text("leaseOwner"),
         counter: item.get("leaseCounter")?.as_n().ok()?.parse().ok()?,
-        ended: text("checkpoint").is_some_and(|checkpoint| checkpoint == SHARD_END),
+        noted: match text("checkpoint") {
+            Some(end) if end == SHARD_END => Noted::End,
+            Some(text) => text.parse().map_or(Noted::Nothing, Noted::Through),
+            None => Noted::Nothing,
+        },
+        wanted: text("weirWantedThrough").and_then(|through| through.parse().ok()).unwrap_or(SequenceNumber::ZERO),
     })
 }
 

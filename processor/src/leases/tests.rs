@@ -16,6 +16,16 @@ fn shard(number: u64, parents: &[u64]) -> Shard {
     Shard { id: ShardId::numbered(number), range, parents, closed: false }
 }
 
+fn lease(shard: &ShardId, owner: Option<&str>, counter: u64) -> Lease {
+    let (noted, wanted) = (Noted::Nothing, SequenceNumber::ZERO);
+    Lease { shard: shard.clone(), owner: owner.map(str::to_owned), counter, noted, wanted }
+}
+
+fn plan_of(me: &str, shards: &[Shard], ended: &[u64], leases: &[Lease]) -> Vec<Step> {
+    let ended = ended.iter().map(|number| ShardId::numbered(*number)).collect();
+    plan(me, Appetite::Share, View { shards, ended: &ended, leases, silent: &BTreeSet::new() })
+}
+
 /// A table whose writes are conditional, as the real one's are.
 #[derive(Debug, Default)]
 struct Table(BTreeMap<ShardId, Lease>);
@@ -29,7 +39,7 @@ impl Table {
     fn carry_out(&mut self, me: &str, step: &Step) -> bool {
         match step {
             Step::Create(Shard { id, .. }) => {
-                let row = Lease { shard: id.clone(), owner: None, counter: 0, ended: false };
+                let row = lease(id, None, 0);
                 self.0.insert(id.clone(), self.0.get(id).cloned().unwrap_or(row));
                 true
             }
@@ -37,7 +47,13 @@ impl Table {
                 let row = self.0.get_mut(&lease.shard).filter(|row| *row == lease);
                 row.map(|row| (row.owner, row.counter) = (Some(me.to_owned()), lease.counter + 1)).is_some()
             }
-            Step::Remove(lease) => self.0.get(&lease.shard) == Some(lease) && self.0.remove(&lease.shard).is_some(),
+            Step::End { lease, .. } => {
+                let row = self.0.get_mut(&lease.shard).filter(|row| *row == lease);
+                row.map(|row| (row.owner, row.counter, row.noted) = (None, lease.counter + 1, Noted::End)).is_some()
+            }
+            Step::Remove(lease) | Step::Lose(lease) => {
+                self.0.get(&lease.shard) == Some(lease) && self.0.remove(&lease.shard).is_some()
+            }
         }
     }
 }
@@ -46,14 +62,17 @@ impl Table {
 struct Worker {
     name: String,
     watch: Watch,
-    /// This host's clock begins anywhere.
+    /// This host's clock begins anywhere, and jumps.
     skew: Duration,
     alive: bool,
+    appetite: Appetite,
 }
 
 #[derive(Debug, Default)]
 struct World {
     shards: Vec<Shard>,
+    /// What resume points say.
+    ended: BTreeSet<ShardId>,
     table: Table,
     workers: Vec<Worker>,
     now: Duration,
@@ -63,14 +82,15 @@ impl World {
     fn join(&mut self) {
         let name = format!("worker-{}", self.workers.len());
         let skew = Duration::from_secs(self.workers.len() as u64 * 1_000_003 % 90_000);
-        self.workers.push(Worker { name, watch: Watch::default(), skew, alive: true });
+        self.workers.push(Worker { name, watch: Watch::default(), skew, alive: true, appetite: Appetite::Share });
     }
 
     fn look(&mut self, worker: usize) -> Vec<Step> {
         let leases = self.table.read();
         let worker = &mut self.workers[worker];
         let silent = worker.watch.look(&leases, self.now + worker.skew, FAILOVER);
-        plan(&worker.name, &self.shards, &leases, &silent)
+        let view = View { shards: &self.shards, ended: &self.ended, leases: &leases, silent: &silent };
+        plan(&worker.name, worker.appetite, view)
     }
 
     fn act(&mut self, worker: usize) {
@@ -84,7 +104,7 @@ impl World {
     fn check(&self, step: &Step) {
         if let Step::Take { lease, .. } = step {
             let shard = self.shards.iter().find(|shard| shard.id == lease.shard).unwrap();
-            let ended = |parent: &ShardId| self.table.0.get(parent).is_some_and(|row| row.ended);
+            let ended = |parent: &ShardId| self.ended.contains(parent);
             let listed = |parent: &ShardId| self.shards.iter().any(|shard| shard.id == *parent);
             assert!(shard.parents.iter().all(|parent| ended(parent) || !listed(parent)), "children come after parents");
         }
@@ -107,7 +127,7 @@ impl World {
         let alive: BTreeMap<&str, ()> =
             self.workers.iter().filter(|worker| worker.alive).map(|worker| (worker.name.as_str(), ())).collect();
         let mut loads: BTreeMap<&str, usize> = alive.keys().map(|name| (*name, 0)).collect();
-        for lease in self.table.0.values().filter(|lease| !lease.ended) {
+        for lease in self.table.0.values().filter(|lease| lease.noted != Noted::End) {
             *loads.get_mut(lease.owner.as_deref().unwrap()).expect("a living owner") += 1;
         }
         loads.into_values().collect()
@@ -132,6 +152,9 @@ proptest! {
             let which = which % world.workers.len();
             match change {
                 0 => world.join(),
+                // Forward by days, or back to the beginning.
+                3 if world.workers[which].skew.is_zero() => world.workers[which].skew = Duration::from_secs(500_000),
+                3 => world.workers[which].skew = Duration::ZERO,
                 _ if world.workers.iter().filter(|worker| worker.alive).count() > 1 => world.workers[which].alive = false,
                 _ => world.join(),
             }
@@ -177,11 +200,15 @@ proptest! {
         world.settle();
         for end in ends {
             if let Some(row) = world.table.0.get_mut(&ShardId::numbered(end)) {
-                row.ended = true;
+                row.noted = Noted::Through(SequenceNumber::MAX);
+                world.ended.insert(row.shard.clone());
             }
             world.settle();
-            let begun = |number: u64| world.table.0.contains_key(&ShardId::numbered(number));
-            let ended = |number: u64| world.table.0.get(&ShardId::numbered(number)).is_some_and(|row| row.ended);
+            // Rows of parents go once all children are read, and are not made again.
+            let ended = |number: u64| world.ended.contains(&ShardId::numbered(number));
+            let begun = |number: u64| ended(number) || world.table.0.contains_key(&ShardId::numbered(number));
+            let stays = |number: u64| world.table.0.contains_key(&ShardId::numbered(number));
+            prop_assert!(!(ended(1) && ended(2)) || !stays(0), "the row of 0 is of no more use");
             prop_assert_eq!((begun(1), begun(2)), (ended(0), ended(0)));
             prop_assert_eq!(begun(4), ended(1) && ended(3));
             prop_assert!(begun(5));
@@ -191,34 +218,83 @@ proptest! {
 
 #[test]
 fn an_owner_is_silent_by_the_observers_clock_alone() {
-    let lease = |counter| Lease { shard: ShardId::numbered(0), owner: Some("a".into()), counter, ended: false };
+    let lease = |counter| lease(&ShardId::numbered(0), Some("a"), counter);
     let mut watch = Watch::default();
     let at = Duration::from_secs;
     assert!(watch.look(&[lease(7)], at(1_000_000), FAILOVER).is_empty(), "how old it is nobody knows at first");
+    assert!(watch.look(&[lease(7)], at(1_000_005), FAILOVER).is_empty());
     assert!(watch.look(&[lease(7)], at(1_000_009), FAILOVER).is_empty());
     assert!(watch.look(&[lease(8)], at(1_000_010), FAILOVER).is_empty(), "it moved");
+    assert!(watch.look(&[lease(8)], at(1_000_015), FAILOVER).is_empty());
     assert!(watch.look(&[lease(8)], at(1_000_019), FAILOVER).is_empty());
     assert_eq!(watch.look(&[lease(8)], at(1_000_020), FAILOVER), [ShardId::numbered(0)].into());
 }
 
 #[test]
-fn a_newcomer_steals_one_lease_a_round() {
-    let shards: Vec<Shard> = (0..6).map(|i| shard(i, &[])).collect();
-    let owned = |i| Lease { shard: ShardId::numbered(i), owner: Some("old".into()), counter: 1, ended: false };
-    let leases: Vec<Lease> = (0..6).map(owned).collect();
-    let steps = plan("new", &shards, &leases, &BTreeSet::new());
-    assert!(matches!(&steps[..], [Step::Take { steal: true, .. }]), "{steps:?}");
-    let steps = plan("new", &shards[..1], &leases[..1], &BTreeSet::new());
-    assert_eq!(steps, [], "one is not worth a move");
+fn who_was_stopped_or_whose_clock_jumps_looks_again_before_it_calls_anybody_silent() {
+    let leases = [lease(&ShardId::numbered(0), Some("a"), 7)];
+    let mut watch = Watch::default();
+    let at = Duration::from_secs;
+    assert!(watch.look(&leases, at(100), FAILOVER).is_empty());
+    assert!(watch.look(&leases, at(9_000), FAILOVER).is_empty(), "both may have been stopped");
+    assert!(watch.look(&leases, at(50), FAILOVER).is_empty(), "back");
+    assert!(watch.look(&leases, at(54), FAILOVER).is_empty());
+    assert!(!watch.look(&leases, at(55), FAILOVER).is_empty(), "now it was seen to be silent for ten seconds");
 }
 
 #[test]
-fn the_row_of_a_shard_that_is_gone_is_removed_once_it_was_read() {
-    let row = |ended| Lease { shard: ShardId::numbered(3), owner: Some("a".into()), counter: 1, ended };
-    assert_eq!(plan("a", &[], &[row(true)], &BTreeSet::new()), [Step::Remove(row(true))]);
-    assert_eq!(
-        plan("a", &[], &[row(false)], &BTreeSet::new()),
-        [],
-        "what was not read is a loss, and is kept to be said"
-    );
+fn a_newcomer_steals_one_lease_a_round_and_who_stays_for_a_moment_steals_none() {
+    let shards: Vec<Shard> = (0..6).map(|i| shard(i, &[])).collect();
+    let leases: Vec<Lease> = (0..6).map(|i| lease(&ShardId::numbered(i), Some("old"), 1)).collect();
+    let steps = plan_of("new", &shards, &[], &leases);
+    assert!(matches!(&steps[..], [Step::Take { steal: true, .. }]), "{steps:?}");
+    assert_eq!(plan_of("new", &shards[..1], &[], &leases[..1]), [], "one is not worth a move");
+    let none = BTreeSet::new();
+    let view = View { shards: &shards, ended: &none, leases: &leases, silent: &none };
+    assert_eq!(plan("new", Appetite::Leftovers, view), []);
+    let free = [lease(&ShardId::numbered(0), None, 1)];
+    let view = View { shards: &shards[..1], leases: &free, ..view };
+    let steps = plan("new", Appetite::Leftovers, view);
+    assert_eq!(steps, [Step::Take { lease: free[0].clone(), steal: false }]);
+}
+
+#[test]
+fn a_shard_that_was_read_to_its_end_is_noted_and_its_row_goes_when_its_children_are_read() {
+    let shards = [shard(0, &[]), shard(1, &[0]), shard(2, &[0])];
+    let row = |number, owner, noted| Lease { noted, ..lease(&ShardId::numbered(number), owner, 4) };
+    let through = Noted::Through(SequenceNumber::from_parts(1, 1));
+    let children = vec![ShardId::numbered(1), ShardId::numbered(2)];
+    // Also where who read it died before it could note that.
+    for owner in [None, Some("a")] {
+        let mut leases = vec![row(0, owner, through), row(1, Some("a"), Noted::Nothing), row(2, Some("b"), through)];
+        let end = Step::End { lease: leases[0].clone(), children: children.clone() };
+        assert_eq!(plan_of("a", &shards, &[0], &leases), [Step::Renew(leases[1].clone()), end]);
+        leases[0] = row(0, None, Noted::End);
+        assert_eq!(plan_of("a", &shards, &[0], &leases), [Step::Renew(leases[1].clone())], "1 has not begun");
+        leases[1].noted = through;
+        let remove = Step::Remove(leases[0].clone());
+        assert_eq!(plan_of("a", &shards, &[0], &leases), [Step::Renew(leases[1].clone()), remove]);
+        assert_eq!(plan_of("a", &shards, &[0], &leases[1..]), [Step::Renew(leases[1].clone())], "not made again");
+    }
+    let others = [row(0, Some("b"), through), row(1, Some("a"), through), row(2, Some("a"), through)];
+    assert!(!plan_of("a", &shards, &[0], &others).iter().any(|step| matches!(step, Step::End { .. })), "b does it");
+}
+
+#[test]
+fn what_the_table_says_of_an_end_is_not_believed_against_the_resume_point() {
+    let row = Lease { noted: Noted::End, ..lease(&ShardId::numbered(0), None, 4) };
+    let steps = plan_of("a", &[shard(0, &[]), shard(1, &[0])], &[], std::slice::from_ref(&row));
+    assert_eq!(steps, [Step::Take { lease: row, steal: false }]);
+}
+
+#[test]
+fn the_row_of_a_shard_that_is_gone_is_removed_and_is_a_loss_if_it_was_not_read() {
+    let row = |owner, noted| Lease { noted, ..lease(&ShardId::numbered(3), owner, 1) };
+    let ended = row(None, Noted::End);
+    assert_eq!(plan_of("a", &[], &[], std::slice::from_ref(&ended)), [Step::Remove(ended)]);
+    for owner in [None, Some("a")] {
+        let unread = row(owner, Noted::Nothing);
+        assert_eq!(plan_of("a", &[], &[], std::slice::from_ref(&unread)), [Step::Lose(unread)]);
+    }
+    assert_eq!(plan_of("a", &[], &[], &[row(Some("b"), Noted::Nothing)]), [], "b is there to say it");
 }

@@ -167,7 +167,10 @@ impl DynamoDb {
         remembered.insert(of.clone(), Remembered { standing, unnamed: None }).unwrap_or_default().unnamed
     }
 
-    async fn read_point(&self, (generation, shard): &(Generation, ShardId)) -> Result<Option<Standing>, Failed> {
+    pub(super) async fn read_point(
+        &self,
+        (generation, shard): &(Generation, ShardId),
+    ) -> Result<Option<Standing>, Failed> {
         let Some(item) = self.get(&resume_point(*generation, shard)).await? else { return Ok(None) };
         let damaged = |flaw| Failed::before(self.damaged(*generation, shard, flaw));
         item::read_checkpoint(&item).map(Some).map_err(damaged)
@@ -310,9 +313,7 @@ impl DynamoDb {
                 continue;
             };
             self.remember(&of, Some(standing.clone())).into_iter().for_each(|left| self.leave(&of, left, true));
-            let Standing { position, fold_revision, ended, parts } = standing;
-            let checkpoint = Checkpoint { generation, shard: shard.clone(), position, fold_revision, ended, parts };
-            return Ok(Some((checkpoint, found)));
+            return Ok(Some((standing.of(generation, shard), found)));
         }
         Err(ReadError::Unavailable(format!("the resume point of {shard} is being moved by others; again")))
     }

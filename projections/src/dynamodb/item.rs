@@ -8,10 +8,10 @@ use std::collections::HashMap;
 
 use aws_sdk_dynamodb::{primitives::Blob, types::AttributeValue};
 use bytes::Bytes;
-use events::position::SequenceNumber;
+use events::position::{SequenceNumber, ShardId};
 
 use super::layout::{Place, Sort, Table};
-use crate::store::{Checkpoint, Day, PartName, Row, RowKey};
+use crate::store::{Checkpoint, Day, Generation, PartName, Row, RowKey};
 
 pub(super) const APPLIED_THROUGH: &str = "AppliedThrough";
 pub(super) const APPLIED_FROM: &str = "AppliedFrom";
@@ -164,6 +164,13 @@ impl From<&Checkpoint> for Standing {
     fn from(checkpoint: &Checkpoint) -> Self {
         let Checkpoint { position, fold_revision, ended, parts, .. } = checkpoint;
         Self { position: *position, fold_revision: *fold_revision, ended: *ended, parts: parts.clone() }
+    }
+}
+
+impl Standing {
+    pub(super) fn of(self, generation: Generation, shard: &ShardId) -> Checkpoint {
+        let Self { position, fold_revision, ended, parts } = self;
+        Checkpoint { generation, shard: shard.clone(), position, fold_revision, ended, parts }
     }
 }
 

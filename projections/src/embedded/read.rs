@@ -4,7 +4,7 @@ use std::ops::Bound;
 
 use bytes::Bytes;
 use events::position::ShardId;
-use redb::{Database, ReadOnlyTable, ReadableDatabase};
+use redb::{Database, ReadOnlyTable, ReadTransaction, ReadableDatabase};
 
 use super::{
     SCAN_BYTES_MAX,
@@ -61,21 +61,39 @@ pub(super) fn checkpoint(
     shard: &ShardId,
 ) -> Result<Option<(Checkpoint, Vec<Bytes>)>, Trouble> {
     let snapshot = database.begin_read()?;
+    let Some(point) = point(&snapshot, generation, shard)? else { return Ok(None) };
     let at = transaction::checkpoint_key(generation, shard);
-    let Some(value) = snapshot.open_table(CHECKPOINTS)?.get(at.as_slice())? else { return Ok(None) };
-    let damaged =
-        |what: String| Trouble::Damaged(format!("{what} of {shard} in generation {} is damaged", generation.0));
-    let point = format::read_checkpoint(&at, value.value()).ok_or_else(|| damaged("the resume point".to_owned()))?;
     let table = snapshot.open_table(PARTS)?;
     let mut bodies = Vec::with_capacity(point.parts.len());
     for name in &point.parts {
         let key = transaction::part_key(&at, name);
         let value = table.get(key.as_slice())?;
         let body = value.and_then(|value| format::read_part(&key, value.value()));
-        bodies.push(body.ok_or_else(|| damaged(format!("part `{}` of the resume point", name.0)))?);
+        bodies.push(body.ok_or_else(|| damaged(&format!("part `{}` of the resume point", name.0), generation, shard))?);
     }
+    Ok(Some((point, bodies)))
+}
+
+/// As `checkpoint`, and no part is read.
+pub(super) fn resume_point(
+    database: &Database,
+    generation: Generation,
+    shard: &ShardId,
+) -> Result<Option<Checkpoint>, Trouble> {
+    point(&database.begin_read()?, generation, shard)
+}
+
+fn point(snapshot: &ReadTransaction, generation: Generation, shard: &ShardId) -> Result<Option<Checkpoint>, Trouble> {
+    let at = transaction::checkpoint_key(generation, shard);
+    let Some(value) = snapshot.open_table(CHECKPOINTS)?.get(at.as_slice())? else { return Ok(None) };
+    let point = format::read_checkpoint(&at, value.value());
+    let point = point.ok_or_else(|| damaged("the resume point", generation, shard))?;
     let format::ResumePoint { position, fold_revision, ended, parts } = point;
-    Ok(Some((Checkpoint { generation, shard: shard.clone(), position, fold_revision, ended, parts }, bodies)))
+    Ok(Some(Checkpoint { generation, shard: shard.clone(), position, fold_revision, ended, parts }))
+}
+
+fn damaged(what: &str, generation: Generation, shard: &ShardId) -> Trouble {
+    Trouble::Damaged(format!("{what} of {shard} in generation {} is damaged", generation.0))
 }
 
 /// A page of a span: at most `limit` rows, and no more once their bodies have `SCAN_BYTES_MAX` bytes.

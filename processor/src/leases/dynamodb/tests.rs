@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::atomic::{AtomicU32, Ordering::Relaxed},
 };
 
@@ -10,7 +10,7 @@ use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
 use events::position::{HashKey, HashRange};
 
 use super::{super::Watch, *};
-use crate::leases::plan;
+use crate::leases::{Appetite, View, plan};
 
 fn client() -> Client {
     let config = aws_sdk_dynamodb::Config::builder()
@@ -50,7 +50,8 @@ async fn of_two_who_take_a_lease_one_has_it_and_a_zombie_changes_nothing() {
     assert!(table.carry_out("a", &Step::Create(shard(3, &[1, 2]))).await.unwrap());
     assert!(!table.carry_out("b", &Step::Create(shard(3, &[]))).await.unwrap(), "it is there");
     let free = table.read().await.unwrap().remove(0);
-    assert_eq!(free, Lease { shard: ShardId::numbered(3), owner: None, counter: 0, ended: false });
+    let (noted, wanted) = (Noted::Nothing, SequenceNumber::ZERO);
+    assert_eq!(free, Lease { shard: ShardId::numbered(3), owner: None, counter: 0, noted, wanted });
     let take = |lease: &Lease| Step::Take { lease: lease.clone(), steal: false };
     assert!(table.carry_out("a", &take(&free)).await.unwrap());
     assert!(!table.carry_out("b", &take(&free)).await.unwrap());
@@ -60,13 +61,15 @@ async fn of_two_who_take_a_lease_one_has_it_and_a_zombie_changes_nothing() {
     for step in [Step::Renew(of_a.clone()), take(&of_a)] {
         assert!(!table.carry_out("a", &step).await.unwrap(), "{step:?}");
     }
-    assert!(!table.note(&of_a, Some(SequenceNumber::from_parts(1, 2))).await.unwrap());
+    assert!(!table.renew(&of_a, Some(SequenceNumber::from_parts(1, 2))).await.unwrap());
+    assert!(!table.carry_out("a", &Step::End { lease: of_a.clone(), children: vec![] }).await.unwrap());
     assert!(!table.release(&of_a).await.unwrap());
     let of_b = table.read().await.unwrap().remove(0);
     assert_eq!((of_b.owner.as_deref(), of_b.counter), (Some("b"), 2));
-    assert!(table.note(&of_b, None).await.unwrap());
+    let children = vec![ShardId::numbered(4)];
+    assert!(table.carry_out("b", &Step::End { lease: of_b, children }).await.unwrap());
     let ended = table.read().await.unwrap().remove(0);
-    assert!(ended.ended);
+    assert_eq!((ended.noted, &ended.owner), (Noted::End, &None));
     assert!(!table.carry_out("b", &Step::Remove(of_a)).await.unwrap(), "not as it was read");
     assert!(table.carry_out("b", &Step::Remove(ended)).await.unwrap());
     assert_eq!(table.read().await.unwrap(), []);
@@ -80,7 +83,14 @@ async fn rows_have_the_attributes_of_the_kinesis_client_library() {
     table.carry_out("a", &Step::Take { lease: free, steal: false }).await.unwrap();
     let taken = table.read().await.unwrap().remove(0);
     let through: SequenceNumber = "49590338271490256608559692538361571095921575989136588898".parse().unwrap();
-    table.note(&taken, Some(through)).await.unwrap();
+    let before = SequenceNumber::from_parts(1, 2);
+    assert!(table.want(&taken.shard, before).await.unwrap());
+    assert!(!table.want(&ShardId::numbered(77), before).await.unwrap(), "no row is made of it");
+    let wanted = table.read().await.unwrap().remove(0);
+    assert_eq!(wanted.wanted, before);
+    assert!(table.renew(&wanted, Some(through)).await.unwrap());
+    let renewed = table.read().await.unwrap().remove(0);
+    assert_eq!((renewed.noted, renewed.wanted), (Noted::Through(through), SequenceNumber::ZERO), "it is reached");
     let item = client().get_item().table_name(&table.name).key("leaseKey", key(&taken.shard)).send().await.unwrap();
     let item: BTreeMap<String, String> =
         item.item.unwrap().into_iter().map(|(name, value)| (name, format!("{value:?}"))).collect();
@@ -88,7 +98,7 @@ async fn rows_have_the_attributes_of_the_kinesis_client_library() {
         ("checkpoint", "S(\"49590338271490256608559692538361571095921575989136588898\")"),
         ("checkpointSubSequenceNumber", "N(\"0\")"),
         ("endingHashKey", "S(\"340282366920938463463374607431768211455\")"),
-        ("leaseCounter", "N(\"1\")"),
+        ("leaseCounter", "N(\"2\")"),
         ("leaseKey", "S(\"shardId-000000000003\")"),
         ("leaseOwner", "S(\"a\")"),
         ("ownerSwitchesSinceCheckpoint", "N(\"0\")"),
@@ -114,7 +124,8 @@ async fn workers_share_shards_through_the_table_and_take_over_from_one_that_is_s
             for worker in alive.clone() {
                 let leases = table.read().await.unwrap();
                 let silent = watches[worker].look(&leases, now, failover);
-                for step in plan(&worker.to_string(), &shards, &leases, &silent) {
+                let view = View { shards: &shards, ended: &BTreeSet::new(), leases: &leases, silent: &silent };
+                for step in plan(&worker.to_string(), Appetite::Share, view) {
                     table.carry_out(&worker.to_string(), &step).await.unwrap();
                 }
             }

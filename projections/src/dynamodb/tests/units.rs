@@ -180,6 +180,8 @@ fn a_commit_of_an_idle_shard_is_its_balance_its_part_its_resume_point_and_the_pa
     let heir = again(dynalite(), &prefix);
     let read = async { heir.checkpoint(Generation(0), &ShardId::numbered(0)).await.unwrap().unwrap() };
     assert_eq!(units(&heir, read), (2.0, 0.0), "the resume point and its part");
+    let point = async { heir.resume_point(Generation(0), &ShardId::numbered(0)).await.unwrap().unwrap() };
+    assert_eq!(units(&heir, point), (1.0, 0.0), "how far it is, whatever its parts have");
 }
 
 #[test]

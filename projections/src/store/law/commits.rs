@@ -38,6 +38,8 @@ impl<A: Adapter> Bench<'_, A> {
     /// The resume point of a shard, whose parts must be those that were named.
     pub(super) fn resume_point(&self, generation: Generation, shard: &ShardId) -> Option<Checkpoint> {
         let answer = self.wait(self.store.checkpoint(generation, shard)).expect("a resume point is readable");
+        let alone = self.wait(self.store.resume_point(generation, shard)).expect("a resume point is readable");
+        assert_eq!(alone.as_ref(), answer.as_ref().map(|(point, _)| point), "without its parts");
         let (point, bodies) = answer?;
         let expected: Vec<Bytes> = point.parts.iter().map(|name| part(&name.0).1).collect();
         assert_eq!(bodies, expected, "the bodies of {:?}", point.parts);
