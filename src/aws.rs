@@ -5,7 +5,10 @@ use std::{
     io,
     num::NonZeroU16,
     path::{Path, PathBuf},
-    sync::{Arc, atomic::AtomicU64},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -15,16 +18,30 @@ use aws_smithy_http_client::tls;
 use events::{
     identity::Producer,
     kinesis::{self, Kinesis},
-    stream::Stream,
 };
-use processor::consume::ConsumeError;
-use projections::dynamodb::{self, DynamoDb};
+use processor::{
+    consume::ConsumeError,
+    leases::{
+        Appetite,
+        dynamodb::{Table, TableError},
+    },
+};
+use projections::{
+    dynamodb::{self, DynamoDb},
+    fold::Place,
+};
 use tokio::runtime::Handle;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
-    AnyStore, AnyStream, LISTS_ELSEWHERE, SHARDS_MAX, System, chance, now_ms, pair::Manner, ticker::Ticker,
-    verifying::Verifying, with_causes, workers::Workers,
+    AnyStore, AnyStream, LISTS_ELSEWHERE, SHARDS_MAX, System, chance,
+    leasing::{self, Leasing},
+    now_ms,
+    pair::Manner,
+    ticker::Ticker,
+    verifying::Verifying,
+    with_causes,
+    workers::Workers,
 };
 
 /// Longest that an answer may take to begin: a connection that hangs is given up, and the call made again.
@@ -35,6 +52,11 @@ const CONNECT_WAIT: Duration = Duration::from_secs(5);
 const STREAM_CHARS_MAX: usize = 128;
 /// Most characters of the beginning of tables' names: a name has at most 255 (DynamoDB API reference, `CreateTable`), and what follows is ours.
 const PREFIX_CHARS_MAX: usize = 200;
+
+/// How the name of the table of leases ends.
+const LEASES: &str = "leases";
+/// How long a process may be silent until others take its shards over, unless told otherwise.
+pub const FAILOVER: Duration = leasing::FAILOVER;
 
 /// The system could not be opened. Nothing was changed, except what was said to be made.
 #[derive(Debug, thiserror::Error)]
@@ -84,6 +106,17 @@ pub enum OpenError {
         /// The cause.
         source: dynamodb::OpenError,
     },
+    /// The table of leases.
+    #[error("{source} (in {place}). Processes that share a stream agree there who reads which shard")]
+    Leases {
+        /// Region, and endpoint where it is not AWS's.
+        place: String,
+        /// The cause.
+        source: TableError,
+    },
+    /// The leases could not be looked up.
+    #[error("who reads which shard could not be looked up: {0}")]
+    Round(String),
     /// The folder of lists.
     #[error("the cache folder {folder} cannot be made: {source}. Name another one with --data DIR")]
     Cache {
@@ -121,13 +154,17 @@ pub struct Options {
     pub shards: Option<NonZeroU16>,
     /// What this process does.
     pub role: Role,
+    /// A process that shares the shards, and was silent for so long, has its shards taken over. The same for all processes of a pair.
+    pub failover: Duration,
 }
 
 /// What a process does with a pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// It folds every shard, ticks, and commits; so may others.
+    /// It shares the stream's shards with all others in this role, folds its own, ticks, and commits.
     Worker,
+    /// For as long as a command runs: it folds the shards that nobody has, ticks, and waits for those who have the others.
+    Helper,
     /// It reads rows as they are.
     Reader,
 }
@@ -257,21 +294,47 @@ impl System {
             ticker: Arc::new(Ticker::new(now_ms())),
             verifying: Verifying::default(),
         };
-        if options.role == Role::Worker {
-            system.start_elsewhere().await?;
+        let appetite = match options.role {
+            Role::Worker => Appetite::Share,
+            Role::Helper => Appetite::Leftovers,
+            Role::Reader => return Ok(system),
+        };
+        let of_leases = |source| OpenError::Leases { place: place(&config, "DYNAMODB"), source };
+        let leases = format!("{prefix}-{LEASES}");
+        let table = Table::open(aws_sdk_dynamodb::Client::new(&config), &leases, options.create).await;
+        let (table, was_made) = table.map_err(of_leases)?;
+        if was_made {
+            made(&format!("the table {leases} in {}", place(&config, "DYNAMODB")));
         }
+        let me = leasing::name(&system.instance);
+        system.start_elsewhere(Leasing::new(table, me, appetite, options.failover, &system.workers)).await?;
         Ok(system)
     }
 
-    /// The first worker of each shard is opened before anything else happens: what cannot work at all is said at once.
-    async fn start_elsewhere(&self) -> Result<(), OpenError> {
-        let shards = self.stream.shards().await.map_err(Box::new)?;
-        for place in self.workers.without(&shards) {
+    /// The first workers are opened before anything else happens: what cannot work at all is said at once.
+    async fn start_elsewhere(&self, leasing: Arc<Leasing>) -> Result<(), OpenError> {
+        let begun = leasing.round(false).await;
+        leasing.say(begun.as_ref().err()).await;
+        let begun = begun.map_err(|error| OpenError::Round(with_causes(&error)))?;
+        if let Err(error) = self.start_first(begun).await {
+            // What this process took is not to wait until it has been silent for long.
+            self.workers.stop.store(true, Ordering::SeqCst);
+            leasing.leave().await;
+            return Err(error);
+        }
+        // All that a process takes when it begins is told by what it serves.
+        drop(self.news());
+        self.begin_ticking().map_err(|(_, source)| OpenError::Thread(source))?;
+        self.workers.spawn("leases", leasing.run()).map_err(OpenError::Thread)
+    }
+
+    async fn start_first(&self, places: Vec<Place>) -> Result<(), OpenError> {
+        for place in places {
             let worker = self.workers.open(place.clone()).await.map_err(Box::new)?;
             self.ledger().passed(&place.shard, worker.committed());
             self.workers.start(place, Some(worker)).map_err(OpenError::Thread)?;
         }
-        self.begin().map_err(|(_, source)| OpenError::Thread(source))
+        Ok(())
     }
 }
 

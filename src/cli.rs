@@ -21,6 +21,7 @@ use std::{
     net::SocketAddr,
     num::NonZeroU16,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
@@ -135,6 +136,18 @@ fn listen_address(text: &str) -> Result<SocketAddr, String> {
     numbers.as_deref().unwrap_or(text).parse().map_err(|_| next)
 }
 
+/// A time from one second to ten minutes.
+fn failover(text: &str) -> Result<Duration, String> {
+    let next = "give seconds or minutes, such as 10s or 2m, at least 1s and at most 10m";
+    let (number, unit) = match (text.strip_suffix('s'), text.strip_suffix('m')) {
+        (Some(number), _) => (number, 1),
+        (None, Some(number)) => (number, 60),
+        (None, None) => return Err(next.to_owned()),
+    };
+    let secs = number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
+    secs.filter(|secs| (1..=600).contains(secs)).map(Duration::from_secs).ok_or_else(|| next.to_owned())
+}
+
 /// Choice of format.
 #[derive(Debug, Clone, Copy, ClapArgs)]
 pub struct Output {
@@ -179,6 +192,9 @@ pub struct Up {
     /// Go on although the host's clock stands before the stream's last stamp
     #[arg(long)]
     confirm_clock: bool,
+    /// On AWS: other processes take the shards of one that was silent for so long, 1s to 10m; the same for all of a pair [default: 10s]
+    #[arg(long, value_name = "TIME", value_parser = failover)]
+    failover: Option<Duration>,
     #[command(flatten)]
     pair: Pair,
 }

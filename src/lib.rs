@@ -18,6 +18,8 @@
 pub mod aws;
 mod causes;
 mod folder;
+#[cfg(feature = "aws")]
+mod leasing;
 mod local;
 mod made;
 mod operator;

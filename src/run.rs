@@ -10,11 +10,21 @@ use std::{
     time::Duration,
 };
 
-use processor::{consume::ConsumeError, ledger::Ledger};
+use events::position::SequenceNumber;
+use processor::{
+    consume::{ConsumeError, Worker},
+    ledger::Ledger,
+};
 use projections::fold::Place;
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, sync::RwLock};
 
-use crate::workers::{PairWorker, Workers};
+use crate::{
+    pair::{AnyStore, AnyStream, Manner},
+    sink::Patient,
+};
+
+/// A worker on the system's pair.
+pub(crate) type PairWorker = Worker<AnyStream, AnyStore, Patient<AnyStream>>;
 
 /// How often who waits for definitions looks.
 const HELD_LOOK: Duration = Duration::from_millis(200);
@@ -70,19 +80,31 @@ pub(crate) enum Done {
     Ended,
 }
 
-/// Steps and commits until the shard has ended, or the system is told to: who is alone folds what is left before. `well` hears of each commit.
-pub(crate) async fn consume(
-    mut worker: PairWorker,
-    place: &Place,
-    workers: &Workers,
-    behind_ms: &AtomicU64,
-    well: impl Fn(),
-) -> Result<Done, ConsumeError> {
-    let Workers { ledger, manner, commits, waiters, stop, .. } = workers;
+/// What a worker works with, and whom it listens to.
+pub(crate) struct Course<'a> {
+    pub(crate) place: &'a Place,
+    pub(crate) store: &'a AnyStore,
+    pub(crate) ledger: &'a Ledger,
+    pub(crate) manner: &'a Manner,
+    /// Whoever commits reads it; `verify` writes it while it compares.
+    pub(crate) commits: &'a RwLock<()>,
+    /// How far behind its newest record the shard is.
+    pub(crate) behind_ms: &'a AtomicU64,
+    /// It is to end.
+    pub(crate) is_told: &'a (dyn Fn() -> bool + Sync),
+    /// Somebody waits for more than this, which can be read.
+    pub(crate) is_awaited: &'a (dyn Fn(SequenceNumber) -> bool + Sync),
+    /// Hears of each commit.
+    pub(crate) well: &'a (dyn Fn() + Sync),
+}
+
+/// Steps and commits until the shard has ended, or the worker is told to end: who is alone folds what is left before.
+pub(crate) async fn consume(mut worker: PairWorker, course: Course<'_>) -> Result<Done, ConsumeError> {
+    let Course { place, store, ledger, manner, commits, behind_ms, is_told, is_awaited, well } = course;
     let mut held_back: u32 = 0;
     loop {
-        let stopping = stop.load(Ordering::SeqCst);
-        let awaited = ledger.is_awaited(&place.shard) || waiters.load(Ordering::SeqCst) > 0;
+        let stopping = is_told();
+        let awaited = is_awaited(worker.committed());
         let wait = match worker.is_waiting() {
             _ if stopping => Duration::ZERO,
             true if awaited => Duration::ZERO,
@@ -107,7 +129,7 @@ pub(crate) async fn consume(
             return Ok(Done::Told);
         }
         if step.held_back {
-            worker.sink().look(&*workers.store, ledger, place).await?;
+            worker.sink().look(store, place).await?;
             // Most often it goes on at once; else another shard is to go on first.
             held_back += 1;
             tokio::time::sleep(HELD_LOOK * (held_back - 1).min(1)).await;

@@ -14,7 +14,6 @@ use processor::{
     consume::ConsumeError,
     drive,
     effects::{Live, Sink},
-    ledger::Ledger,
 };
 use projections::{
     fold::{Effect, Input, Place},
@@ -41,18 +40,13 @@ impl<S> Patient<S> {
     }
 
     /// Looks what can be read by now. What the control shard has gone past is readable, or nowhere any more.
-    pub(crate) async fn look<T: Store>(
-        &mut self,
-        store: &T,
-        ledger: &Ledger,
-        place: &Place,
-    ) -> Result<(), ConsumeError> {
-        let shard = &place.shard;
-        let newest = drive::newest_revision(store, place.generation).await;
-        let newest = newest.map_err(|source| ConsumeError::Drive { shard: shard.clone(), source })?;
-        let control = place.owner(HashKey::of(CONTROL_KEY));
-        let passed = ledger.applied_through().into_iter().find(|(of, _)| of == control);
-        self.readable = self.readable.max(newest).max(passed.map_or(SequenceNumber::ZERO, |(_, through)| through));
+    pub(crate) async fn look<T: Store>(&mut self, store: &T, place: &Place) -> Result<(), ConsumeError> {
+        let failed = |source| ConsumeError::Drive { shard: place.shard.clone(), source };
+        let newest = drive::newest_revision(store, place.generation).await.map_err(failed)?;
+        let control = store.resume_point(place.generation, place.owner(HashKey::of(CONTROL_KEY))).await;
+        let control = control.map_err(|error| failed(error.into()))?;
+        let passed = control.map_or(SequenceNumber::ZERO, |point| point.position);
+        self.readable = self.readable.max(newest).max(passed);
         Ok(())
     }
 }

@@ -146,21 +146,37 @@ impl System {
         self.ticker.tick(&*self.stream, &*self.store).await.map(|_| ())
     }
 
-    /// Starts the ticker, and what looks for shards that have no worker yet.
-    pub(crate) fn begin(&self) -> Result<(), (&'static str, std::io::Error)> {
+    /// Starts the ticker.
+    pub(crate) fn begin_ticking(&self) -> Result<(), (&'static str, std::io::Error)> {
         let (stream, store, workers) = (self.stream.clone(), self.store.clone(), self.workers.clone());
         let ticker = self.ticker.clone();
         let ticking = async move {
             ticker.run(&*stream, &*store, &workers.stop).await;
             Ok(())
         };
-        self.workers.spawn("ticker", ticking).map_err(|error| ("ticker", error))?;
+        self.workers.spawn("ticker", ticking).map_err(|error| ("ticker", error))
+    }
+
+    /// Starts the ticker, and what looks for shards that have no worker yet.
+    pub(crate) fn begin(&self) -> Result<(), (&'static str, std::io::Error)> {
+        self.begin_ticking()?;
         self.workers.spawn("shards", self.workers.clone().supervise()).map_err(|error| ("shards", error))
     }
 
     /// What was gone from the stream before it was folded, since this was last asked; in words.
     pub fn losses(&self) -> Vec<String> {
-        self.workers.losses()
+        self.workers.notes.losses()
+    }
+
+    /// Which shards this process took over from others, and which others took from it, since this was last asked; in words.
+    pub fn news(&self) -> Vec<String> {
+        self.workers.notes.news()
+    }
+
+    /// Why it does not go on at the moment: what is out of reach, or the other process for which somebody here waits; in words.
+    pub fn held_up(&self) -> Option<String> {
+        let waits = || self.workers.notes.waited_for().map(|others| format!("waiting for {others}"));
+        self.workers.said().err().or_else(waits)
     }
 
     /// Folds the stream again beside the rows, in a scratch file of the folder, and compares.

@@ -1,9 +1,6 @@
 //! Waiting until what is durable can be read. Decides when that is so, and when it never will be: the consumer has stopped.
 
-use std::{
-    sync::atomic::{AtomicUsize, Ordering},
-    time::Duration,
-};
+use std::{sync::atomic::Ordering, time::Duration};
 
 use events::{
     position::{SequenceNumber, ShardId},
@@ -11,7 +8,11 @@ use events::{
 };
 use processor::replay::bytes_before;
 
-use crate::{System, local::tips, workers::places};
+use crate::{
+    System,
+    local::tips,
+    workers::{Workers, held, places},
+};
 
 /// How often who waits for rows looks.
 const ROWS_LOOK: Duration = Duration::from_millis(5);
@@ -23,19 +24,27 @@ const STILL_MAX: Duration = Duration::from_secs(180);
 /// Shards that are split while they are marked are marked again, so often.
 const MARKS_MAX: u32 = 3;
 
-/// Somebody waits, until this is dropped: workers that have caught up commit at once.
-struct Waiting<'a>(&'a AtomicUsize);
+/// Somebody waits, until this is dropped: workers that have caught up commit at once, and others' are asked to.
+struct Waiting<'a>(&'a Workers);
 
 impl<'a> Waiting<'a> {
-    fn new(waiters: &'a AtomicUsize) -> Self {
-        waiters.fetch_add(1, Ordering::SeqCst);
-        Self(waiters)
+    fn new(workers: &'a Workers, through: &[(ShardId, SequenceNumber)]) -> Self {
+        let mut awaited = held(&workers.awaited);
+        for (shard, through) in through {
+            let most = awaited.entry(shard.clone()).or_default();
+            *most = (*through).max(*most);
+        }
+        workers.waiters.fetch_add(1, Ordering::SeqCst);
+        Self(workers)
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
+        let mut awaited = held(&self.0.awaited);
+        if self.0.waiters.fetch_sub(1, Ordering::SeqCst) == 1 {
+            awaited.clear();
+        }
     }
 }
 
@@ -104,7 +113,7 @@ impl System {
     }
 
     async fn readable(&self, through: &[(ShardId, SequenceNumber)], wait: Duration) -> bool {
-        let _waiting = Waiting::new(&self.workers.waiters);
+        let _waiting = Waiting::new(&self.workers, through);
         let deadline = tokio::time::Instant::now() + wait;
         loop {
             let applied = self.ledger().applied_through();

@@ -1,5 +1,6 @@
 //! The workers of a running system: decides which shards have one, and when one that failed begins again. A shard has a worker once all shards that
-//! it took its keys from have ended; what a worker does is `processor`'s.
+//! it took its keys from have ended, and, where other processes work on the same shards, while this process has its lease (`leasing`); what a worker
+//! does is `processor`'s.
 //!
 //! | a worker | on one machine | where other processes work on the same shards |
 //! | --- | --- | --- |
@@ -7,11 +8,14 @@
 //! | could not read or write | ends the process: the disk failed | begins again after a pause that doubles, up to `PAUSE_MAX`; `/health` says so |
 //! | met what cannot mend itself | ends the process | ends the process |
 
+mod notes;
+mod trouble;
+
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     io,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     thread::JoinHandle,
@@ -20,38 +24,29 @@ use std::{
 
 use events::{
     position::{SequenceNumber, ShardId},
-    stream::{ReadOnly, Shard, Stream},
+    stream::{ReadError, ReadOnly, Shard, Stream},
 };
 use processor::{
     consume::{ConsumeError, Worker},
-    drive::DriveError,
     ledger::Ledger,
 };
 use projections::{
-    fold::{Place, Stop},
-    store::{self, Generation},
+    fold::Place,
+    store::{Generation, Store},
 };
 use tokio::{runtime::Handle, sync::RwLock};
 
+pub(crate) use self::notes::{Notes, held, lost_shard};
+use self::trouble::{OVERTAKEN_PAUSE, PAUSE, PAUSE_MAX, is_overtaken, is_too_early, passes, spread};
 use crate::{
-    chance,
     pair::{AnyStore, AnyStream, Manner},
-    run::{self, Done},
+    run::{self, Course, Done, PairWorker},
     sink::Patient,
     with_causes,
 };
 
-/// First pause of a worker that could not read or write; it doubles with each attempt that moves nothing.
-const PAUSE: Duration = Duration::from_millis(500);
-/// Longest such pause.
-const PAUSE_MAX: Duration = Duration::from_secs(60);
-/// About so long waits one that was overtaken, so that two do not run into each other again at once; or one that waits for its parents.
-const OVERTAKEN_PAUSE: Duration = Duration::from_millis(100);
 /// How often those who pause look whether they are to end.
 const STOP_LOOK: Duration = Duration::from_millis(50);
-
-/// A worker on the system's pair.
-pub(crate) type PairWorker = Worker<AnyStream, AnyStore, Patient<AnyStream>>;
 
 /// A shard that has, or had, a worker.
 #[derive(Debug, Default)]
@@ -66,11 +61,28 @@ pub(crate) struct Seen {
     has_lost: AtomicBool,
     /// What its parents have lost was said.
     has_said_parents: AtomicBool,
+    /// Its worker is to end: another process has the shard now.
+    is_told: AtomicBool,
+    /// Its worker has ended, however it did.
+    is_over: AtomicBool,
+    /// The stream has no such shard any more, which was said.
+    is_gone: AtomicBool,
+    /// Another process waits for its rows up to here.
+    wanted: Mutex<SequenceNumber>,
+}
+
+/// Whatever happens to a worker, it is known that it has ended.
+struct Over(Arc<Seen>);
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        self.0.is_over.store(true, Ordering::SeqCst);
+    }
 }
 
 /// See the module.
 pub(crate) struct Workers {
-    stream: Arc<AnyStream>,
+    pub(crate) stream: Arc<AnyStream>,
     pub(crate) store: Arc<AnyStore>,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) manner: Manner,
@@ -78,23 +90,18 @@ pub(crate) struct Workers {
     pub(crate) commits: RwLock<()>,
     /// How many wait until all that is durable can be read.
     pub(crate) waiters: AtomicUsize,
+    /// Up to where they wait for each shard.
+    pub(crate) awaited: Mutex<BTreeMap<ShardId, SequenceNumber>>,
     pub(crate) stop: AtomicBool,
     shards: Mutex<HashMap<ShardId, Arc<Seen>>>,
-    /// Why the shards could not be listed when they were last looked for.
-    unlisted: Mutex<Option<String>>,
-    /// What was gone from the stream before it was folded, in words that nobody has been told yet.
-    losses: Mutex<Vec<String>>,
+    pub(crate) notes: Notes,
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// Where connections live that all workers share; `None`: there are none.
     runtime: Option<Handle>,
 }
 
-fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// The open shards with their ranges, as a fold that begins now finds them.
-fn place_of(shard: &Shard, all: &[Shard]) -> Place {
+pub(crate) fn place_of(shard: &Shard, all: &[Shard]) -> Place {
     let ring = all.iter().filter(|shard| !shard.closed).map(|shard| (shard.id.clone(), shard.range)).collect();
     Place { generation: Generation::default(), shard: shard.id.clone(), ring }
 }
@@ -102,38 +109,6 @@ fn place_of(shard: &Shard, all: &[Shard]) -> Place {
 /// The places of all shards that are listed.
 pub(crate) fn places(shards: &[Shard]) -> Vec<Place> {
     shards.iter().map(|shard| place_of(shard, shards)).collect()
-}
-
-/// Another worker has gone on from further: what this one holds is of no more use.
-fn is_overtaken(error: &ConsumeError) -> bool {
-    matches!(
-        error,
-        ConsumeError::Overtaken { .. } | ConsumeError::Drive { source: DriveError::Stop(Stop::Overtaken(_)), .. }
-    )
-}
-
-/// It can only be waited for: another worker has to end a parent first.
-fn is_too_early(error: &ConsumeError) -> bool {
-    matches!(error, ConsumeError::NotYet { .. })
-}
-
-/// Another attempt can mend it.
-fn passes(error: &ConsumeError) -> bool {
-    use events::stream::ReadError;
-    match error {
-        ConsumeError::Stream { source: ReadError::Unavailable(_), .. }
-        | ConsumeError::Checkpoint { source: store::ReadError::Unavailable(_), .. }
-        | ConsumeError::Drive { source: DriveError::Read(store::ReadError::Unavailable(_)), .. }
-        | ConsumeError::Write { .. }
-        | ConsumeError::Effect { .. }
-        | ConsumeError::Failed(_) => true,
-        error => is_overtaken(error) || is_too_early(error),
-    }
-}
-
-/// Between half and the whole of it: workers that failed together do not come again together.
-fn spread(pause: Duration) -> Duration {
-    pause / 2 + (pause / 2).mul_f64(f64::from(chance() as u32) / f64::from(u32::MAX))
 }
 
 impl Workers {
@@ -150,10 +125,10 @@ impl Workers {
             manner,
             commits: RwLock::default(),
             waiters: AtomicUsize::default(),
+            awaited: Mutex::default(),
             stop: AtomicBool::default(),
             shards: Mutex::default(),
-            unlisted: Mutex::default(),
-            losses: Mutex::default(),
+            notes: Notes::default(),
             threads: Mutex::default(),
             runtime,
         })
@@ -175,6 +150,8 @@ impl Workers {
         let mut threads = held(&self.threads);
         // What begins after the system was told to end would not be waited for.
         if !self.stop.load(Ordering::SeqCst) {
+            // Those that have ended have told the ledger if anything was wrong.
+            threads.retain(|thread| !thread.is_finished());
             threads.push(run::spawn(name.to_owned(), self.ledger.clone(), self.runtime.clone(), work)?);
         }
         Ok(())
@@ -191,7 +168,7 @@ impl Workers {
         all.iter().filter(may).map(|shard| place_of(shard, all)).collect()
     }
 
-    /// Starts a worker, which was opened already or will be.
+    /// Starts a worker, which was opened already or will be. The shard's last one has ended, if there was one.
     pub(crate) fn start(self: &Arc<Self>, place: Place, opened: Option<PairWorker>) -> io::Result<()> {
         let seen = Arc::<Seen>::default();
         let number = {
@@ -199,8 +176,11 @@ impl Workers {
             shards.insert(place.shard.clone(), seen.clone());
             shards.len() - 1
         };
-        let workers = self.clone();
-        self.spawn(&format!("worker-{number}"), async move { workers.work(&place, &seen, opened).await })
+        let (workers, over) = (self.clone(), Over(seen.clone()));
+        self.spawn(&format!("worker-{number}"), async move {
+            let _over = over;
+            workers.work(&place, &seen, opened).await
+        })
     }
 
     /// Works on a shard until it has ended, or the system does.
@@ -222,8 +202,7 @@ impl Workers {
                     if stood.replace(worker.committed()) != Some(worker.committed()) {
                         pause = PAUSE;
                     }
-                    let well = || *held(&seen.trouble) = None;
-                    run::consume(worker, place, self, &seen.behind_ms, well).await
+                    self.consume(worker, place, seen).await
                 }
                 Err(error) => Err(error),
             };
@@ -234,6 +213,7 @@ impl Workers {
                     return Ok(());
                 }
                 Err(error) if !self.manner.is_alone && self.is_loss(seen, &error) => continue,
+                Err(error) if !self.manner.is_alone && self.is_gone(seen, &error).await => return Ok(()),
                 Err(error) if (self.manner.is_alone && !is_too_early(&error)) || !passes(&error) => {
                     return Err(with_causes(&error));
                 }
@@ -246,21 +226,80 @@ impl Workers {
                 let secs = wait.as_secs_f64();
                 *held(&seen.trouble) = Some(format!("{}; it is tried again within {secs:.1} s", with_causes(&error)));
             }
-            if self.is_stopped_within(spread(wait)).await {
+            if self.is_stopped_within(spread(wait)).await || seen.is_told.load(Ordering::SeqCst) {
                 // What is not committed is folded again by whoever comes next.
                 return Ok(());
             }
         }
     }
 
+    async fn consume(&self, worker: PairWorker, place: &Place, seen: &Seen) -> Result<Done, ConsumeError> {
+        let course = Course {
+            place,
+            store: &self.store,
+            ledger: &self.ledger,
+            manner: &self.manner,
+            commits: &self.commits,
+            behind_ms: &seen.behind_ms,
+            is_told: &|| self.stop.load(Ordering::SeqCst) || seen.is_told.load(Ordering::SeqCst),
+            is_awaited: &|committed| {
+                self.waiters.load(Ordering::SeqCst) > 0
+                    || self.ledger.is_awaited(&place.shard)
+                    || *held(&seen.wanted) > committed
+            },
+            well: &|| *held(&seen.trouble) = None,
+        };
+        run::consume(worker, course).await
+    }
+
+    /// A shard may go from the list while its worker stands still: what it held is lost, and nothing more will come.
+    async fn is_gone(&self, seen: &Seen, error: &ConsumeError) -> bool {
+        let ConsumeError::Stream { shard, source: ReadError::NoSuchShard(_) } = error else { return false };
+        if !self.stream.shards().await.is_ok_and(|all| all.iter().all(|listed| listed.id != *shard)) {
+            return false;
+        }
+        let committed = self.store.resume_point(Generation::default(), shard).await.ok().flatten();
+        seen.is_gone.store(true, Ordering::SeqCst);
+        seen.has_ended.store(true, Ordering::SeqCst);
+        self.notes.lose(lost_shard(shard, committed.map_or(SequenceNumber::ZERO, |point| point.position)));
+        true
+    }
+
+    /// The shards that have a worker now.
+    pub(crate) fn running(&self) -> Vec<ShardId> {
+        let shards = held(&self.shards);
+        let is_running = |seen: &Seen| !seen.is_over.load(Ordering::SeqCst);
+        shards.iter().filter(|(_, seen)| is_running(seen)).map(|(shard, _)| shard.clone()).collect()
+    }
+
+    /// Has the worker of a shard end once it has committed.
+    pub(crate) fn tell(&self, shard: &ShardId) {
+        if let Some(seen) = held(&self.shards).get(shard) {
+            seen.is_told.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// Another process waits until the rows of a shard that has a worker here can be read up to a position.
+    pub(crate) fn want(&self, shard: &ShardId, through: SequenceNumber) {
+        if let Some(seen) = held(&self.shards).get(shard) {
+            *held(&seen.wanted) = through;
+        }
+    }
+
+    /// Those that a worker of this process has folded to their end; and those that are gone, of which that was said.
+    pub(crate) fn ended(&self) -> Vec<(ShardId, bool)> {
+        let shards = held(&self.shards);
+        let ended = shards.iter().filter(|(_, seen)| seen.has_ended.load(Ordering::SeqCst));
+        ended.map(|(shard, seen)| (shard.clone(), seen.is_gone.load(Ordering::SeqCst))).collect()
+    }
+
     /// Whoever did not fold for longer than the stream keeps its records goes on with the oldest that it has, and says what is lost.
     fn is_loss(&self, seen: &Seen, error: &ConsumeError) -> bool {
-        let ConsumeError::Stream { source: events::stream::ReadError::Trimmed { shard, asked, oldest }, .. } = error
-        else {
+        let ConsumeError::Stream { source: ReadError::Trimmed { shard, asked, oldest }, .. } = error else {
             return false;
         };
         seen.has_lost.store(true, Ordering::SeqCst);
-        held(&self.losses).push(format!(
+        self.notes.lose(format!(
             "{shard}: the records after {asked} were gone from the stream before they were folded: what they say is in no row. It goes on with \
              {oldest}. Keep the stream's records for longer than weir may be away"
         ));
@@ -283,15 +322,10 @@ impl Workers {
                 place.shard
             )
         };
-        held(&self.losses).extend(lost.iter().map(text));
+        lost.iter().map(text).for_each(|loss| self.notes.lose(loss));
     }
 
-    /// What was lost since this was last asked.
-    pub(crate) fn losses(&self) -> Vec<String> {
-        std::mem::take(&mut *held(&self.losses))
-    }
-
-    async fn is_stopped_within(&self, wait: Duration) -> bool {
+    pub(crate) async fn is_stopped_within(&self, wait: Duration) -> bool {
         let until = tokio::time::Instant::now() + wait;
         while tokio::time::Instant::now() < until && !self.stop.load(Ordering::SeqCst) {
             tokio::time::sleep(STOP_LOOK.min(wait)).await;
@@ -315,7 +349,7 @@ impl Workers {
             }
             known = ended(&self);
             let listed = self.stream.shards().await;
-            *held(&self.unlisted) = listed.as_ref().err().map(|error| with_causes(error));
+            self.notes.is_unlisted(listed.as_ref().err().map(|error| with_causes(error)));
             for place in listed.map(|all| self.without(&all)).unwrap_or_default() {
                 let shard = place.shard.clone();
                 self.start(place, None).map_err(|error| format!("no thread for the worker of {shard}: {error}"))?;
@@ -326,15 +360,16 @@ impl Workers {
 
     /// How far behind its newest record each shard is, in milliseconds.
     pub(crate) fn behind_ms(&self) -> Vec<u64> {
-        held(&self.shards).values().map(|seen| seen.behind_ms.load(Ordering::Relaxed)).collect()
+        let shards = held(&self.shards);
+        let running = shards.values().filter(|seen| !seen.is_over.load(Ordering::SeqCst));
+        running.map(|seen| seen.behind_ms.load(Ordering::Relaxed)).collect()
     }
 
     /// Whether every shard is worked on, in words.
     pub(crate) fn said(&self) -> Result<String, String> {
-        let mut troubles: Vec<String> =
-            held(&self.shards).values().filter_map(|seen| held(&seen.trouble).clone()).collect();
-        troubles.extend(held(&self.unlisted).clone());
-        if troubles.is_empty() { Ok("every shard has a worker".to_owned()) } else { Err(troubles.join("; ")) }
+        let shards = held(&self.shards);
+        let running = shards.values().filter(|seen| !seen.is_over.load(Ordering::SeqCst));
+        self.notes.said(running.filter_map(|seen| held(&seen.trouble).clone()).collect())
     }
 
     /// Tells all to end, and waits for them.

@@ -275,6 +275,21 @@ impl Ledger {
         books.waited.keys().any(|run| books.run(run).is_some_and(waits))
     }
 
+    /// The highest position on each shard that a run has, whether somebody waits for it or not, and whose rows cannot be read yet.
+    pub fn unsettled(&self) -> Vec<(ShardId, SequenceNumber)> {
+        let books = self.books();
+        let mut most: HashMap<&ShardId, SequenceNumber> = HashMap::new();
+        for run in books.tenants.values().flat_map(|tenant| tenant.runs.values()) {
+            for (shard, last) in &run.last {
+                if books.committed.get(shard).is_none_or(|at| at < last) {
+                    let known = most.entry(shard).or_default();
+                    *known = (*last).max(*known);
+                }
+            }
+        }
+        most.into_iter().map(|(shard, last)| (shard.clone(), last)).collect()
+    }
+
     /// How far the rows of each shard can be read.
     pub fn applied_through(&self) -> Vec<(ShardId, SequenceNumber)> {
         let mut through: Vec<_> = self.books().committed.iter().map(|(shard, at)| (shard.clone(), *at)).collect();

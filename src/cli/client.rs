@@ -106,7 +106,7 @@ impl Client {
         }
         let folder = data_folder(of.data.as_deref())?;
         if let Some(pair) = pair {
-            return elsewhere::open(&pair, &folder, None, purpose).await.map(Self::here);
+            return elsewhere::open(&pair, &folder, elsewhere::How::default(), purpose).await.map(Self::here);
         }
         if let Some(running) = running(&folder, of.token.as_ref()).await {
             return Ok(running);

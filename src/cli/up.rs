@@ -39,9 +39,17 @@ pub async fn run(options: Up) -> Result<Answer, Failure> {
         let why = "--confirm-clock is for a data folder; the records of";
         return Err(Failure::new(format!("{why} {stream} are stamped by Kinesis: leave it out")));
     }
+    if pair.is_none() && options.failover.is_some() {
+        return Err(Failure::new(
+            "--failover is for processes that share a stream: give --stream kinesis://NAME --store dynamodb://PREFIX, or leave it out",
+        ));
+    }
     let listener = listen(options.listen).await?;
     let (system, of) = match &pair {
-        Some(pair) => (elsewhere::open(pair, &folder, options.shards, Purpose::Add).await?, pair.to_string()),
+        Some(pair) => {
+            let how = elsewhere::How { shards: options.shards, stays: true, failover: options.failover };
+            (elsewhere::open(pair, &folder, how, Purpose::Add).await?, pair.to_string())
+        }
         None => {
             let settings = Options { shards: options.shards, confirm_clock: options.confirm_clock, who: UP.into() };
             let system = open(&folder, settings).await?;
@@ -163,6 +171,7 @@ impl Serving {
 async fn stopped(system: &System) {
     while system.why_stopped().is_none() {
         system.losses().iter().for_each(|loss| eprintln!("lost: {loss}"));
+        system.news().iter().for_each(|news| eprintln!("{news}"));
         tokio::time::sleep(CHANGE_LOOK).await;
     }
 }

@@ -25,6 +25,30 @@ pub fn bare(folder: &Folder) -> Command {
     command
 }
 
+/// All items of a small table, each attribute's text or number.
+pub fn scan(table: &str) -> Vec<serde_json::Map<String, serde_json::Value>> {
+    use aws_sdk_dynamodb::{
+        Client,
+        config::{BehaviorVersion, Credentials, Region},
+        types::AttributeValue,
+    };
+    let config = aws_sdk_dynamodb::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new("us-east-1"))
+        .credentials_provider(Credentials::new("test", "test", None, None, "test"))
+        .endpoint_url(&emulators::dynamodb().endpoint)
+        .http_client(aws_smithy_http_client::Builder::new().build_http());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let answer = runtime.block_on(Client::from_conf(config.build()).scan().table_name(table).send()).unwrap();
+    let text = |value: AttributeValue| match value {
+        AttributeValue::S(text) | AttributeValue::N(text) => text.into(),
+        AttributeValue::Ss(texts) => texts.into(),
+        other => format!("{other:?}").into(),
+    };
+    let items = answer.items.unwrap_or_default().into_iter();
+    items.map(|item| item.into_iter().map(|(name, value)| (name, text(value))).collect()).collect()
+}
+
 /// A pair of its own on the emulators.
 pub struct Cloud {
     /// The cache folder, and files.

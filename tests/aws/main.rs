@@ -11,4 +11,5 @@ mod processes;
 #[path = "../program/weir.rs"]
 mod program;
 mod refusals;
+mod sharing;
 mod split;

@@ -192,10 +192,16 @@ impl Table {
         self.won(call.send().await)
     }
 
-    /// Gives a lease back, so that nobody waits for its owner to be silent. False: it was another's already.
-    pub async fn release(&self, lease: &Lease) -> Result<bool, TableError> {
-        let next = (":next", number(lease.counter + 1));
-        self.write(lease, "SET leaseCounter = :next REMOVE leaseOwner", vec![next]).await
+    /// Gives a lease back, so that nobody waits for its owner to be silent, and notes how far it has come. False: it was another's already.
+    pub async fn release(&self, lease: &Lease, through: Option<SequenceNumber>) -> Result<bool, TableError> {
+        let mut update = "SET leaseCounter = :next".to_owned();
+        let mut values = vec![(":next", number(lease.counter + 1))];
+        if let Some(through) = through {
+            update.push_str(", checkpoint = :checkpoint, ownerSwitchesSinceCheckpoint = :zero");
+            values.extend([(":checkpoint", AttributeValue::S(through.to_string())), (":zero", number(0))]);
+        }
+        update.push_str(" REMOVE leaseOwner");
+        self.write(lease, &update, values).await
     }
 
     async fn put(&self, shard: &Shard) -> Result<bool, TableError> {

@@ -63,7 +63,7 @@ async fn of_two_who_take_a_lease_one_has_it_and_a_zombie_changes_nothing() {
     }
     assert!(!table.renew(&of_a, Some(SequenceNumber::from_parts(1, 2))).await.unwrap());
     assert!(!table.carry_out("a", &Step::End { lease: of_a.clone(), children: vec![] }).await.unwrap());
-    assert!(!table.release(&of_a).await.unwrap());
+    assert!(!table.release(&of_a, None).await.unwrap());
     let of_b = table.read().await.unwrap().remove(0);
     assert_eq!((of_b.owner.as_deref(), of_b.counter), (Some("b"), 2));
     let children = vec![ShardId::numbered(4)];
@@ -106,6 +106,9 @@ async fn rows_have_the_attributes_of_the_kinesis_client_library() {
         ("startingHashKey", "S(\"0\")"),
     ];
     assert_eq!(item, expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
+    assert!(table.release(&renewed, Some(through)).await.unwrap());
+    let released = table.read().await.unwrap().remove(0);
+    assert_eq!((released.owner, released.noted), (None, Noted::Through(through)));
     let other = client().put_item().table_name(&table.name).item("leaseKey", AttributeValue::S("Migration3.0".into()));
     other.item("entityType", AttributeValue::S("LEADER".into())).send().await.unwrap();
     assert_eq!(table.read().await.unwrap().len(), 1, "rows of other kinds are passed over");

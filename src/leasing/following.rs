@@ -1,0 +1,100 @@
+//! How far other processes are with shards that somebody here waits for: decides when that is looked up, when the owner is told that somebody waits,
+//! and when its standing still is worth a word.
+//!
+//! A position comes from the store, as whatever the owner has committed can be read. An owner commits about once a minute; that somebody waits it
+//! reads in its lease's row (`weirWantedThrough`), and commits as soon as it has come so far.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use events::position::{SequenceNumber, ShardId};
+use processor::leases::Lease;
+use projections::store::{Generation, Store};
+use tokio::time::Instant;
+
+use super::Leasing;
+use crate::workers::held;
+
+/// An owner that renews its lease and moves nothing that is waited for is told of after so long.
+const STILL_MAX: Duration = Duration::from_secs(180);
+/// Whoever waits is told for whom after so long: most often it is over before.
+const WORD_AFTER: Duration = Duration::from_secs(5);
+/// After so long an owner is told again that somebody waits: of two who did, one may have been forgotten.
+const ASK_AGAIN: Duration = Duration::from_secs(15);
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Following(BTreeMap<ShardId, Awaited>);
+
+#[derive(Debug)]
+struct Awaited {
+    /// What is waited for.
+    through: SequenceNumber,
+    /// Where the owner is, and since when it is there.
+    at: SequenceNumber,
+    since: Instant,
+    asked: Option<(SequenceNumber, Instant)>,
+}
+
+impl Following {
+    /// Who has not moved although somebody waits, in words.
+    pub(super) fn stalled(&self, leases: &BTreeMap<ShardId, Lease>) -> Option<String> {
+        let (shard, awaited) = self.0.iter().find(|(_, awaited)| awaited.since.elapsed() >= STILL_MAX)?;
+        let owner = leases.get(shard).and_then(|lease| lease.owner.as_deref()).unwrap_or("nobody");
+        let (at, secs) = (awaited.at, awaited.since.elapsed().as_secs());
+        Some(format!(
+            "{shard} is read by {owner}, which has not gone past {at} for {secs} s, while somebody waits for {}: see what its /health says, or stop it, and \
+             another process takes the shard over",
+            awaited.through
+        ))
+    }
+
+    fn owners(&self, leases: &BTreeMap<ShardId, Lease>) -> Option<String> {
+        let slow = self.0.iter().filter(|(_, awaited)| awaited.since.elapsed() >= WORD_AFTER);
+        let owner = |shard: &ShardId| leases.get(shard).and_then(|lease| lease.owner.clone());
+        let said: Vec<String> = slow
+            .map(|(shard, _)| match owner(shard) {
+                Some(owner) => format!("{owner}, which reads {shard}"),
+                None => format!("whoever takes {shard}"),
+            })
+            .collect();
+        (!said.is_empty()).then(|| said.join("; "))
+    }
+}
+
+impl Leasing {
+    /// Looks how far others are with what somebody here waits for. What cannot be looked up now is looked up at the next call.
+    pub(super) async fn follow(&self) {
+        let mut wanted: BTreeMap<ShardId, SequenceNumber> = held(&self.workers.awaited).clone();
+        for (shard, through) in self.workers.ledger.unsettled() {
+            let most = wanted.entry(shard).or_default();
+            *most = through.max(*most);
+        }
+        let applied: BTreeMap<ShardId, SequenceNumber> = self.workers.ledger.applied_through().into_iter().collect();
+        let running = self.workers.running();
+        wanted.retain(|shard, through| !running.contains(shard) && applied.get(shard).is_none_or(|at| at < through));
+        let mut state = self.state.lock().await;
+        state.following.0.retain(|shard, _| wanted.contains_key(shard));
+        for (shard, through) in wanted {
+            let Ok(point) = self.store.resume_point(Generation::default(), &shard).await else { continue };
+            let at = point.map_or(SequenceNumber::ZERO, |point| point.position);
+            self.workers.ledger.passed(&shard, at);
+            if at >= through {
+                state.following.0.remove(&shard);
+                continue;
+            }
+            let is_asked = state.leases.get(&shard).is_some_and(|lease| lease.owner.is_some());
+            let now = Instant::now();
+            let awaited = state.following.0.entry(shard.clone());
+            let awaited = awaited.or_insert(Awaited { through, at, since: now, asked: None });
+            if at > awaited.at {
+                (awaited.at, awaited.since) = (at, now);
+            }
+            awaited.through = through;
+            let was_asked = awaited.asked.is_some_and(|(of, when)| of >= through && when.elapsed() < ASK_AGAIN);
+            if is_asked && !was_asked && self.table.want(&shard, through).await.is_ok() {
+                awaited.asked = Some((through, now));
+            }
+        }
+        self.workers.notes.waits_for(state.following.owners(&state.leases));
+    }
+}
