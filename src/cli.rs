@@ -6,6 +6,7 @@ mod apply;
 mod client;
 mod demo;
 mod elsewhere;
+mod held_up;
 mod ingest;
 mod metrics;
 mod near;

@@ -74,6 +74,9 @@ impl Operator for System {
             ledger::Unsettled::Late(balance) => Unsettled::Late(balance),
             ledger::Unsettled::Elsewhere(balance, records) => Unsettled::Elsewhere(balance, records),
         });
+        if let (Err(Unsettled::Late(_)), Some(why)) = (&settled, self.workers.notes.stalled()) {
+            return Err(Unsettled::Stopped(why));
+        }
         // What the run found to be in already may have been appended by a run that was killed before it was folded.
         let left = deadline.saturating_duration_since(Instant::now());
         match (settled, self.caught_up(left).await) {

@@ -92,6 +92,17 @@ impl AnyStream {
     }
 }
 
+impl AnyStream {
+    /// Why appends or reads have not got anywhere for some seconds, although they go on trying.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        match self {
+            Self::Local(_) => None,
+            #[cfg(feature = "aws")]
+            Self::Kinesis(stream) => stream.trouble(),
+        }
+    }
+}
+
 impl Stream for AnyStream {
     async fn append(&self, puts: Vec<Put>) -> Result<Vec<Result<Appended, Refused>>, AppendError> {
         match self {

@@ -176,7 +176,7 @@ impl System {
     /// Why it does not go on at the moment: what is out of reach, or the other process for which somebody here waits; in words.
     pub fn held_up(&self) -> Option<String> {
         let waits = || self.workers.notes.waited_for().map(|others| format!("waiting for {others}"));
-        self.workers.said().err().or_else(waits)
+        self.stream.trouble().or_else(|| self.workers.said().err()).or_else(waits)
     }
 
     /// Folds the stream again beside the rows, in a scratch file of the folder, and compares.

@@ -382,3 +382,6 @@ impl Workers {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

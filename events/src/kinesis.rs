@@ -13,6 +13,7 @@ mod pace;
 mod places;
 mod reader;
 mod shards;
+mod trouble;
 mod writer;
 
 #[cfg(test)]
@@ -39,6 +40,7 @@ use pace::{BackOff, Hold};
 use places::Places;
 use reader::Lanes;
 use shards::Ring;
+use trouble::Trouble;
 
 use crate::{
     position::ShardId,
@@ -144,7 +146,12 @@ struct Inner {
     looked: Hold,
     lanes: Lanes,
     places: Places,
+    /// Of appends, and of reads.
+    troubles: [Trouble; 2],
 }
+
+/// What has failed for less is not told: a throttle now and then is nobody's business.
+const TOLD_AFTER: Duration = Duration::from_secs(3);
 
 /// After a look at the shards appends do not look again for so long: a listing may lag behind what an append met.
 const LOOK_PAUSE: Duration = Duration::from_secs(2);
@@ -207,12 +214,19 @@ impl Kinesis {
             looked: Hold::default(),
             lanes: Lanes::default(),
             places: Places::default(),
+            troubles: Default::default(),
         })))
     }
 
     /// Its name.
     pub fn name(&self) -> &str {
         &self.0.name
+    }
+
+    /// Why appends or reads have not got anywhere for some seconds: it is throttled, out of reach, or refuses. They go on trying.
+    pub fn trouble(&self) -> Option<String> {
+        let why = self.0.troubles.iter().find_map(|trouble| trouble.of(TOLD_AFTER));
+        why.map(|why| self.0.say(&why))
     }
 
     /// True if `open` made it: whoever runs the program is told.

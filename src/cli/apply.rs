@@ -12,6 +12,7 @@ use hyper::Method;
 use super::{
     Answer, Apply, Failure,
     client::{Client, Purpose},
+    held_up,
     output::say,
 };
 
@@ -35,7 +36,7 @@ pub async fn run(options: Apply) -> Result<Answer, Failure> {
     // A data folder is made for something that goes into it.
     if !files.is_empty() {
         let client = Client::connect(&options.to, Purpose::Add).await?;
-        let sent = send(&client, files, &mut fail).await;
+        let sent = held_up::beside(&client, send(&client, files, &mut fail)).await;
         client.close().await?;
         sent?;
     }

@@ -161,9 +161,18 @@ impl Client {
         matches!(self, Self::Here { system, .. } if !system.is_local())
     }
 
-    /// How batches of files are packed for it: on one machine what costs the least time, on Kinesis what fills the units that are paid.
-    pub fn profile(&self) -> Profile {
-        match self.is_elsewhere() {
+    /// How batches of files are packed for it: on one machine what costs the least time, on Kinesis what fills the units that are paid. A server says
+    /// which it is; one that does not answer says so to whatever is asked next.
+    pub async fn profile(&self) -> Profile {
+        let pays_units = match self {
+            Self::Here { .. } => self.is_elsewhere(),
+            Self::There { .. } => {
+                let health = self.send(Method::GET, "/health", Bytes::new()).await;
+                let health = health.ok().and_then(|(_, health)| serde_json::from_slice::<Value>(&health).ok());
+                health.is_some_and(|health| health["paysUnits"] == true)
+            }
+        };
+        match pays_units {
             true => Profile::KINESIS,
             false => Profile { codec: Codec::None, target: Target::Lines(BATCH_BYTES) },
         }

@@ -24,6 +24,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::{
     Answer, END_PROCESS, Failure, Ingest,
     client::{Client, Purpose, data_folder},
+    held_up,
     output::{called, say},
 };
 
@@ -129,7 +130,7 @@ pub async fn run(options: Ingest) -> Result<Answer, Failure> {
         return Err(Failure::new("--as names one input: give one PATH"));
     }
     let client = Client::connect(&options.to, Purpose::Add).await?;
-    let answer = read(&client, &options).await;
+    let answer = held_up::beside(&client, read(&client, &options)).await;
     client.close().await?;
     answer
 }
@@ -217,7 +218,7 @@ async fn read(client: &Client, options: &Ingest) -> Result<Answer, Failure> {
     let progress = Arc::new(Progress::default());
     tell_pipes(&options.paths);
     let shown = Shown::start(progress.clone());
-    let profile = client.profile();
+    let profile = client.profile().await;
     let settings = Options {
         tenant,
         service: options.service.clone(),

@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::{
     Answer, Failure, Verify,
     client::{Client, Purpose},
+    held_up,
     output::say,
     progress,
 };
@@ -15,7 +16,7 @@ use super::{
 pub async fn run(options: Verify) -> Result<Answer, Failure> {
     let client = Client::connect(&options.of, Purpose::Verify).await?;
     let asked = client.json(Method::POST, "/verify", Bytes::new());
-    let report = progress::verifying(&client, asked).await;
+    let report = held_up::beside(&client, progress::verifying(&client, asked)).await;
     let is_elsewhere = client.is_elsewhere();
     client.close().await?;
     let report = report?;

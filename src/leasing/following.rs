@@ -95,6 +95,7 @@ impl Leasing {
                 awaited.asked = Some((through, now));
             }
         }
-        self.workers.notes.waits_for(state.following.owners(&state.leases));
+        let following = &state.following;
+        self.workers.notes.waits_for(following.owners(&state.leases), following.stalled(&state.leases));
     }
 }

@@ -18,6 +18,8 @@ pub(crate) struct Notes {
     holders: Mutex<Option<Result<String, String>>>,
     /// The other processes for which somebody here waits.
     waited_for: Mutex<Option<String>>,
+    /// Which of them does not move, although it was waited for long enough.
+    stalled: Mutex<Option<String>>,
     /// Why the shards could not be listed when they were last looked for.
     unlisted: Mutex<Option<String>>,
 }
@@ -63,8 +65,14 @@ impl Notes {
 
     /// Others have shards that somebody here waits for; `None`: not any more.
     #[cfg(feature = "aws")]
-    pub(crate) fn waits_for(&self, others: Option<String>) {
+    pub(crate) fn waits_for(&self, others: Option<String>, stalled: Option<String>) {
         *held(&self.waited_for) = others;
+        *held(&self.stalled) = stalled;
+    }
+
+    /// Another process reads a shard that somebody here waits for, and does not move.
+    pub(crate) fn stalled(&self) -> Option<String> {
+        held(&self.stalled).clone()
     }
 
     /// The other processes for which somebody here has waited for some seconds.
@@ -79,6 +87,7 @@ impl Notes {
     /// Whether all shards are worked on, in words. `troubles`: those of this process's workers.
     pub(crate) fn said(&self, mut troubles: Vec<String>) -> Result<String, String> {
         troubles.extend(held(&self.unlisted).clone());
+        troubles.extend(self.stalled());
         let well = held(&self.holders).clone().unwrap_or_else(|| Ok("every shard has a worker".to_owned()));
         match well {
             Ok(well) if troubles.is_empty() => Ok(well),

@@ -8,7 +8,7 @@ use axum::{
     http::{StatusCode, Uri},
     response::Response,
 };
-use events::identity::LOCAL_TENANT;
+use events::{identity::LOCAL_TENANT, pack::Target};
 use projections::query::{self, Tally};
 use serde::Serialize;
 use serde_json::json;
@@ -94,6 +94,10 @@ pub(crate) async fn health<O: Operator>(
     let instance = api.operator.instance();
     if !instance.is_empty() {
         shown["instance"] = json!(instance);
+    }
+    // Whoever packs files for it fills what is paid.
+    if api.operator.profile().target == Target::Units {
+        shown["paysUnits"] = json!(true);
     }
     if let Some(tenant) = &caller.tenant {
         shown["tenant"] = json!(**tenant);

@@ -240,11 +240,17 @@ impl Inner {
         let (mut failures, mut records) = (0, records);
         loop {
             let failure = match self.fetch_once(shard, lane, place, records).await {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    self.troubles[1].is_over();
+                    return Ok(());
+                }
                 Err(Stop::Answer(error)) => return Err(error),
                 Err(Stop::Failed(failure)) => failure,
             };
             failures += 1;
+            if failure.kind != Kind::Expired {
+                self.troubles[1].failed(&failure.why);
+            }
             match failure.kind {
                 Kind::Gone => return Err(self.gone(shard, failure.why).await),
                 Kind::Refused | Kind::InUse => return Err(ReadError::Unavailable(self.say(&failure.why))),

@@ -195,6 +195,11 @@ impl Append<'_> {
 
     async fn answered(&mut self, call: Vec<Waiting>, answers: Vec<PutRecordsResultEntry>) {
         let mut moved = false;
+        if answers.iter().any(|answer| answer.sequence_number.is_some()) {
+            self.stream.troubles[0].is_over();
+        } else if let Some(code) = answers.iter().find_map(|answer| answer.error_code.as_deref()) {
+            self.stream.troubles[0].failed(&format!("it takes no records just now ({code})"));
+        }
         for (mut waiting, answer) in call.into_iter().zip(answers) {
             if let (Some(sequence), Some(shard)) = (&answer.sequence_number, &answer.shard_id) {
                 moved |= !self.stream.ring.knows(shard);
@@ -225,6 +230,7 @@ impl Append<'_> {
 
     fn failed(&mut self, call: Vec<Waiting>, failure: Failure) {
         let last = if failure.kind == Kind::Throttled { Refused::Throttled } else { Refused::Failed };
+        self.stream.troubles[0].failed(&failure.why);
         let hopeless = matches!(failure.kind, Kind::Gone | Kind::Refused | Kind::Expired | Kind::InUse);
         let is_unknown = matches!(failure.kind, Kind::Unknown | Kind::Late);
         if is_unknown {
