@@ -16,6 +16,8 @@
 
 #[cfg(feature = "aws")]
 pub mod aws;
+#[cfg(feature = "aws")]
+pub mod batches;
 mod causes;
 mod folder;
 mod local;

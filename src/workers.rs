@@ -105,7 +105,7 @@ pub(crate) fn places(shards: &[Shard]) -> Vec<Place> {
 }
 
 /// Another worker has gone on from further: what this one holds is of no more use.
-fn is_overtaken(error: &ConsumeError) -> bool {
+pub(crate) fn is_overtaken(error: &ConsumeError) -> bool {
     matches!(
         error,
         ConsumeError::Overtaken { .. } | ConsumeError::Drive { source: DriveError::Stop(Stop::Overtaken(_)), .. }
@@ -134,6 +134,26 @@ fn passes(error: &ConsumeError) -> bool {
 /// Between half and the whole of it: workers that failed together do not come again together.
 fn spread(pause: Duration) -> Duration {
     pause / 2 + (pause / 2).mul_f64(f64::from(chance() as u32) / f64::from(u32::MAX))
+}
+
+/// That records are gone which were not folded, in words.
+pub(crate) fn lost_text(shard: &ShardId, asked: SequenceNumber, oldest: SequenceNumber) -> String {
+    format!(
+        "{shard}: the records after {asked} were gone from the stream before they were folded: what they say is in no row. It goes on with \
+         {oldest}. Keep the stream's records for longer than weir may be away"
+    )
+}
+
+/// That a parent is gone which was not folded to its end, in words.
+pub(crate) fn lost_parent_text(shard: &ShardId, (parent, position): &(ShardId, SequenceNumber)) -> String {
+    let folded = match *position {
+        SequenceNumber::ZERO => "was never folded".to_owned(),
+        position => format!("was folded up to {position} only"),
+    };
+    format!(
+        "{shard}: its parent {parent} is gone from the stream and {folded}: what else it held is in no row. Keep the stream's records for longer \
+         than weir may be away"
+    )
 }
 
 impl Workers {
@@ -260,10 +280,7 @@ impl Workers {
             return false;
         };
         seen.has_lost.store(true, Ordering::SeqCst);
-        held(&self.losses).push(format!(
-            "{shard}: the records after {asked} were gone from the stream before they were folded: what they say is in no row. It goes on with \
-             {oldest}. Keep the stream's records for longer than weir may be away"
-        ));
+        held(&self.losses).push(lost_text(shard, *asked, *oldest));
         true
     }
 
@@ -272,18 +289,7 @@ impl Workers {
         if lost.is_empty() || seen.has_said_parents.swap(true, Ordering::SeqCst) {
             return;
         }
-        let text = |(parent, position): &(ShardId, SequenceNumber)| {
-            let folded = match *position {
-                SequenceNumber::ZERO => "was never folded".to_owned(),
-                position => format!("was folded up to {position} only"),
-            };
-            format!(
-                "{}: its parent {parent} is gone from the stream and {folded}: what else it held is in no row. Keep the stream's records for longer \
-                 than weir may be away",
-                place.shard
-            )
-        };
-        held(&self.losses).extend(lost.iter().map(text));
+        held(&self.losses).extend(lost.iter().map(|lost| lost_parent_text(&place.shard, lost)));
     }
 
     /// What was lost since this was last asked.

@@ -171,9 +171,7 @@ impl<S: Stream> Delivered<S> {
                 *held(&batch.next_after) = Some(from);
                 Ok(Before::Nothing)
             }
-            Start::After(asked) => {
-                Err(ReadError::Trimmed { shard: batch.shard.clone(), asked, oldest: batch.first() })
-            }
+            Start::After(asked) => Err(ReadError::Trimmed { shard: batch.shard.clone(), asked, oldest: batch.first() }),
             _ => Ok(Before::Page(again)),
         }
     }
