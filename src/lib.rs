@@ -15,6 +15,8 @@
 //! Beside Kinesis and DynamoDB it is a cache: only the last two, and any number of processes may use it.
 
 #[cfg(feature = "aws")]
+mod apart;
+#[cfg(feature = "aws")]
 pub mod aws;
 #[cfg(feature = "aws")]
 pub mod batches;
@@ -38,6 +40,8 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+#[cfg(feature = "aws")]
+pub use apart::Apart;
 pub use causes::with_causes;
 pub use folder::{holder, serving, serving_as};
 pub use local::{OpenError, Options, SHARDS_MAX};
