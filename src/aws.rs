@@ -197,6 +197,11 @@ impl Pair {
         };
         Ok(Self { stream: stream.to_owned(), prefix: prefix.to_owned() })
     }
+
+    /// The stream's name.
+    pub fn stream(&self) -> &str {
+        &self.stream
+    }
 }
 
 /// The SDK's own configuration.
@@ -234,6 +239,15 @@ async fn identity(client: &aws_sdk_kinesis::Client, name: &str) -> Option<String
     summary.map(|about| format!("{} {:?}", about.stream_arn(), about.stream_creation_timestamp().as_secs_f64()))
 }
 
+impl Options {
+    /// Refuses what nothing can be made with.
+    fn check(&self) -> Result<(), OpenError> {
+        self.shards
+            .filter(|shards| shards.get() > SHARDS_MAX)
+            .map_or(Ok(()), |many| Err(OpenError::TooManyShards(many)))
+    }
+}
+
 impl System {
     /// Opens a pair, and starts workers and the ticker if that is the role. `cache`: the folder of readers' lists, and of what `verify` folds into.
     /// `made` hears what was missing and is there now.
@@ -243,28 +257,37 @@ impl System {
         cache: &Path,
         made: impl Fn(&str),
     ) -> Result<Self, OpenError> {
-        if let Some(many) = options.shards.filter(|shards| shards.get() > SHARDS_MAX) {
-            return Err(OpenError::TooManyShards(many));
-        }
+        options.check()?;
+        Self::open_on_aws_with(&configuration().await?, pair, options, cache, made).await
+    }
+
+    /// As `open_on_aws`, with a configuration that is at hand.
+    pub async fn open_on_aws_with(
+        config: &SdkConfig,
+        pair: &Pair,
+        options: Options,
+        cache: &Path,
+        made: impl Fn(&str),
+    ) -> Result<Self, OpenError> {
+        options.check()?;
         std::fs::create_dir_all(cache).map_err(|source| OpenError::Cache { folder: cache.to_owned(), source })?;
-        let config = configuration().await?;
-        let client = aws_sdk_kinesis::Client::new(&config);
+        let client = aws_sdk_kinesis::Client::new(config);
         let (name, prefix) = (&pair.stream, &pair.prefix);
         let missing = match options.create {
             true => kinesis::Missing::Create(options.shards.unwrap_or(kinesis::SHARDS_DEFAULT)),
             false => kinesis::Missing::Refuse,
         };
-        let of_stream = |source| OpenError::Stream { name: name.clone(), place: place(&config, "KINESIS"), source };
+        let of_stream = |source| OpenError::Stream { name: name.clone(), place: place(config, "KINESIS"), source };
         let stream = Kinesis::open(client.clone(), name, missing).await.map_err(of_stream)?;
         if stream.was_created() {
-            made(&format!("the stream {name} in {}", place(&config, "KINESIS")));
+            made(&format!("the stream {name} in {}", place(config, "KINESIS")));
         }
-        let of_rows = |source| OpenError::Rows { place: place(&config, "DYNAMODB"), source };
+        let of_rows = |source| OpenError::Rows { place: place(config, "DYNAMODB"), source };
         let create = if options.create { dynamodb::Create::Missing } else { dynamodb::Create::Refuse };
         let (rows, opened) =
-            DynamoDb::open(&aws_sdk_dynamodb::Client::new(&config), prefix, create).await.map_err(of_rows)?;
+            DynamoDb::open(&aws_sdk_dynamodb::Client::new(config), prefix, create).await.map_err(of_rows)?;
         for table in opened.created {
-            made(&format!("the table {table} in {}", place(&config, "DYNAMODB")));
+            made(&format!("the table {table} in {}", place(config, "DYNAMODB")));
         }
         let is_new = stream.was_created();
         let identity = identity(&client, name).await;

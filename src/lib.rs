@@ -15,7 +15,11 @@
 //! Beside Kinesis and DynamoDB it is a cache: only the last two, and any number of processes may use it.
 
 #[cfg(feature = "aws")]
+mod apart;
+#[cfg(feature = "aws")]
 pub mod aws;
+#[cfg(feature = "aws")]
+pub mod batches;
 mod causes;
 mod folder;
 #[cfg(feature = "aws")]
@@ -38,6 +42,8 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+#[cfg(feature = "aws")]
+pub use apart::Apart;
 pub use causes::with_causes;
 pub use folder::{holder, serving, serving_as};
 pub use local::{OpenError, Options, SHARDS_MAX};

@@ -118,7 +118,7 @@ impl Operator for System {
             check("ticker", self.ticking()),
         ];
         checks.extend(self.verifying.said().map(|far| check(VERIFY, Ok(far))));
-        Health { checks, behind_ms: self.behind_ms().into_iter().max().unwrap_or(0) }
+        Health { checks, behind_ms: Some(self.behind_ms().into_iter().max().unwrap_or(0)) }
     }
 
     async fn verify(&self) -> Result<Value, String> {

@@ -19,7 +19,7 @@ use events::{
 use processor::{
     ledger::Ledger,
     replay::{Progress, ReplayError},
-    tick::TickError,
+    tick::{Tick, TickError},
     verify::{self, Report},
 };
 use projections::store::{self, Generation};
@@ -142,8 +142,8 @@ impl System {
     }
 
     /// Ticks now, so that definitions come into force without waiting for the minute.
-    pub async fn tick(&self) -> Result<(), TickError> {
-        self.ticker.tick(&*self.stream, &*self.store).await.map(|_| ())
+    pub async fn tick(&self) -> Result<Tick, TickError> {
+        self.ticker.tick(&*self.stream, &*self.store).await
     }
 
     /// Starts the ticker.

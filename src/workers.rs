@@ -36,8 +36,11 @@ use projections::{
 };
 use tokio::{runtime::Handle, sync::RwLock};
 
-pub(crate) use self::notes::{Notes, held, lost_shard};
-use self::trouble::{OVERTAKEN_PAUSE, PAUSE, PAUSE_MAX, is_overtaken, is_too_early, passes, spread};
+use self::trouble::{OVERTAKEN_PAUSE, PAUSE, PAUSE_MAX, is_too_early, passes, spread};
+pub(crate) use self::{
+    notes::{Notes, held, lost_parent_text, lost_shard, lost_text},
+    trouble::is_overtaken,
+};
 use crate::{
     pair::{AnyStore, AnyStream, Manner},
     run::{self, Course, Done, PairWorker},
@@ -299,10 +302,7 @@ impl Workers {
             return false;
         };
         seen.has_lost.store(true, Ordering::SeqCst);
-        self.notes.lose(format!(
-            "{shard}: the records after {asked} were gone from the stream before they were folded: what they say is in no row. It goes on with \
-             {oldest}. Keep the stream's records for longer than weir may be away"
-        ));
+        self.notes.lose(lost_text(shard, *asked, *oldest));
         true
     }
 
@@ -311,18 +311,7 @@ impl Workers {
         if lost.is_empty() || seen.has_said_parents.swap(true, Ordering::SeqCst) {
             return;
         }
-        let text = |(parent, position): &(ShardId, SequenceNumber)| {
-            let folded = match *position {
-                SequenceNumber::ZERO => "was never folded".to_owned(),
-                position => format!("was folded up to {position} only"),
-            };
-            format!(
-                "{}: its parent {parent} is gone from the stream and {folded}: what else it held is in no row. Keep the stream's records for longer \
-                 than weir may be away",
-                place.shard
-            )
-        };
-        lost.iter().map(text).for_each(|loss| self.notes.lose(loss));
+        lost.iter().for_each(|lost| self.notes.lose(lost_parent_text(&place.shard, lost)));
     }
 
     pub(crate) async fn is_stopped_within(&self, wait: Duration) -> bool {

@@ -60,8 +60,8 @@ pub struct Check {
 pub struct Health {
     /// All that was checked; the process is well if each is.
     pub checks: Vec<Check>,
-    /// How much older than the newest record the last folded one is, over all shards.
-    pub behind_ms: u64,
+    /// How much older than the newest record the last folded one is, over all shards; `None`: another process folds, and it is not known here.
+    pub behind_ms: Option<u64>,
 }
 
 /// See the module.

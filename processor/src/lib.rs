@@ -2,6 +2,7 @@
 
 pub mod append;
 pub mod consume;
+pub mod delivered;
 pub mod drive;
 pub mod effects;
 pub mod ingest;

@@ -36,10 +36,15 @@ pub struct Definition {
     pub at_ms: i64,
 }
 
+/// The subject of the row of the definition with this revision.
+pub fn row_name(revision: SequenceNumber) -> String {
+    format!("{:0>40}", revision.to_string())
+}
+
 impl Definition {
     /// The subject of its row. A revision is part of it, so a body is never replaced.
     pub fn row_name(&self) -> String {
-        format!("{:0>40}", self.revision.to_string())
+        row_name(self.revision)
     }
 
     /// The body of its row.

@@ -15,7 +15,7 @@ pub(super) const PAUSE_MAX: Duration = Duration::from_secs(60);
 pub(super) const OVERTAKEN_PAUSE: Duration = Duration::from_millis(100);
 
 /// Another worker has gone on from further: what this one holds is of no more use.
-pub(super) fn is_overtaken(error: &ConsumeError) -> bool {
+pub(crate) fn is_overtaken(error: &ConsumeError) -> bool {
     matches!(
         error,
         ConsumeError::Overtaken { .. } | ConsumeError::Drive { source: DriveError::Stop(Stop::Overtaken(_)), .. }

@@ -181,7 +181,7 @@ impl Operator for Fake {
     }
 
     async fn health(&self) -> Health {
-        Health { checks: self.checks.lock().unwrap().clone(), behind_ms: 7 }
+        Health { checks: self.checks.lock().unwrap().clone(), behind_ms: Some(7) }
     }
 
     async fn verify(&self) -> Result<Value, String> {
