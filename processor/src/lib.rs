@@ -7,6 +7,7 @@ pub mod effects;
 pub mod ingest;
 pub mod leases;
 pub mod ledger;
+pub mod prices;
 pub mod rebuild;
 pub mod replay;
 #[cfg(feature = "aws")]
