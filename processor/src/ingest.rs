@@ -27,6 +27,7 @@ use std::{
 };
 
 use events::{
+    identity::Origin,
     pack::{Packed, Target},
     position::SequenceNumber,
     wire::Codec,
@@ -119,6 +120,8 @@ pub enum Outcome {
     Failed {
         /// The cause.
         error: FileError,
+        /// Bytes of lines before that, after decompression, which are in.
+        bytes: u64,
         /// Physical lines before the damage, which are in.
         lines: u64,
     },
@@ -131,6 +134,8 @@ pub struct FileReport {
     pub path: PathBuf,
     /// The object that somebody asked the outcome of.
     pub tag: Option<usize>,
+    /// What an object is called on the stream, if it could be opened.
+    pub origin: Option<Origin>,
     /// What became of it.
     pub outcome: Outcome,
 }
@@ -254,8 +259,8 @@ impl<'a, S: Sender> Run<'a, S> {
         let thread = thread.spawn(move || reader.run(&inputs.paths, inputs.objects));
         let mut report = Report::default();
         if let Err(error) = thread {
-            let outcome = Outcome::Failed { error: FileError::Open(error), lines: 0 };
-            report.files.push(FileReport { path: "-".into(), tag: None, outcome });
+            let outcome = Outcome::Failed { error: FileError::Open(error), bytes: 0, lines: 0 };
+            report.files.push(FileReport { path: "-".into(), tag: None, origin: None, outcome });
         }
         Self(Sends {
             sender,
@@ -309,6 +314,7 @@ struct File {
     /// One of many objects: it stands in the report if it fails.
     is_one_of_many: bool,
     tag: Option<usize>,
+    origin: Option<Origin>,
 }
 
 /// What waits for its turn. Taken from the front only, so that marks move in order and no counter runs far ahead of an unacknowledged one.
@@ -386,8 +392,8 @@ impl<'a, S: Sender> Sends<'a, S> {
                 self.files.extend((self.found..).zip(files));
                 self.found = self.files.last_key_value().map_or(self.found, |(last, _)| last + 1);
             }
-            Message::FoundObject(path, tag) => {
-                let file = File { path, tag, is_one_of_many: tag.is_none(), ..File::default() };
+            Message::FoundObject(path, tag, origin) => {
+                let file = File { path, tag, origin, is_one_of_many: tag.is_none(), ..File::default() };
                 self.files.insert(self.found, file);
                 self.found += 1;
             }
@@ -458,11 +464,12 @@ impl<'a, S: Sender> Sends<'a, S> {
     /// `outcome`: whether anything was new.
     fn close(&mut self, file: File, outcome: Result<bool, FileError>) {
         self.progress.files_done.fetch_add(1, Relaxed);
+        let File { bytes, lines, .. } = file;
         let outcome = match (file.broken, outcome) {
-            (Some(error), _) => Outcome::Failed { error: FileError::Send(error), lines: file.lines },
-            (None, Err(error)) => Outcome::Failed { error, lines: file.lines },
-            (None, Ok(false)) if file.lines == 0 => Outcome::Unchanged,
-            (None, Ok(_)) => Outcome::Ingested { bytes: file.bytes, lines: file.lines },
+            (Some(error), _) => Outcome::Failed { error: FileError::Send(error), bytes, lines },
+            (None, Err(error)) => Outcome::Failed { error, bytes, lines },
+            (None, Ok(false)) if lines == 0 => Outcome::Unchanged,
+            (None, Ok(_)) => Outcome::Ingested { bytes, lines },
         };
         if file.is_one_of_many {
             let objects = &mut self.report.objects;
@@ -476,7 +483,7 @@ impl<'a, S: Sender> Sends<'a, S> {
                 return;
             }
         }
-        self.report.files.push(FileReport { path: file.path, tag: file.tag, outcome });
+        self.report.files.push(FileReport { path: file.path, tag: file.tag, origin: file.origin, outcome });
     }
 
     /// Files that were not reached, because sending had to stop.

@@ -320,3 +320,8 @@ impl Tries {
 fn unquoted(etag: &str) -> String {
     etag.trim_matches('"').to_owned()
 }
+
+#[cfg(test)]
+pub(crate) mod scripted;
+#[cfg(test)]
+mod tests;

@@ -38,8 +38,8 @@ const HELD_BYTES_MAX: usize = 1 << 20;
 pub(super) enum Message {
     /// All inputs, in the order of reading: their places are the `file` of what follows.
     Found(Vec<PathBuf>),
-    /// One input more, and whose outcome it is.
-    FoundObject(PathBuf, Option<usize>),
+    /// One input more, whose outcome it is, and what it is called on the stream, if that is known.
+    FoundObject(PathBuf, Option<usize>, Option<Origin>),
     /// So many objects were read before.
     Known(u64),
     Warning(String),
@@ -219,7 +219,8 @@ impl Reader {
                     self.tell(Message::Known(objects))?;
                 }
                 Announced::One { name, id, tag, opened } => {
-                    self.tell(Message::FoundObject(name.clone().into(), tag))?;
+                    let origin = opened.as_ref().ok().filter(|_| tag.is_some()).map(|object| object.origin.clone());
+                    self.tell(Message::FoundObject(name.clone().into(), tag, origin))?;
                     let outcome = opened.and_then(|object| self.read_object(file, Path::new(&name), id, object));
                     self.tell(Message::Done { file, place: id.map(Place::Object), outcome })?;
                     file += 1;

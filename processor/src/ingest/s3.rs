@@ -26,6 +26,7 @@ use super::{
 };
 use crate::s3::{Bucket, Failure, Kind, Part, Wanted};
 
+pub mod announced;
 mod listed;
 
 pub use listed::{Buckets, NotMeant, Survey, Target, listed, object_id, spelling};

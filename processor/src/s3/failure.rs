@@ -112,6 +112,9 @@ impl Failure {
         E: ProvideErrorMetadata + Error + 'static,
     {
         let (kind, why) = match error {
+            SdkError::ServiceError(context) if context.raw().status().is_success() => {
+                (Kind::Unavailable, format!("the answer could not be read: {}", chain(error)))
+            }
             SdkError::ServiceError(context) => {
                 let (raw, error) = (context.raw(), context.err());
                 let region = raw.headers().get(REGION_HEADER).map(str::to_owned);
