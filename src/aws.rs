@@ -1,6 +1,8 @@
 //! A system on Kinesis and DynamoDB. Decides what its names may be, where configuration comes from (the SDK's own: environment, profiles, SSO, roles,
 //! regions, `AWS_ENDPOINT_URL`), and what is told when something of it is missing. Any number of processes may work on one pair (laws 4 and 5).
 
+mod buckets;
+
 use std::{
     io,
     num::NonZeroU16,
@@ -32,6 +34,8 @@ use projections::{
 };
 use tokio::runtime::Handle;
 use xxhash_rust::xxh3::xxh3_64;
+
+pub use buckets::Buckets;
 
 use crate::{
     AnyStore, AnyStream, LISTS_ELSEWHERE, SHARDS_MAX, System, chance,

@@ -3,6 +3,7 @@
 
 mod alarms;
 mod apply;
+mod buckets;
 mod client;
 mod demo;
 mod elsewhere;
@@ -203,7 +204,8 @@ pub struct Up {
 /// Options of `weir ingest`.
 #[derive(Debug, Clone, ClapArgs)]
 pub struct Ingest {
-    /// Files, folders, patterns, or - for standard input; gzip and zstd are told by their bytes
+    /// Files, folders, patterns, or - for standard input; s3://BUCKET/KEY for an object or all below it, s3://BUCKET/KEY* for all whose keys begin
+    /// so. gzip and zstd are told by their bytes
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
     /// Service of lines that name none [default: from the file's name]
@@ -215,6 +217,9 @@ pub struct Ingest {
     /// Count files again that were read before
     #[arg(long, conflicts_with = "as_name")]
     again: bool,
+    /// Read from buckets without being asked, whatever it costs; what it will cost is said all the same
+    #[arg(long)]
+    yes: bool,
     #[command(flatten)]
     to: Where,
 }

@@ -8,7 +8,10 @@ pub mod effects;
 pub mod ingest;
 pub mod leases;
 pub mod ledger;
+pub mod prices;
 pub mod rebuild;
 pub mod replay;
+#[cfg(feature = "aws")]
+pub mod s3;
 pub mod tick;
 pub mod verify;
