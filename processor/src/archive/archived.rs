@@ -142,12 +142,22 @@ impl<S: Stream, O: Objects> Archived<S, O> {
         let Some(end) = page.last() else {
             return Err(ReadError::Damaged(format!("{}: no record of the archive is at {position}", kept.shard.id)));
         };
-        let is_end = end.sequence == last;
         let older_ms = u64::try_from(chain.newest.highest_ms.saturating_sub(end.arrived_at_ms)).unwrap_or(0).max(1);
-        let ends = is_end && chain.newest.shard.closed;
-        let next = (!ends).then_some(Start::After(end.sequence));
-        // What the stream has behind it is not known here; that it is asked next, is.
-        Ok(Ok(Page { next, behind_ms: if ends { 0 } else { older_ms }, records: page }))
+        let after = Start::After(end.sequence);
+        let (next, behind_ms) = match (end.sequence == last, chain.newest.shard.closed) {
+            (false, _) => (Some(after), older_ms),
+            (true, true) => (None, 0),
+            (true, false) => (Some(after), self.behind(kept, after, older_ms).await),
+        };
+        Ok(Ok(Page { records: page, next, behind_ms }))
+    }
+
+    /// Whether the stream has something behind the archive. Why it cannot be read, the next read says.
+    async fn behind(&self, kept: &Kept<O>, from: Start, older_ms: u64) -> u64 {
+        match self.live.read(&kept.shard.id, from, ONE).await {
+            Ok(page) if page.records.is_empty() => page.behind_ms,
+            _ => older_ms,
+        }
     }
 
     /// Answers from the stream, behind the archive. `None`: the archive has grown over the place.

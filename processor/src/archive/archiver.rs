@@ -71,8 +71,8 @@ pub enum Step {
 enum Doing {
     /// Reading on from there. `ended`: the shard has nothing more.
     Filling { builder: Box<Builder>, next: Start, since: Option<Instant>, ended: bool },
-    /// This is to be put.
-    Putting(Box<Sealed>),
+    /// This is to be put. `may_be_there`: an earlier answer was lost.
+    Putting { sealed: Box<Sealed>, may_be_there: bool },
     /// Another archiver is at work; its next segment is looked for then.
     StandingBy(Instant),
     /// The archive has the shard's end.
@@ -123,11 +123,11 @@ impl<S: Stream, O: Objects> Archiver<S, O> {
         self.newest.as_ref().map_or(SequenceNumber::ZERO, |segment| segment.last)
     }
 
-    /// How much newer the newest record that it knows of is than the newest archived one, in milliseconds.
+    /// How much older than the newest record that it knows of the oldest one is that waits to be archived, in milliseconds.
     pub fn behind_ms(&self) -> u64 {
         let first = match &self.doing {
             Doing::Filling { builder, .. } => builder.held().map(|held| held.first_ms),
-            Doing::Putting(sealed) => sealed.segment.held.map(|held| held.first_ms),
+            Doing::Putting { sealed, .. } => sealed.segment.held.map(|held| held.first_ms),
             Doing::StandingBy(_) | Doing::Ended => None,
         };
         // Nothing that is not archived is known of.
@@ -162,7 +162,7 @@ impl<S: Stream, O: Objects> Archiver<S, O> {
     pub async fn step(&mut self) -> Result<Step, ArchiveError> {
         match &mut self.doing {
             Doing::Ended => Ok(Step::Ended),
-            Doing::Putting(_) => self.put().await,
+            Doing::Putting { .. } => self.put().await,
             Doing::StandingBy(until) if Instant::now() < *until => Ok(Step::Idle(*until)),
             Doing::StandingBy(_) => self.look().await,
             Doing::Filling { .. } => self.fill().await,
@@ -172,7 +172,7 @@ impl<S: Stream, O: Objects> Archiver<S, O> {
     /// Puts what it holds, without reading on: before the process ends.
     pub async fn put_held(&mut self) -> Result<(), ArchiveError> {
         self.seal();
-        while let Doing::Putting(_) = self.doing {
+        while let Doing::Putting { .. } = self.doing {
             self.put().await?;
         }
         Ok(())
@@ -183,7 +183,7 @@ impl<S: Stream, O: Objects> Archiver<S, O> {
         let Doing::Filling { builder, ended, .. } = &self.doing else { return };
         let closing = if *ended { Closing::LastOfShard } else { Closing::Open };
         if let Some(sealed) = builder.as_ref().clone().seal(&self.shard, closing) {
-            self.doing = Doing::Putting(Box::new(sealed));
+            self.doing = Doing::Putting { sealed: Box::new(sealed), may_be_there: false };
         }
     }
 
@@ -237,22 +237,24 @@ impl<S: Stream, O: Objects> Archiver<S, O> {
     }
 
     async fn put(&mut self) -> Result<Step, ArchiveError> {
-        let Doing::Putting(sealed) = &self.doing else { return Ok(Step::Read) };
-        let ours = sealed.segment.clone();
+        let Doing::Putting { sealed, may_be_there } = &mut self.doing else { return Ok(Step::Read) };
+        let (ours, was_put) = (sealed.segment.clone(), std::mem::replace(may_be_there, true));
+        let stored = self.archive.put(sealed).await?;
         let mut is_others = false;
-        let newest = match self.archive.put(sealed).await? {
+        let newest = match stored {
             Stored::New => ours,
             Stored::Exists => {
                 let there = self.archive.reader().segment(&ours.shard.id, ours.after).await?;
                 // One that was there and is gone: the same is put again.
                 let Some(there) = there else { return Ok(Step::Read) };
-                is_others = there.checksum != ours.checksum;
                 self.agrees(&there, &ours)?;
+                is_others = !was_put || there.checksum != ours.checksum;
                 there
             }
         };
         // The hole lies before the segment that was to be behind it, or before the next one.
-        self.is_behind_hole &= !sealed_is_behind(&self.doing);
+        let is_behind = |doing: &Doing| matches!(doing, Doing::Putting { sealed, .. } if sealed.segment.is_behind_hole);
+        self.is_behind_hole &= !is_behind(&self.doing);
         self.newest = Some(newest);
         self.go_on();
         if is_others && let Doing::Filling { .. } = self.doing {
@@ -289,8 +291,4 @@ impl<S: Stream, O: Objects> Archiver<S, O> {
         }
         Ok(Step::Archived)
     }
-}
-
-fn sealed_is_behind(doing: &Doing) -> bool {
-    matches!(doing, Doing::Putting(sealed) if sealed.segment.is_behind_hole)
 }
