@@ -111,7 +111,8 @@ pub fn work(archiver: &mut Archiver<Live, Memory>) -> Vec<String> {
     for _ in 0..10_000 {
         match block_on(archiver.step()) {
             Ok(Step::Idle(_) | Step::Ended) => {
-                block_on(archiver.put_held()).unwrap();
+                // A put that fails is made again.
+                while block_on(archiver.put_held()).is_err() {}
                 return lost;
             }
             Ok(Step::Lost(why)) => lost.push(why),
