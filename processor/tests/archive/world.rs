@@ -77,7 +77,13 @@ impl World {
     }
 
     pub fn writer(&self) -> Writer<Memory> {
-        block_on(Writer::open(self.objects.clone(), STREAM)).unwrap()
+        loop {
+            match block_on(Writer::open(self.objects.clone(), STREAM)) {
+                Ok(writer) => return writer,
+                Err(ArchiveError::Objects(_)) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
     }
 
     pub fn reader(&self) -> Reader<Memory> {
