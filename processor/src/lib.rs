@@ -10,5 +10,7 @@ pub mod leases;
 pub mod ledger;
 pub mod rebuild;
 pub mod replay;
+#[cfg(feature = "aws")]
+pub mod s3;
 pub mod tick;
 pub mod verify;
