@@ -16,6 +16,8 @@ pub mod archived;
 pub mod archiver;
 pub mod chain;
 pub mod folder;
+#[cfg(feature = "aws")]
+pub mod s3;
 
 use std::{future::Future, ops::Range, sync::Arc};
 

@@ -263,13 +263,13 @@ impl<S: Stream, O: Objects> Archiver<S, O> {
         Ok(Step::Archived)
     }
 
-    /// Whether another's segment holds the stream's records behind the same place. Where one of the two stands behind a hole, the beginning tells nothing.
+    /// Whether another's segment holds the stream's records behind the same place. Where one of the two stands behind a hole, or the stream may have let
+    /// go of the shard's first records between both looks, the beginning tells nothing.
     fn agrees(&self, theirs: &Segment, ours: &Segment) -> Result<(), ArchiveError> {
         let first = |of: &Segment| of.held.map(|held| held.first);
+        let may_differ = ours.after == SequenceNumber::ZERO || theirs.is_behind_hole || ours.is_behind_hole;
         match (first(theirs), first(ours)) {
-            (Some(theirs_first), Some(ours_first))
-                if theirs_first != ours_first && !theirs.is_behind_hole && !ours.is_behind_hole =>
-            {
+            (Some(theirs_first), Some(ours_first)) if theirs_first != ours_first && !may_differ => {
                 let segment = self.archive.reader().describe_segment(&ours.shard.id, ours.after);
                 Err(ArchiveError::Disagrees { segment, theirs: theirs_first, ours: ours_first })
             }

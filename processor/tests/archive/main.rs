@@ -7,6 +7,7 @@ mod law;
 #[path = "../parts/local.rs"]
 mod local;
 mod objects;
+mod places;
 mod retained;
 mod together;
 mod verified;

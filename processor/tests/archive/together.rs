@@ -1,11 +1,9 @@
 //! Any number of archivers, killed at any point, whose answers are lost: one chain, with every record once.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use events::{
+    archive::{Builder, Closing, Codec},
     position::{HashKey, SequenceNumber, ShardId},
     stream::{ReadOnly, Start},
 };
@@ -224,21 +222,20 @@ fn an_archive_of_another_stream_is_refused_by_who_writes_and_who_reads() {
 
 #[test]
 fn an_archiver_that_finds_other_records_where_its_own_belong_stops() {
-    let (one, other) = (World::new(1), World::new(1));
-    one.clock.fetch_add(5_000, Ordering::SeqCst);
-    other.append(0..1);
-    one.append(0..3);
-    // Another stream's archiver puts its first record while this one holds its own.
-    let mut archiver = one.archiver(&one.shards()[0]);
+    let world = World::new(1);
+    let shard = world.shards().remove(0);
+    world.append(0..3);
+    world.archive();
+    world.append(3..6);
+    // Another stream's archiver puts its next record while this one holds its own.
+    let mut archiver = world.archiver(&shard);
     assert_eq!(block_on(archiver.step()), Ok(Step::Read));
-    let name = events::archive::name(&one.shard(), SequenceNumber::ZERO).unwrap();
-    let mut theirs =
-        events::archive::Builder::first(crate::world::STREAM.into(), one.shard(), events::archive::Codec::None);
-    let mut strange = one.all()[&one.shard()][1].clone();
-    strange.data = bytes::Bytes::from_static(b"another");
-    theirs.push(&strange).unwrap();
-    let theirs = theirs.seal(&one.shards()[0], events::archive::Closing::Open).unwrap();
-    one.objects.objects.lock().unwrap().insert(name, theirs.bytes);
+    let before = block_on(world.reader().segment(&shard.id, SequenceNumber::ZERO)).unwrap().unwrap();
+    let mut theirs = Builder::after(&before, Codec::None);
+    theirs.push(&world.all()[&shard.id][5]).unwrap();
+    let theirs = theirs.seal(&shard, Closing::Open).unwrap();
+    let name = events::archive::name(&shard.id, before.last).unwrap();
+    world.objects.objects.lock().unwrap().insert(name, theirs.bytes);
     let answer = block_on(archiver.step());
     assert!(matches!(answer, Err(ArchiveError::Disagrees { .. })), "{answer:?}");
     assert!(matches!(block_on(archiver.step()), Err(ArchiveError::Disagrees { .. })), "and stays so");
