@@ -1,6 +1,7 @@
 //! Ingest, consume and replay: the shell that carries out what the fold decides.
 
 pub mod append;
+pub mod archive;
 pub mod consume;
 pub mod delivered;
 pub mod drive;

@@ -22,6 +22,7 @@ use std::{
 use aws_sdk_s3::{
     Client,
     config::{Builder, Region, retry::RetryConfig},
+    operation::list_objects_v2::builders::ListObjectsV2FluentBuilder,
     primitives::ByteStream,
     types::EncodingType,
 };
@@ -159,11 +160,24 @@ impl Bucket {
 
     /// A page of the keys that begin with `prefix`, after the page that gave `next`.
     pub async fn list(&self, prefix: &str, next: Option<&str>) -> Result<Page, Failure> {
+        self.page(prefix, |call| call.set_continuation_token(next.map(str::to_owned))).await
+    }
+
+    /// A page of the keys that begin with `prefix` and come after `after`, which need not be there.
+    pub async fn list_after(&self, prefix: &str, after: &str) -> Result<Page, Failure> {
+        self.page(prefix, |call| call.start_after(after)).await
+    }
+
+    async fn page(
+        &self,
+        prefix: &str,
+        begin: impl Fn(ListObjectsV2FluentBuilder) -> ListObjectsV2FluentBuilder,
+    ) -> Result<Page, Failure> {
         let mut tries = Tries::default();
         loop {
-            let call = self.client.list_objects_v2().bucket(&*self.name).prefix(prefix);
+            let call = begin(self.client.list_objects_v2().bucket(&*self.name).prefix(prefix));
             // XML cannot hold every character that a key may have.
-            let call = call.set_continuation_token(next.map(str::to_owned)).encoding_type(EncodingType::Url);
+            let call = call.encoding_type(EncodingType::Url);
             let answer = match call.customize().config_override(self.settings()).send().await {
                 Ok(answer) => answer,
                 Err(error) => {
