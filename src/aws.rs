@@ -23,8 +23,8 @@ use tokio::runtime::Handle;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
-    AnyStore, AnyStream, LISTS_ELSEWHERE, SHARDS_MAX, System, chance, now_ms, pair::Manner, ticker::Ticker,
-    verifying::Verifying, with_causes, workers::Workers,
+    AnyStore, AnyStream, LISTS_ELSEWHERE, SHARDS_MAX, System, chance, generations::Generations, now_ms, pair::Manner,
+    ticker::Ticker, verifying::Verifying, with_causes, workers::Workers,
 };
 
 /// Longest that an answer may take to begin: a connection that hangs is given up, and the call made again.
@@ -95,6 +95,9 @@ pub enum OpenError {
     /// A worker.
     #[error(transparent)]
     Worker(#[from] Box<ConsumeError>),
+    /// Which generations there are could not be read.
+    #[error("which generations there are could not be read: {0}")]
+    Generations(#[source] projections::store::ReadError),
     /// The shards could not be listed.
     #[error(transparent)]
     Shards(#[from] Box<events::stream::ReadError>),
@@ -238,12 +241,13 @@ impl System {
         let lists = format!("{LISTS_ELSEWHERE}{:016x}", xxh3_64(identity.as_deref().unwrap_or(name).as_bytes()));
         let (stream, store) = (Arc::new(AnyStream::Kinesis(stream)), Arc::new(AnyStore::DynamoDb(Box::new(rows))));
         let instance = format!("{:016x}", chance());
+        let workers = Workers::new(stream.clone(), store.clone(), Manner::AWS, Some(Handle::current()));
+        let ticker = Arc::new(Ticker::new(now_ms()));
         let system = Self {
             folder: cache.to_owned(),
             own: None,
             is_new,
             lists,
-            workers: Workers::new(stream.clone(), store.clone(), Manner::AWS, Some(Handle::current())),
             stream,
             store,
             // Nobody counts openings here: the id is one that no other process has.
@@ -254,9 +258,12 @@ impl System {
             },
             instance,
             counter: AtomicU64::new(0),
-            ticker: Arc::new(Ticker::new(now_ms())),
+            generations: Generations::new(workers.clone(), ticker.clone()),
+            ticker,
+            workers,
             verifying: Verifying::default(),
         };
+        system.generations.look().await.map_err(OpenError::Generations)?;
         if options.role == Role::Worker {
             system.start_elsewhere().await?;
         }

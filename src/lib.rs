@@ -18,6 +18,7 @@
 pub mod aws;
 mod causes;
 mod folder;
+mod generations;
 mod local;
 mod made;
 mod operator;

@@ -68,6 +68,8 @@ pub(crate) enum Done {
     Told,
     /// The shard is closed, and folded and committed to its end.
     Ended,
+    /// Its generation does not count from the next record on.
+    Turned,
 }
 
 /// Steps and commits until the shard has ended, or the system is told to: who is alone folds what is left before. `well` hears of each commit.
@@ -79,6 +81,9 @@ pub(crate) async fn consume(
     well: impl Fn(),
 ) -> Result<Done, ConsumeError> {
     let Workers { ledger, manner, commits, waiters, stop, .. } = workers;
+    if !worker.shard().acts() {
+        return Ok(Done::Turned);
+    }
     let mut held_back: u32 = 0;
     loop {
         let stopping = stop.load(Ordering::SeqCst);
@@ -94,7 +99,7 @@ pub(crate) async fn consume(
         ledger.folded(&place.shard, step.folded);
         let is_last = stopping && (step.caught_up || !manner.is_alone);
         let is_due = worker.is_due(&manner.cadence, step.caught_up, awaited);
-        if is_due || is_last || step.ended || step.held_back {
+        if is_due || is_last || step.ended || step.held_back || step.turns {
             let held = commits.read().await;
             ledger.committed(&place.shard, worker.commit().await?);
             drop(held);
@@ -102,6 +107,9 @@ pub(crate) async fn consume(
         }
         if step.ended {
             return Ok(Done::Ended);
+        }
+        if step.turns {
+            return Ok(Done::Turned);
         }
         if is_last {
             return Ok(Done::Told);

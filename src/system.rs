@@ -22,10 +22,14 @@ use processor::{
     tick::TickError,
     verify::{self, Report},
 };
-use projections::store::{self, Generation};
+use projections::{
+    generations::View,
+    store::{self, Generation},
+};
 
 use crate::{
     AnyStore, AnyStream, LocalStore,
+    generations::Generations,
     made::SCRATCH,
     now_ms,
     ticker::Ticker,
@@ -62,6 +66,7 @@ pub struct System {
     pub(crate) counter: AtomicU64,
     pub(crate) ticker: Arc<Ticker>,
     pub(crate) verifying: Verifying,
+    pub(crate) generations: Arc<Generations>,
 }
 
 impl System {
@@ -102,7 +107,12 @@ impl System {
 
     /// The generation that readers see.
     pub fn generation(&self) -> Generation {
-        Generation::default()
+        self.generations.view().live()
+    }
+
+    /// Where readers find windows.
+    pub fn view(&self) -> View {
+        self.generations.view()
     }
 
     /// A random name of this opening: who finds an address in the folder asks whether it still is this one's.
@@ -155,6 +165,8 @@ impl System {
             Ok(())
         };
         self.workers.spawn("ticker", ticking).map_err(|error| ("ticker", error))?;
+        let generations = self.generations.clone();
+        self.workers.spawn("generations", generations.supervise()).map_err(|error| ("generations", error))?;
         self.workers.spawn("shards", self.workers.clone().supervise()).map_err(|error| ("shards", error))
     }
 

@@ -25,6 +25,7 @@ use events::{
 use processor::{
     consume::{ConsumeError, Worker},
     drive::DriveError,
+    generations::Crew,
     ledger::Ledger,
 };
 use projections::{
@@ -35,6 +36,7 @@ use tokio::{runtime::Handle, sync::RwLock};
 
 use crate::{
     chance,
+    generations::Followed,
     pair::{AnyStore, AnyStream, Manner},
     run::{self, Done},
     sink::Patient,
@@ -42,9 +44,9 @@ use crate::{
 };
 
 /// First pause of a worker that could not read or write; it doubles with each attempt that moves nothing.
-const PAUSE: Duration = Duration::from_millis(500);
+pub(crate) const PAUSE: Duration = Duration::from_millis(500);
 /// Longest such pause.
-const PAUSE_MAX: Duration = Duration::from_secs(60);
+pub(crate) const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// About so long waits one that was overtaken, so that two do not run into each other again at once; or one that waits for its parents.
 const OVERTAKEN_PAUSE: Duration = Duration::from_millis(100);
 /// How often those who pause look whether they are to end.
@@ -63,14 +65,14 @@ pub(crate) struct Seen {
     /// Why its worker does not work at the moment.
     trouble: Mutex<Option<String>>,
     /// The records behind its resume point are gone from the stream.
-    has_lost: AtomicBool,
+    pub(crate) has_lost: AtomicBool,
     /// What its parents have lost was said.
     has_said_parents: AtomicBool,
 }
 
 /// See the module.
 pub(crate) struct Workers {
-    stream: Arc<AnyStream>,
+    pub(crate) stream: Arc<AnyStream>,
     pub(crate) store: Arc<AnyStore>,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) manner: Manner,
@@ -87,16 +89,23 @@ pub(crate) struct Workers {
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// Where connections live that all workers share; `None`: there are none.
     runtime: Option<Handle>,
+    /// The first generation's shards, once they no longer count.
+    pub(crate) first: Arc<Followed>,
 }
 
-fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The open shards with their ranges, as a fold that begins now finds them.
 fn place_of(shard: &Shard, all: &[Shard]) -> Place {
+    place_in(Generation::default(), shard, all)
+}
+
+/// The same in a generation.
+pub(crate) fn place_in(generation: Generation, shard: &Shard, all: &[Shard]) -> Place {
     let ring = all.iter().filter(|shard| !shard.closed).map(|shard| (shard.id.clone(), shard.range)).collect();
-    Place { generation: Generation::default(), shard: shard.id.clone(), ring }
+    Place { generation, shard: shard.id.clone(), ring }
 }
 
 /// The places of all shards that are listed.
@@ -105,7 +114,7 @@ pub(crate) fn places(shards: &[Shard]) -> Vec<Place> {
 }
 
 /// Another worker has gone on from further: what this one holds is of no more use.
-fn is_overtaken(error: &ConsumeError) -> bool {
+pub(crate) fn is_overtaken(error: &ConsumeError) -> bool {
     matches!(
         error,
         ConsumeError::Overtaken { .. } | ConsumeError::Drive { source: DriveError::Stop(Stop::Overtaken(_)), .. }
@@ -113,12 +122,12 @@ fn is_overtaken(error: &ConsumeError) -> bool {
 }
 
 /// It can only be waited for: another worker has to end a parent first.
-fn is_too_early(error: &ConsumeError) -> bool {
+pub(crate) fn is_too_early(error: &ConsumeError) -> bool {
     matches!(error, ConsumeError::NotYet { .. })
 }
 
 /// Another attempt can mend it.
-fn passes(error: &ConsumeError) -> bool {
+pub(crate) fn passes(error: &ConsumeError) -> bool {
     use events::stream::ReadError;
     match error {
         ConsumeError::Stream { source: ReadError::Unavailable(_), .. }
@@ -132,7 +141,7 @@ fn passes(error: &ConsumeError) -> bool {
 }
 
 /// Between half and the whole of it: workers that failed together do not come again together.
-fn spread(pause: Duration) -> Duration {
+pub(crate) fn spread(pause: Duration) -> Duration {
     pause / 2 + (pause / 2).mul_f64(f64::from(chance() as u32) / f64::from(u32::MAX))
 }
 
@@ -156,6 +165,7 @@ impl Workers {
             losses: Mutex::default(),
             threads: Mutex::default(),
             runtime,
+            first: Followed::new(Crew::new(Generation::default(), None, SequenceNumber::ZERO)),
         })
     }
 
@@ -218,7 +228,9 @@ impl Workers {
                     }
                     self.say_lost_parents(place, seen, worker.lost_parents());
                     // Where another process has set the resume point, what it folded is not folded here.
-                    self.ledger.passed(&place.shard, worker.committed());
+                    if worker.shard().acts() {
+                        self.ledger.passed(&place.shard, worker.committed());
+                    }
                     if stood.replace(worker.committed()) != Some(worker.committed()) {
                         pause = PAUSE;
                     }
@@ -229,6 +241,7 @@ impl Workers {
             };
             let error = match done {
                 Ok(Done::Told) => return Ok(()),
+                Ok(Done::Turned) => return self.first.work(self, place).await,
                 Ok(Done::Ended) => {
                     seen.has_ended.store(true, Ordering::SeqCst);
                     return Ok(());
@@ -254,7 +267,7 @@ impl Workers {
     }
 
     /// Whoever did not fold for longer than the stream keeps its records goes on with the oldest that it has, and says what is lost.
-    fn is_loss(&self, seen: &Seen, error: &ConsumeError) -> bool {
+    pub(crate) fn is_loss(&self, seen: &Seen, error: &ConsumeError) -> bool {
         let ConsumeError::Stream { source: events::stream::ReadError::Trimmed { shard, asked, oldest }, .. } = error
         else {
             return false;
@@ -291,7 +304,7 @@ impl Workers {
         std::mem::take(&mut *held(&self.losses))
     }
 
-    async fn is_stopped_within(&self, wait: Duration) -> bool {
+    pub(crate) async fn is_stopped_within(&self, wait: Duration) -> bool {
         let until = tokio::time::Instant::now() + wait;
         while tokio::time::Instant::now() < until && !self.stop.load(Ordering::SeqCst) {
             tokio::time::sleep(STOP_LOOK.min(wait)).await;

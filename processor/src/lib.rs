@@ -4,6 +4,7 @@ pub mod append;
 pub mod consume;
 pub mod drive;
 pub mod effects;
+pub mod generations;
 pub mod ingest;
 pub mod leases;
 pub mod ledger;

@@ -4,7 +4,7 @@
 //! has come that far. What the stream no longer has is taken as it was recorded, or as it stands in rows.
 
 pub(crate) mod kept;
-mod said;
+pub(crate) mod said;
 
 use std::{
     collections::HashMap,
