@@ -241,7 +241,7 @@ impl Workers {
             };
             let error = match done {
                 Ok(Done::Told) => return Ok(()),
-                Ok(Done::Turned) => return self.first.work(self, place).await,
+                Ok(Done::Turned) => return self.first.work(self, place, true).await,
                 Ok(Done::Ended) => {
                     seen.has_ended.store(true, Ordering::SeqCst);
                     return Ok(());

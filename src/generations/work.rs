@@ -113,17 +113,20 @@ impl Followed {
         change(held(&self.shards).entry(shard.clone()).or_default());
     }
 
-    /// Works on a shard until it has ended, or the generation or the system does.
-    pub(crate) async fn work(&self, workers: &Workers, place: &Place) -> Result<(), String> {
-        let (mut pause, mut acts, seen) = (PAUSE, false, Seen::default());
+    /// Works on a shard until it has ended, or the generation or the system does. `turned`: it has come to the record at which it ceases to count.
+    pub(crate) async fn work(&self, workers: &Workers, place: &Place, turned: bool) -> Result<(), String> {
+        let (mut pause, seen) = (PAUSE, Seen::default());
+        // Where a worker has come to the record at which it turns, its state does not say so yet.
+        let mut next = turned.then_some(false);
         loop {
-            if self.is_told(workers) && !acts {
+            if self.is_told(workers) && next != Some(true) {
                 return Ok(());
             }
-            let error = match self.go_on(workers, place, &mut acts, &seen).await {
+            let mut acts = next == Some(true);
+            let error = match self.go_on(workers, place, next.take(), &mut acts, &seen).await {
                 Ok(End::Told | End::Ended) => return Ok(()),
                 Ok(End::Turned) => {
-                    acts = !acts;
+                    next = Some(!acts);
                     pause = PAUSE;
                     continue;
                 }
@@ -142,15 +145,21 @@ impl Followed {
                 pause = (pause * 2).min(PAUSE_MAX);
                 held(&self.troubles).insert(place.shard.clone(), with_causes(&error));
             }
-            acts = false;
             if workers.is_stopped_within(spread(wait)).await {
                 return Ok(());
             }
         }
     }
 
-    /// `acts`: the next record makes it count, if its state does not yet; says afterwards whether it counted.
-    async fn go_on(&self, workers: &Workers, place: &Place, acts: &mut bool, seen: &Seen) -> Result<End, ConsumeError> {
+    /// `turned`: whether it counts from the next record on, where its state does not say so yet. `acts` says afterwards whether it counted.
+    async fn go_on(
+        &self,
+        workers: &Workers,
+        place: &Place,
+        turned: Option<bool>,
+        acts: &mut bool,
+        seen: &Seen,
+    ) -> Result<End, ConsumeError> {
         let listed = workers.stream.shards().await;
         let listed = listed.map_err(|source| ConsumeError::Stream { shard: place.shard.clone(), source })?;
         let range = listed.iter().find(|shard| shard.id == place.shard).map(|shard| shard.range);
@@ -159,7 +168,7 @@ impl Followed {
         let (stream, store) = (ReadOnly::new(workers.stream.clone()), workers.store.clone());
         let follower = self.crew.follower(place.shard.clone(), home);
         let worker = Worker::open(stream.clone(), store.clone(), follower, place.clone()).await?;
-        *acts |= worker.shard().acts();
+        *acts = turned.unwrap_or_else(|| worker.shard().acts());
         if !*acts {
             return self.consume(workers, worker, place, is_control, seen).await;
         }
