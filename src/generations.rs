@@ -14,15 +14,26 @@ use std::{
     time::Duration,
 };
 
-use events::{position::ShardId, stream::Stream};
-use processor::{drive, generations::Crew};
+use events::{
+    event::{Defined, Event},
+    identity::{CONTROL_KEY, LOCAL_TENANT},
+    position::{HashKey, ShardId},
+    stream::Stream,
+};
+use processor::{
+    append::{append_all, system_event_of},
+    drive,
+    generations::Crew,
+};
 use projections::{
-    generations::{Record, Standing, View, record},
+    definitions::GENERATION,
+    generations::{LIVE, Live, Promotion, Record, Standing, View, record},
     store::{Generation, ReadError},
 };
 
 pub(crate) use self::work::Followed;
 use crate::{
+    now_ms,
     ticker::Ticker,
     with_causes,
     workers::{Workers, held, place_in},
@@ -140,6 +151,7 @@ impl Generations {
 
     async fn attend(&self) -> Result<(), String> {
         let record = self.look().await.map_err(|error| with_causes(&error))?;
+        self.mend(&record).await?;
         for generation in record.folded() {
             let crew = self.crew_of(generation, &record).await?;
             let is_over = crew.time_ms().is_some_and(|time_ms| record.is_over(generation, time_ms));
@@ -156,6 +168,36 @@ impl Generations {
         }
         self.workers.first.over.fetch_or(record.first_ended, Ordering::SeqCst);
         Ok(())
+    }
+
+    /// The stream may name a promotion that the record does not know: the rows were made anew, or under another prefix, and the generation is not among
+    /// them. Then nothing would count from there on. So the first one, which was made of the whole stream, is promoted.
+    async fn mend(&self, record: &Record) -> Result<(), String> {
+        let known = record.promotions.last().map_or(0, |promotion| promotion.number);
+        let first = &self.workers.first;
+        first.alone.store(record.live() == Generation::default(), Ordering::SeqCst);
+        let Some(unknown) = first.promoted().filter(|live| live.promotion > known) else { return Ok(()) };
+        let number = unknown.promotion.checked_add(1).ok_or("there were too many promotions")?;
+        let begin = |record: &mut Record| {
+            record.promotions.push(Promotion { number, generation: 0, revision: None, at_ms: now_ms() });
+            Ok::<_, String>(())
+        };
+        self.change(begin).await??;
+        let live = Live { generation: Generation::default(), promotion: number };
+        let defined = Event::Defined(Defined {
+            kind: GENERATION.into(),
+            name: LIVE.into(),
+            body: live.body(),
+            by: "weir, as the generation that counted is not among the rows".into(),
+        });
+        let put = system_event_of(LOCAL_TENANT, HashKey::of(CONTROL_KEY), defined);
+        let appended = append_all(&*self.workers.stream, vec![put]).await?;
+        let revision = appended.first().map(|appended| appended.sequence).unwrap_or_default();
+        let done = |record: &mut Record| {
+            record.promoted(number, revision, now_ms());
+            Ok::<_, String>(())
+        };
+        self.change(done).await?
     }
 
     /// Ends one, unless it was promoted in between.

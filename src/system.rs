@@ -35,7 +35,7 @@ use crate::{
     ticker::Ticker,
     verifying::Verifying,
     with_causes,
-    workers::{Workers, places},
+    workers::{Workers, place_in},
 };
 
 /// Rows that other processes write are compared so often until a difference counts.
@@ -208,7 +208,12 @@ impl System {
                 };
                 let (shards, pause): (Vec<Shard>, _) = (self.stream.shards().await?, self.workers.commits.write());
                 let stream = ReadOnly::new(self.stream.clone());
-                verify::verify(stream, &*self.store, Arc::new(rows), places(&shards), pause, progress).await
+                // What readers see is what counts; a generation that follows is compared with it.
+                let record = self.generations.look().await?;
+                let live = record.live();
+                let places = shards.iter().map(|shard| place_in(live, shard, &shards)).collect();
+                let (rows, from_ms) = (Arc::new(rows), record.start_ms(live));
+                verify::verify_from(stream, &*self.store, rows, places, from_ms, pause, progress).await
             }
             Err(error) => Err(error),
         };

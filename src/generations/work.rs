@@ -27,7 +27,7 @@ use processor::{
     effects::Sink,
     generations::Crew,
 };
-use projections::fold::Place;
+use projections::{fold::Place, generations::Live};
 
 use super::Told;
 use crate::{
@@ -47,6 +47,8 @@ struct At {
     time_ms: i64,
     acts: bool,
     ended: bool,
+    /// What counts by the definitions in force.
+    live: Live,
     /// It has been where the one that counts was.
     has_caught_up: bool,
 }
@@ -63,6 +65,8 @@ pub(crate) struct Followed {
     pub(crate) crew: Arc<Crew>,
     /// It is folded no longer.
     pub(crate) over: Told,
+    /// No generation counts that is known, so there is none to stay behind.
+    pub(crate) alone: Told,
     shards: Mutex<BTreeMap<ShardId, At>>,
     troubles: Mutex<BTreeMap<ShardId, String>>,
 }
@@ -70,7 +74,14 @@ pub(crate) struct Followed {
 impl Followed {
     pub(crate) fn new(crew: Arc<Crew>) -> Arc<Self> {
         let (shards, troubles) = (Mutex::default(), Mutex::default());
-        Arc::new(Self { crew, over: AtomicBool::default(), shards, troubles })
+        Arc::new(Self { crew, over: AtomicBool::default(), alone: AtomicBool::default(), shards, troubles })
+    }
+
+    /// The last promotion that a shard has come to, if one of another generation.
+    pub(crate) fn promoted(&self) -> Option<Live> {
+        let shards = held(&self.shards);
+        let lives = shards.values().map(|at| at.live).filter(|live| live.generation != self.crew.generation());
+        lives.max_by_key(|live| live.promotion)
     }
 
     /// A shard that has a thread from now on.
@@ -196,10 +207,11 @@ impl Followed {
         loop {
             let committed = worker.committed();
             let is_ended = worker.shard().is_ended();
-            let until = if acts { SequenceNumber::MAX } else { counted(workers, shard) };
-            let time_ms = worker.shard().time_ms();
+            let is_alone = acts || self.alone.load(Ordering::SeqCst);
+            let until = if is_alone { SequenceNumber::MAX } else { counted(workers, shard) };
+            let (time_ms, live) = (worker.shard().time_ms(), worker.shard().live());
             self.note(shard, |at| {
-                (at.committed, at.time_ms, at.acts, at.ended) = (committed, time_ms, acts, is_ended);
+                (at.committed, at.time_ms, at.acts, at.ended, at.live) = (committed, time_ms, acts, is_ended, live);
                 at.has_caught_up |= acts || (committed >= until && until > SequenceNumber::ZERO);
             });
             if is_control {

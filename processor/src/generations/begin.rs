@@ -5,15 +5,11 @@
 //! first record behind it as for a stream that has lost what lies before, so a copy of bytes that were taken before counts as a duplicate. Alarms begin
 //! anew: what stood in them at a time past is in no resume point any more.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    num::NonZeroUsize,
-    time::Duration,
-};
+use std::collections::{BTreeMap, HashMap};
 
 use events::{
     position::{SequenceNumber, ShardId},
-    stream::{self, Limits, ReadOnly, Record, Stream},
+    stream::{self, ReadOnly, Stream},
 };
 use projections::{
     fold::snapshot,
@@ -25,10 +21,6 @@ use crate::{
     drive::SCAN_ROWS,
     replay::{ReplayError, kept::Brought},
 };
-
-const ONE: Limits = Limits { records: NonZeroUsize::MIN, bytes: 1, wait: Duration::ZERO };
-/// Pages of a stream that are empty although more will come: so many are passed over until a shard counts as having nothing.
-const GAPS_MAX: usize = 10_000;
 
 /// What was asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,21 +83,6 @@ pub enum BeginError {
     Marks(#[from] ReplayError),
 }
 
-async fn first<S: Stream>(
-    stream: &ReadOnly<S>,
-    shard: &ShardId,
-    mut from: stream::Start,
-) -> Result<Option<Record>, stream::ReadError> {
-    for _ in 0..GAPS_MAX {
-        let page = stream.read(shard, from, ONE).await?;
-        match (page.records.into_iter().next(), page.next) {
-            (None, Some(next)) if page.behind_ms > 0 => from = next,
-            (found, _) => return Ok(found),
-        }
-    }
-    Ok(None)
-}
-
 fn minute_of(time_ms: i64) -> i64 {
     time_ms.div_euclid(60_000) * 60_000
 }
@@ -120,7 +97,7 @@ pub async fn begin<S: Stream, T: Store>(
     let shards = stream.shards().await?;
     let (mut oldest_ms, mut is_whole) = (None, true);
     for shard in &shards {
-        let Some(record) = first(stream, &shard.id, stream::Start::TrimHorizon).await? else { continue };
+        let Some(record) = stream.first_from(&shard.id, stream::Start::TrimHorizon).await? else { continue };
         oldest_ms = Some(oldest_ms.unwrap_or(i64::MAX).min(record.arrived_at_ms));
         let stored = store.checkpoint(counts, &shard.id).await?;
         let began = stored.and_then(|(_, parts)| snapshot::applied_from(&parts).ok());
@@ -139,7 +116,7 @@ pub async fn begin<S: Stream, T: Store>(
             if !shards.iter().any(|of| of.id == *shard) {
                 return Err(unknown());
             }
-            let record = first(stream, shard, stream::Start::At(*position)).await?;
+            let record = stream.first_from(shard, stream::Start::At(*position)).await?;
             let record = record.filter(|record| record.sequence == *position).ok_or_else(unknown)?;
             Some(minute_of(record.arrived_at_ms))
         }
@@ -151,7 +128,7 @@ pub async fn begin<S: Stream, T: Store>(
     let mut starts = BTreeMap::new();
     for shard in &shards {
         let from = start_ms.map_or(stream::Start::TrimHorizon, stream::Start::AtTimestamp);
-        if let Some(record) = first(stream, &shard.id, from).await? {
+        if let Some(record) = stream.first_from(&shard.id, from).await? {
             starts.insert(shard.id.clone(), record.sequence);
         }
     }
@@ -173,7 +150,7 @@ async fn newest<S: Stream>(
         let middle = there + (not_there - there) / 2;
         let mut found = false;
         for shard in shards {
-            found = found || first(stream, &shard.id, stream::Start::AtTimestamp(middle)).await?.is_some();
+            found = found || stream.first_from(&shard.id, stream::Start::AtTimestamp(middle)).await?.is_some();
         }
         *(if found { &mut there } else { &mut not_there }) = middle;
     }
