@@ -9,6 +9,7 @@
 //! | definitions | as soon as they are folded, if that is soon enough for who waits; else they are in, come into force at the next tick, and that is said |
 //! | health | the stream and the rows; the fold has alarms of its own |
 //! | verify | refused: it takes as long as the stream is |
+//! | generations | as they stand; to open, compare or promote one is refused, as nothing here folds them |
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -17,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-use api::operator::{AppendFailed, Check, Health, Operator, Unsettled};
+use api::operator::{AppendFailed, Check, Health, NotDone, Operator, Unsettled};
 use events::{
     event::{Defined, Event},
     identity::{CONTROL_KEY, Producer},
@@ -28,6 +29,7 @@ use events::{
 use processor::append::system_event_of;
 use projections::{
     fold::balance::Balance,
+    generations::View,
     store::{Generation, Kind, Span, Store, Subject},
 };
 use serde_json::Value;
@@ -106,6 +108,13 @@ impl Apart {
     }
 }
 
+/// What takes a process that folds.
+fn not_here(command: &str) -> NotDone {
+    NotDone::Refused(format!(
+        "it takes a process that folds generations, and this one folds nothing: run `weir {command}` with the same --stream and --store"
+    ))
+}
+
 impl Operator for Apart {
     type Store = AnyStore;
 
@@ -115,6 +124,26 @@ impl Operator for Apart {
 
     fn generation(&self) -> Generation {
         self.system.generation()
+    }
+
+    fn view(&self) -> View {
+        self.system.view()
+    }
+
+    async fn replay(&self, _: &str, _: Option<&str>) -> Result<Value, NotDone> {
+        Err(not_here("replay"))
+    }
+
+    async fn generations(&self) -> Result<Value, NotDone> {
+        self.system.generations().await.map_err(NotDone::Failed)
+    }
+
+    async fn compare(&self, _: &str) -> Result<Value, NotDone> {
+        Err(not_here("generations"))
+    }
+
+    async fn promote(&self, _: &str) -> Result<Value, NotDone> {
+        Err(not_here("promote"))
     }
 
     fn now_ms(&self) -> i64 {

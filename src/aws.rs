@@ -39,6 +39,7 @@ pub use buckets::Buckets;
 
 use crate::{
     AnyStore, AnyStream, LISTS_ELSEWHERE, SHARDS_MAX, System, chance,
+    generations::Generations,
     leasing::{self, Leasing},
     now_ms,
     pair::Manner,
@@ -132,6 +133,9 @@ pub enum OpenError {
     /// A worker.
     #[error(transparent)]
     Worker(#[from] Box<ConsumeError>),
+    /// Which generations there are could not be read.
+    #[error("which generations there are could not be read: {0}")]
+    Generations(#[source] projections::store::ReadError),
     /// The shards could not be listed.
     #[error(transparent)]
     Shards(#[from] Box<events::stream::ReadError>),
@@ -302,12 +306,13 @@ impl System {
         let lists = format!("{LISTS_ELSEWHERE}{:016x}", xxh3_64(identity.as_deref().unwrap_or(name).as_bytes()));
         let (stream, store) = (Arc::new(AnyStream::Kinesis(stream)), Arc::new(AnyStore::DynamoDb(Box::new(rows))));
         let instance = format!("{:016x}", chance());
+        let workers = Workers::new(stream.clone(), store.clone(), Manner::AWS, Some(Handle::current()));
+        let ticker = Arc::new(Ticker::new(now_ms()));
         let system = Self {
             folder: cache.to_owned(),
             own: None,
             is_new,
             lists,
-            workers: Workers::new(stream.clone(), store.clone(), Manner::AWS, Some(Handle::current())),
             stream,
             store,
             // Nobody counts openings here: the id is one that no other process has.
@@ -318,9 +323,12 @@ impl System {
             },
             instance,
             counter: AtomicU64::new(0),
-            ticker: Arc::new(Ticker::new(now_ms())),
+            generations: Generations::new(workers.clone(), ticker.clone()),
+            ticker,
+            workers,
             verifying: Verifying::default(),
         };
+        system.generations.look().await.map_err(OpenError::Generations)?;
         let appetite = match options.role {
             Role::Worker => Appetite::Share,
             Role::Helper => Appetite::Leftovers,

@@ -9,6 +9,7 @@
 //! | a worker kept from the batch before, with other records before this one | is let go: somebody else has gone on; another begins at the resume point |
 //! | another worker was quicker with the commit | the same |
 //! | a record that names definitions which cannot be read yet | what stands before it is committed; it is waited for a moment, then left for a retry |
+//! | another generation counts from a record on | what stands before it is committed, the rest is left for `weir up`, which folds every generation |
 //! | the time is nearly over | what is folded is committed |
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
@@ -97,6 +98,8 @@ enum Early {
     Time,
     /// Definitions that a record names cannot be read yet.
     Held,
+    /// Another generation counts from the next record on.
+    Turned,
 }
 
 impl From<ConsumeError> for Early {
@@ -244,6 +247,9 @@ impl Batches {
             if is_there || worker.shard().is_ended() {
                 break Ok(());
             }
+            if !worker.shard().acts() {
+                break Err(Early::Turned);
+            }
             let now = Instant::now();
             if now >= until.stop {
                 break Err(Early::Time);
@@ -257,6 +263,9 @@ impl Batches {
             outcome.has_moved |= worker.committed() > before;
             let step = step?;
             outcome.count(&step.folded);
+            if step.turns {
+                break Err(Early::Turned);
+            }
             if worker.is_due(&Cadence::PAID, false, false) || step.held_back {
                 outcome.has_moved |= commit(worker).await?;
             }
@@ -330,6 +339,9 @@ fn words(early: &Early) -> String {
     match early {
         Early::Failed(error) => with_causes(error),
         Early::Time => "the time was over".to_owned(),
+        Early::Turned => "another generation counts from here on, and functions fold the first one only: run `weir up` with the same --stream and \
+                          --store, or go back with `weir promote`"
+            .to_owned(),
         Early::Held => {
             "a record names definitions that cannot be read yet: the shard that holds them has to be folded first"
                 .to_owned()

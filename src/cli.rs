@@ -7,6 +7,7 @@ mod buckets;
 mod client;
 mod demo;
 mod elsewhere;
+mod generations;
 mod held_up;
 mod ingest;
 mod metrics;
@@ -14,6 +15,8 @@ mod near;
 mod output;
 mod pair;
 mod progress;
+mod promote;
+mod replay;
 mod up;
 mod verify;
 
@@ -57,6 +60,12 @@ enum Command {
     Apply(Apply),
     /// Print alarms, their states and their changes
     Alarms(Alarms),
+    /// Fold the stream again into a generation of rows beside the one that counts, and compare both
+    Replay(Replay),
+    /// Print generations of rows: from where, how far, which one counts
+    Generations(Generations),
+    /// Make another generation count; the same with the other's name goes back
+    Promote(Promote),
     /// Show it all on sample logs in a temporary folder
     Demo(Demo),
 }
@@ -286,6 +295,48 @@ pub struct Alarms {
     of: Where,
 }
 
+/// Options of `weir replay`.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct Replay {
+    /// Where it begins, to the minute: a time (RFC 3339, a date, epoch seconds or milliseconds, -2d), SHARD:POSITION, or oldest for all there is. Left
+    /// out to go on with one that was begun
+    #[arg(long, value_name = "TIME|SHARD:POSITION|oldest", allow_hyphen_values = true)]
+    start: Option<String>,
+    /// Its name: letters, digits, `-`, `_` and `.`; the generation that is there from the beginning is called first
+    #[arg(long, value_name = "NAME")]
+    generation: String,
+    /// The comparison as one object instead of sentences
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    to: Where,
+}
+
+/// Options of `weir generations`.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct Generations {
+    /// Compare this one with the one that counts, once more: windows and decisions of alarms that differ
+    #[arg(long, value_name = "NAME")]
+    compare: Option<String>,
+    #[command(flatten)]
+    output: Output,
+    #[command(flatten)]
+    of: Where,
+}
+
+/// Options of `weir promote`.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct Promote {
+    /// The generation
+    #[arg(value_name = "NAME")]
+    generation: String,
+    /// One object instead of a sentence
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    of: Where,
+}
+
 /// Options of `weir demo`.
 #[derive(Debug, Clone, ClapArgs)]
 pub struct Demo {
@@ -357,6 +408,9 @@ pub async fn run(args: Args) -> Result<Answer, Failure> {
         Command::Verify(options) => verify::run(options).await,
         Command::Apply(options) => apply::run(options).await,
         Command::Alarms(options) => alarms::run(options).await,
+        Command::Replay(options) => replay::run(options).await,
+        Command::Generations(options) => generations::run(options).await,
+        Command::Promote(options) => promote::run(options).await,
         Command::Demo(options) => demo::run(options).await,
     }
 }

@@ -22,6 +22,7 @@ pub mod aws;
 pub mod batches;
 mod causes;
 mod folder;
+mod generations;
 #[cfg(feature = "aws")]
 mod leasing;
 mod local;

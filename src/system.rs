@@ -22,16 +22,20 @@ use processor::{
     tick::{Tick, TickError},
     verify::{self, Report},
 };
-use projections::store::{self, Generation};
+use projections::{
+    generations::View,
+    store::{self, Generation},
+};
 
 use crate::{
     AnyStore, AnyStream, LocalStore,
+    generations::Generations,
     made::SCRATCH,
     now_ms,
     ticker::Ticker,
     verifying::Verifying,
     with_causes,
-    workers::{Workers, places},
+    workers::{Workers, place_in},
 };
 
 /// Rows that other processes write are compared so often until a difference counts.
@@ -62,6 +66,7 @@ pub struct System {
     pub(crate) counter: AtomicU64,
     pub(crate) ticker: Arc<Ticker>,
     pub(crate) verifying: Verifying,
+    pub(crate) generations: Arc<Generations>,
 }
 
 impl System {
@@ -102,7 +107,12 @@ impl System {
 
     /// The generation that readers see.
     pub fn generation(&self) -> Generation {
-        Generation::default()
+        self.generations.view().live()
+    }
+
+    /// Where readers find windows.
+    pub fn view(&self) -> View {
+        self.generations.view()
     }
 
     /// A random name of this opening: who finds an address in the folder asks whether it still is this one's.
@@ -160,6 +170,8 @@ impl System {
     /// Starts the ticker, and what looks for shards that have no worker yet.
     pub(crate) fn begin(&self) -> Result<(), (&'static str, std::io::Error)> {
         self.begin_ticking()?;
+        let generations = self.generations.clone();
+        self.workers.spawn("generations", generations.supervise()).map_err(|error| ("generations", error))?;
         self.workers.spawn("shards", self.workers.clone().supervise()).map_err(|error| ("shards", error))
     }
 
@@ -212,7 +224,12 @@ impl System {
                 };
                 let (shards, pause): (Vec<Shard>, _) = (self.stream.shards().await?, self.workers.commits.write());
                 let stream = ReadOnly::new(self.stream.clone());
-                verify::verify(stream, &*self.store, Arc::new(rows), places(&shards), pause, progress).await
+                // What readers see is what counts; a generation that follows is compared with it.
+                let record = self.generations.look().await?;
+                let live = record.live();
+                let places = shards.iter().map(|shard| place_in(live, shard, &shards)).collect();
+                let (rows, from_ms) = (Arc::new(rows), record.start_ms(live));
+                verify::verify_from(stream, &*self.store, rows, places, from_ms, pause, progress).await
             }
             Err(error) => Err(error),
         };

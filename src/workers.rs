@@ -28,6 +28,7 @@ use events::{
 };
 use processor::{
     consume::{ConsumeError, Worker},
+    generations::Crew,
     ledger::Ledger,
 };
 use projections::{
@@ -36,12 +37,13 @@ use projections::{
 };
 use tokio::{runtime::Handle, sync::RwLock};
 
-use self::trouble::{OVERTAKEN_PAUSE, PAUSE, PAUSE_MAX, is_too_early, passes, spread};
+use self::trouble::OVERTAKEN_PAUSE;
 pub(crate) use self::{
     notes::{Notes, held, lost_parent_text, lost_shard, lost_text},
-    trouble::is_overtaken,
+    trouble::{PAUSE, PAUSE_MAX, is_overtaken, is_too_early, passes, spread},
 };
 use crate::{
+    generations::Followed,
     pair::{AnyStore, AnyStream, Manner},
     run::{self, Course, Done, PairWorker},
     sink::Patient,
@@ -61,7 +63,7 @@ pub(crate) struct Seen {
     /// Why its worker does not work at the moment.
     trouble: Mutex<Option<String>>,
     /// The records behind its resume point are gone from the stream.
-    has_lost: AtomicBool,
+    pub(crate) has_lost: AtomicBool,
     /// What its parents have lost was said.
     has_said_parents: AtomicBool,
     /// Its worker is to end: another process has the shard now.
@@ -101,12 +103,19 @@ pub(crate) struct Workers {
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// Where connections live that all workers share; `None`: there are none.
     runtime: Option<Handle>,
+    /// The first generation's shards, once they no longer count.
+    pub(crate) first: Arc<Followed>,
 }
 
 /// The open shards with their ranges, as a fold that begins now finds them.
 pub(crate) fn place_of(shard: &Shard, all: &[Shard]) -> Place {
+    place_in(Generation::default(), shard, all)
+}
+
+/// The same in a generation.
+pub(crate) fn place_in(generation: Generation, shard: &Shard, all: &[Shard]) -> Place {
     let ring = all.iter().filter(|shard| !shard.closed).map(|shard| (shard.id.clone(), shard.range)).collect();
-    Place { generation: Generation::default(), shard: shard.id.clone(), ring }
+    Place { generation, shard: shard.id.clone(), ring }
 }
 
 /// The places of all shards that are listed.
@@ -134,6 +143,7 @@ impl Workers {
             notes: Notes::default(),
             threads: Mutex::default(),
             runtime,
+            first: Followed::new(Crew::new(Generation::default(), None, SequenceNumber::ZERO)),
         })
     }
 
@@ -201,7 +211,9 @@ impl Workers {
                     }
                     self.say_lost_parents(place, seen, worker.lost_parents());
                     // Where another process has set the resume point, what it folded is not folded here.
-                    self.ledger.passed(&place.shard, worker.committed());
+                    if worker.shard().acts() {
+                        self.ledger.passed(&place.shard, worker.committed());
+                    }
                     if stood.replace(worker.committed()) != Some(worker.committed()) {
                         pause = PAUSE;
                     }
@@ -211,6 +223,7 @@ impl Workers {
             };
             let error = match done {
                 Ok(Done::Told) => return Ok(()),
+                Ok(Done::Turned) => return self.first.work(self, place, true).await,
                 Ok(Done::Ended) => {
                     seen.has_ended.store(true, Ordering::SeqCst);
                     return Ok(());
@@ -297,7 +310,7 @@ impl Workers {
     }
 
     /// Whoever did not fold for longer than the stream keeps its records goes on with the oldest that it has, and says what is lost.
-    fn is_loss(&self, seen: &Seen, error: &ConsumeError) -> bool {
+    pub(crate) fn is_loss(&self, seen: &Seen, error: &ConsumeError) -> bool {
         let ConsumeError::Stream { source: ReadError::Trimmed { shard, asked, oldest }, .. } = error else {
             return false;
         };

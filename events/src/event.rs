@@ -60,6 +60,9 @@ pub struct RolledUp {
     /// Parts that come after this one: 0 in the last.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub parts_after: u32,
+    /// The generation of rows that says it: for any other it tells only that the source has spoken.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub generation: u32,
 }
 
 fn is_zero(number: &u32) -> bool {
@@ -86,7 +89,7 @@ pub struct RolledWindow {
 /// See [`Event::Defined`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Defined {
-    /// `alarm`, for now.
+    /// `alarm`, or `generation`: which one counts from here on.
     pub kind: String,
     /// Unique within tenant and kind: a second definition replaces the first.
     pub name: String,

@@ -6,6 +6,7 @@ pub mod consume;
 pub mod delivered;
 pub mod drive;
 pub mod effects;
+pub mod generations;
 pub mod ingest;
 pub mod leases;
 pub mod ledger;

@@ -10,6 +10,8 @@ use crate::alarm::Alarm;
 
 /// What definitions of alarms are called.
 pub const ALARM: &str = "alarm";
+/// What the definition is called that says which generation counts from the record on that names it. There is one name, of the local tenant.
+pub const GENERATION: &str = "generation";
 /// Most alarms of a tenant. A further one is refused when it is applied; one that comes onto the stream all the same is skipped as
 /// `too_many_alarms`, and no row is made of it.
 pub const ALARMS_MAX: usize = 1_000;

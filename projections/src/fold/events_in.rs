@@ -119,7 +119,12 @@ impl Shard {
         }
         let (name, start_secs, page) = wanted::place(header, datum, named);
         identity::check_service(name).map_err(|_| "bad_service")?;
-        let key = WindowKey { service: self.service(input, &header.tenant, name)?, start_secs, page };
+        let key = WindowKey {
+            service: self.service(input, &header.tenant, name)?,
+            start_secs,
+            partial: self.live.partial(),
+            page,
+        };
         let slot = match self.windows.find(&key) {
             Some(slot) => slot,
             None => {
@@ -209,13 +214,20 @@ impl Shard {
     }
 
     /// Alarms that were decided just now become rows.
-    fn keep_decisions(&mut self, input: &Input) {
+    pub(super) fn keep_decisions(&mut self, input: &Input) {
         for decision in self.alarms.take_decisions() {
-            let state = self.subject(&decision.tenant, Kind::Alarm, &decision.alarm);
-            self.state(input, state, 0, 0, decision.encode().into());
+            if decision.from != Some(decision.to) {
+                let state = self.subject(&decision.tenant, Kind::Alarm, &decision.alarm);
+                self.state(input, state, 0, 0, decision.encode().into());
+            }
             let change = self.subject(&decision.tenant, Kind::Transition, &decision.alarm);
             // An alarm may begin and change in one minute.
-            let page = u16::from(decision.from.is_some());
+            let page = match decision.from {
+                None => 0,
+                Some(from) if from != decision.to => 1,
+                // No change: its generation has begun to count.
+                Some(_) => 2,
+            };
             self.state(input, change, decision.time_secs, page, decision.encode().into());
         }
     }
