@@ -44,6 +44,11 @@ pub fn lines(service: &str, numbers: std::ops::Range<u64>) -> String {
     numbers.map(line).collect()
 }
 
+/// Many lines of one minute: much to fold, and little to write.
+pub fn minute(lines_a_second: u64) -> String {
+    lines("app", 0..60).repeat(usize::try_from(lines_a_second).unwrap())
+}
+
 /// A file's lines as batches of some thirty, as they are put on any stream.
 pub fn batches(name: &str, text: &str) -> Vec<Put> {
     let origin = Origin { kind: OriginKind::Named, name: name.to_owned(), version: String::new() };
@@ -126,11 +131,11 @@ impl Cloud {
         Function::start(program, |command| self.lead(command))
     }
 
-    /// Puts records on the stream, one after the other.
+    /// Puts records on the stream.
     pub fn append(&self, puts: &[Put]) {
         self.runtime.block_on(async {
-            for put in puts {
-                self.stream.append(vec![put.clone()]).await.unwrap().remove(0).unwrap();
+            for call in puts.chunks(100) {
+                self.stream.append(call.to_vec()).await.unwrap().into_iter().for_each(|answer| drop(answer.unwrap()));
             }
         });
     }
