@@ -93,7 +93,9 @@ fn the_stream_is_known_by_its_name_also_where_a_consumer_of_its_own_reads_it() {
 #[tokio::test(start_paused = true)]
 async fn some_of_the_time_is_left_for_the_commit_and_a_moment_for_the_answer() {
     let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
-    for (left_ms, stop_secs, give_up_ms) in [(60_000, 45, 59_500), (900_000, 880, 899_500), (4_000, 3, 3_500)] {
+    for (left_ms, stop_secs, give_up_ms) in
+        [(60_000, 45, 59_500), (900_000, 880, 899_500), (6_000, 4, 5_500), (2_000, 1, 1_500)]
+    {
         let Until { stop, give_up } = until(now_ms + left_ms);
         let near = |at: Instant, ms: u64| {
             let after = at.duration_since(Instant::now()).as_millis() as u64;
