@@ -80,9 +80,9 @@ impl Apart {
         let mut open: Vec<_> = last.iter().collect();
         loop {
             while let Some((shard, last)) = open.last() {
-                let point = self.system.store().checkpoint(self.generation(), shard).await;
+                let point = self.system.store().resume_point(self.generation(), shard).await;
                 let point = point.map_err(|error| with_causes(&error))?;
-                if point.is_none_or(|(point, _)| point.position < **last) {
+                if point.is_none_or(|point| point.position < **last) {
                     break;
                 }
                 open.pop();

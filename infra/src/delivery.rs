@@ -26,7 +26,8 @@ use weir::batches::{Batch, Outcome, Until};
 
 /// What is left of an invocation's time for the commit, as a share of what there is at its begin.
 const COMMIT_SHARE: u32 = 4;
-/// At most so much is left.
+/// So much is left at least, where that is not more than half of it, and at most.
+const COMMIT_MIN: Duration = Duration::from_secs(2);
 const COMMIT_MAX: Duration = Duration::from_secs(20);
 /// So long before the end whatever is under way is given up, as the answer has to arrive.
 const ANSWER: Duration = Duration::from_millis(500);
@@ -194,8 +195,8 @@ pub fn until(deadline_ms: u64) -> Until {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let left = Duration::from_millis(deadline_ms).saturating_sub(since);
     let now = Instant::now();
-    let stop = now + left.saturating_sub((left / COMMIT_SHARE).min(COMMIT_MAX));
-    Until { stop, give_up: now + left.saturating_sub(ANSWER) }
+    let commit = (left / COMMIT_SHARE).clamp(COMMIT_MIN, COMMIT_MAX).min(left / 2);
+    Until { stop: now + (left - commit), give_up: now + left.saturating_sub(ANSWER) }
 }
 
 #[cfg(test)]

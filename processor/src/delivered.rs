@@ -25,6 +25,9 @@ use events::{
     stream::{AppendError, Appended, Limits, Page, Put, ReadError, Record, Refused, Shard, Start, Stream},
 };
 
+/// A page of what was handed over has no more records: who has little time looks at the clock behind each page.
+const PAGE_RECORDS_MAX: usize = 100;
+
 /// See the module.
 #[derive(Debug)]
 pub struct Delivered<S> {
@@ -68,7 +71,7 @@ impl Batch {
     /// A page of them from the one with this number on.
     fn page(&self, from: usize, limits: &Limits) -> Page {
         let (mut records, mut bytes) = (vec![], 0);
-        for record in self.records[from..].iter().take(limits.records.get()) {
+        for record in self.records[from..].iter().take(limits.records.get().min(PAGE_RECORDS_MAX)) {
             bytes += record.data.len();
             records.push(record.clone());
             if bytes >= limits.bytes {

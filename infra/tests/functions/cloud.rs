@@ -14,7 +14,7 @@ use aws_sdk_kinesis::config::{BehaviorVersion, Credentials, Region};
 use events::{
     identity::{Origin, OriginKind},
     kinesis::{self, Kinesis},
-    pack::{Identity, Packer, Source},
+    pack::{Identity, Packed, Packer, Source},
     position::ShardId,
     stream::{Put, ReadOnly, Stream},
     wire::Codec,
@@ -44,8 +44,18 @@ pub fn lines(service: &str, numbers: std::ops::Range<u64>) -> String {
     numbers.map(line).collect()
 }
 
+/// Many lines of one minute: much to fold, and little to write.
+pub fn minute(lines_a_second: u64) -> String {
+    lines("app", 0..60).repeat(usize::try_from(lines_a_second).unwrap())
+}
+
 /// A file's lines as batches of some thirty, as they are put on any stream.
 pub fn batches(name: &str, text: &str) -> Vec<Put> {
+    batches_of(name, text, 3_000)
+}
+
+/// A file's lines as batches of about so many bytes of them.
+pub fn batches_of(name: &str, text: &str, bytes: usize) -> Vec<Put> {
     let origin = Origin { kind: OriginKind::Named, name: name.to_owned(), version: String::new() };
     let source = Source {
         tenant: "local".to_owned(),
@@ -54,10 +64,15 @@ pub fn batches(name: &str, text: &str) -> Vec<Put> {
         read_at_ms: 1_767_225_600_000,
         definitions: None,
     };
-    let mut packer = Packer::new(source, Codec::Zstd, 3_000);
-    packer.push(text.as_bytes());
-    let packed = std::iter::from_fn(|| packer.next(true));
-    packed.map(|packed| Put { partition_key: packed.partition_key, hash_key: None, data: packed.data }).collect()
+    let mut packer = Packer::new(source, Codec::Zstd, bytes);
+    let put = |packed: Packed| Put { partition_key: packed.partition_key, hash_key: None, data: packed.data };
+    let mut puts = vec![];
+    for piece in text.as_bytes().chunks(1 << 20) {
+        packer.push(piece);
+        puts.extend(std::iter::from_fn(|| packer.next(false)).map(put));
+    }
+    puts.extend(std::iter::from_fn(|| packer.next(true)).map(put));
+    puts
 }
 
 /// A pair of its own on the emulators.
@@ -126,11 +141,11 @@ impl Cloud {
         Function::start(program, |command| self.lead(command))
     }
 
-    /// Puts records on the stream, one after the other.
+    /// Puts records on the stream.
     pub fn append(&self, puts: &[Put]) {
         self.runtime.block_on(async {
-            for put in puts {
-                self.stream.append(vec![put.clone()]).await.unwrap().remove(0).unwrap();
+            for call in puts.chunks(100) {
+                self.stream.append(call.to_vec()).await.unwrap().into_iter().for_each(|answer| drop(answer.unwrap()));
             }
         });
     }

@@ -159,9 +159,17 @@ impl Function {
         self.said.lock().unwrap().clone()
     }
 
-    /// What it has written as lines of its log.
-    pub fn log(&self) -> Vec<Value> {
-        self.said().lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    /// The lines of its log, once there are so many: they come on another way than answers do.
+    pub fn log(&self, lines: usize) -> Vec<Value> {
+        let begun = Instant::now();
+        loop {
+            let log: Vec<Value> = self.said().lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+            if log.len() >= lines {
+                return log;
+            }
+            assert!(begun.elapsed() < LONGEST, "it has said: {}", self.said());
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// Waits for its end, and says what it has written.

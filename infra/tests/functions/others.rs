@@ -26,7 +26,7 @@ fn a_tick_reaches_every_open_shard_and_names_the_newest_definitions() {
         assert_eq!(records.len(), 1);
         run(&mut cloud.function(CONSUMER), &records, 10, 1);
     }
-    assert_eq!(ticker.log()[0]["message"], "ticked");
+    assert_eq!(ticker.log(1)[0]["message"], "ticked");
     cloud.verifies();
 }
 
