@@ -38,7 +38,9 @@ use xxhash_rust::xxh3::xxh3_64;
 pub use buckets::Buckets;
 
 use crate::{
-    AnyStore, AnyStream, LISTS_ELSEWHERE, SHARDS_MAX, System, chance,
+    AnyStore, AnyStream, LISTS_ELSEWHERE, SHARDS_MAX, System,
+    archive::Archive,
+    chance,
     leasing::{self, Leasing},
     now_ms,
     pair::Manner,
@@ -320,6 +322,8 @@ impl System {
             counter: AtomicU64::new(0),
             ticker: Arc::new(Ticker::new(now_ms())),
             verifying: Verifying::default(),
+            identity: identity.unwrap_or_default(),
+            archive: Archive::default(),
         };
         let appetite = match options.role {
             Role::Worker => Appetite::Share,

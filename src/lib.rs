@@ -14,6 +14,7 @@
 //!
 //! Beside Kinesis and DynamoDB it is a cache: only the last two, and any number of processes may use it.
 
+mod archive;
 #[cfg(feature = "aws")]
 mod apart;
 #[cfg(feature = "aws")]
@@ -44,6 +45,7 @@ use std::{
 
 #[cfg(feature = "aws")]
 pub use apart::Apart;
+pub use archive::{AnyObjects, OpenArchiveError};
 pub use causes::with_causes;
 pub use folder::{holder, serving, serving_as};
 pub use local::{OpenError, Options, SHARDS_MAX};

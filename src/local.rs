@@ -24,7 +24,9 @@ use processor::{
 use projections::{embedded as rows, fold::Place};
 
 use crate::{
-    AnyStore, AnyStream, LISTS, LISTS_ELSEWHERE, LocalStream, Opening, System, chance, folder, made, now_ms,
+    AnyStore, AnyStream, LISTS, LISTS_ELSEWHERE, LocalStream, Opening, System,
+    archive::Archive,
+    chance, folder, made, now_ms,
     pair::Manner,
     system::Own,
     ticker::Ticker,
@@ -162,6 +164,7 @@ impl System {
         confirm_time(&stream, ring).await?;
         let epoch = stream.epoch();
         let before = tips(&stream, &places)?;
+        let identity = format!("embedded stream {:016x}", stream.log_id());
         let stream = Arc::new(AnyStream::Local(stream));
         let store = made::rows(folder, &stream, &places, before, say).await?;
         let store = Arc::new(AnyStore::Local(store));
@@ -178,6 +181,8 @@ impl System {
             counter: AtomicU64::new(0),
             ticker: Arc::new(Ticker::new(now_ms())),
             verifying: Verifying::default(),
+            identity,
+            archive: Archive::default(),
         };
         system.start_here(&shards).await?;
         Ok(system)

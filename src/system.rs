@@ -14,7 +14,7 @@ use api::operator::AppendFailed;
 use events::{
     identity::Producer,
     position::{SequenceNumber, ShardId},
-    stream::{AppendError, Appended, Put, ReadError, ReadOnly, Shard, Stream},
+    stream::{AppendError, Appended, Put, ReadError, ReadOnly, Stream},
 };
 use processor::{
     ledger::Ledger,
@@ -26,6 +26,7 @@ use projections::store::{self, Generation};
 
 use crate::{
     AnyStore, AnyStream, LocalStore,
+    archive::Archive,
     made::SCRATCH,
     now_ms,
     ticker::Ticker,
@@ -62,6 +63,9 @@ pub struct System {
     pub(crate) counter: AtomicU64,
     pub(crate) ticker: Arc<Ticker>,
     pub(crate) verifying: Verifying,
+    /// What the stream is, beyond its name; empty: that could not be told.
+    pub(crate) identity: String,
+    pub(crate) archive: Archive,
 }
 
 impl System {
@@ -165,7 +169,9 @@ impl System {
 
     /// What was gone from the stream before it was folded, since this was last asked; in words.
     pub fn losses(&self) -> Vec<String> {
-        self.workers.notes.losses()
+        let mut losses = self.workers.notes.losses();
+        losses.extend(self.archive.losses());
+        losses
     }
 
     /// Which shards this process took over from others, and which others took from it, since this was last asked; in words.
@@ -210,9 +216,19 @@ impl System {
                     shown.at(done);
                     progress(done);
                 };
-                let (shards, pause): (Vec<Shard>, _) = (self.stream.shards().await?, self.workers.commits.write());
-                let stream = ReadOnly::new(self.stream.clone());
-                verify::verify(stream, &*self.store, Arc::new(rows), places(&shards), pause, progress).await
+                let (rows, pause) = (Arc::new(rows), self.workers.commits.write());
+                match self.archived().await {
+                    Ok(Some(whole)) => {
+                        let places = places(&whole.shards().await?);
+                        verify::verify(ReadOnly::new(whole), &*self.store, rows, places, pause, progress).await
+                    }
+                    Ok(None) => {
+                        let places = places(&self.stream.shards().await?);
+                        let stream = ReadOnly::new(self.stream.clone());
+                        verify::verify(stream, &*self.store, rows, places, pause, progress).await
+                    }
+                    Err(error) => Err(ReplayError::Archive(Box::new(error))),
+                }
             }
             Err(error) => Err(error),
         };
