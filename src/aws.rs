@@ -39,7 +39,9 @@ use xxhash_rust::xxh3::xxh3_64;
 pub use buckets::Buckets;
 
 use crate::{
-    AnyStore, AnyStream, LISTS_ELSEWHERE, SHARDS_MAX, System, chance,
+    AnyStore, AnyStream, LISTS_ELSEWHERE, SHARDS_MAX, System,
+    archive::Archive,
+    chance,
     generations::Generations,
     leasing::{self, Leasing},
     now_ms,
@@ -328,6 +330,8 @@ impl System {
             ticker,
             workers,
             verifying: Verifying::default(),
+            identity: identity.unwrap_or_default(),
+            archive: Archive::default(),
         };
         system.generations.look().await.map_err(OpenError::Generations)?;
         let appetite = match options.role {

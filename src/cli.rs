@@ -108,6 +108,12 @@ impl Where {
     }
 }
 
+/// The archive that is meant, if one is.
+fn archive(given: Option<&str>) -> Option<String> {
+    let of_environment = || set("WEIR_ARCHIVE").map(|url| url.to_string_lossy().into_owned());
+    given.map(str::to_owned).or_else(of_environment)
+}
+
 /// A variable of the environment; one that is empty is not set.
 fn set(variable: &str) -> Option<OsString> {
     std::env::var_os(variable).filter(|value| !value.is_empty())
@@ -206,6 +212,10 @@ pub struct Up {
     /// On AWS: other processes take the shards of one that was silent for so long, 1s to 10m; the same for all of a pair [default: 10s]
     #[arg(long, value_name = "TIME", value_parser = failover)]
     failover: Option<Duration>,
+    /// Keep all that is on the stream beyond its retention: s3://BUCKET/PREFIX, or file:///FOLDER [env: WEIR_ARCHIVE]. It costs one PUT in five
+    /// minutes for each shard
+    #[arg(long, value_name = "URL")]
+    archive: Option<String>,
     #[command(flatten)]
     pair: Pair,
 }
@@ -269,6 +279,9 @@ pub struct Verify {
     /// One object instead of sentences
     #[arg(long)]
     json: bool,
+    /// Read from there what the stream no longer has, as `weir up --archive` keeps it [env: WEIR_ARCHIVE]
+    #[arg(long, value_name = "URL")]
+    archive: Option<String>,
     #[command(flatten)]
     of: Where,
 }

@@ -16,6 +16,7 @@
 
 #[cfg(feature = "aws")]
 mod apart;
+mod archive;
 #[cfg(feature = "aws")]
 pub mod aws;
 #[cfg(feature = "aws")]
@@ -45,6 +46,7 @@ use std::{
 
 #[cfg(feature = "aws")]
 pub use apart::Apart;
+pub use archive::{AnyObjects, OpenArchiveError};
 pub use causes::with_causes;
 pub use folder::{holder, serving, serving_as};
 pub use local::{OpenError, Options, SHARDS_MAX};

@@ -24,7 +24,9 @@ use processor::{
 use projections::{embedded as rows, fold::Place};
 
 use crate::{
-    AnyStore, AnyStream, LISTS, LISTS_ELSEWHERE, LocalStream, Opening, System, chance, folder,
+    AnyStore, AnyStream, LISTS, LISTS_ELSEWHERE, LocalStream, Opening, System,
+    archive::Archive,
+    chance, folder,
     generations::Generations,
     made, now_ms,
     pair::Manner,
@@ -167,6 +169,7 @@ impl System {
         confirm_time(&stream, ring).await?;
         let epoch = stream.epoch();
         let before = tips(&stream, &places)?;
+        let identity = format!("embedded stream {:016x}", stream.log_id());
         let stream = Arc::new(AnyStream::Local(stream));
         let store = made::rows(folder, &stream, &places, before, say).await?;
         let store = Arc::new(AnyStore::Local(store));
@@ -186,6 +189,8 @@ impl System {
             ticker,
             workers,
             verifying: Verifying::default(),
+            identity,
+            archive: Archive::default(),
         };
         system.generations.look().await.map_err(OpenError::Generations)?;
         system.start_here(&shards).await?;

@@ -139,13 +139,18 @@ impl Operator for System {
             check("consumer", consumer),
             check("ticker", self.ticking()),
         ];
+        checks.extend(self.archive.health().map(|archive| check("archive", archive)));
         checks.extend(self.verifying.said().map(|far| check(VERIFY, Ok(far))));
         Health { checks, behind_ms: Some(self.behind_ms().into_iter().max().unwrap_or(0)) }
     }
 
     async fn verify(&self) -> Result<Value, String> {
         let report = Self::verify(self, |_| {}).await.map_err(|error| with_causes(&error))?;
-        serde_json::to_value(&report).map_err(|error| with_causes(&error))
+        let mut report = serde_json::to_value(&report).map_err(|error| with_causes(&error))?;
+        if let (Some(report), Some((place, missing))) = (report.as_object_mut(), self.archive.found()) {
+            report.insert("archive".into(), serde_json::json!({"place": place, "missing": missing}));
+        }
+        Ok(report)
     }
 
     async fn apply(&self, tenant: &str, defined: Vec<Defined>) -> Result<Vec<SequenceNumber>, String> {

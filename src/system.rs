@@ -29,6 +29,7 @@ use projections::{
 
 use crate::{
     AnyStore, AnyStream, LocalStore,
+    archive::Archive,
     generations::Generations,
     made::SCRATCH,
     now_ms,
@@ -67,6 +68,9 @@ pub struct System {
     pub(crate) ticker: Arc<Ticker>,
     pub(crate) verifying: Verifying,
     pub(crate) generations: Arc<Generations>,
+    /// What the stream is, beyond its name; empty: that could not be told.
+    pub(crate) identity: String,
+    pub(crate) archive: Archive,
 }
 
 impl System {
@@ -177,7 +181,9 @@ impl System {
 
     /// What was gone from the stream before it was folded, since this was last asked; in words.
     pub fn losses(&self) -> Vec<String> {
-        self.workers.notes.losses()
+        let mut losses = self.workers.notes.losses();
+        losses.extend(self.archive.losses());
+        losses
     }
 
     /// Which shards this process took over from others, and which others took from it, since this was last asked; in words.
@@ -222,14 +228,24 @@ impl System {
                     shown.at(done);
                     progress(done);
                 };
-                let (shards, pause): (Vec<Shard>, _) = (self.stream.shards().await?, self.workers.commits.write());
-                let stream = ReadOnly::new(self.stream.clone());
                 // What readers see is what counts; a generation that follows is compared with it.
                 let record = self.generations.look().await?;
-                let live = record.live();
-                let places = shards.iter().map(|shard| place_in(live, shard, &shards)).collect();
-                let (rows, from_ms) = (Arc::new(rows), record.start_ms(live));
-                verify::verify_from(stream, &*self.store, rows, places, from_ms, pause, progress).await
+                let (live, from_ms) = (record.live(), record.start_ms(record.live()));
+                let all = |shards: &[Shard]| shards.iter().map(|shard| place_in(live, shard, shards)).collect();
+                let (rows, pause) = (Arc::new(rows), self.workers.commits.write());
+                match self.archived().await {
+                    Ok(Some(whole)) => {
+                        let places = all(&whole.shards().await?);
+                        let stream = ReadOnly::new(whole);
+                        verify::verify_from(stream, &*self.store, rows, places, from_ms, pause, progress).await
+                    }
+                    Ok(None) => {
+                        let places = all(&self.stream.shards().await?);
+                        let stream = ReadOnly::new(self.stream.clone());
+                        verify::verify_from(stream, &*self.store, rows, places, from_ms, pause, progress).await
+                    }
+                    Err(error) => Err(ReplayError::Archive(Box::new(error))),
+                }
             }
             Err(error) => Err(error),
         };

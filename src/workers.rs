@@ -160,12 +160,22 @@ impl Workers {
         name: &str,
         work: impl Future<Output = Result<(), String>> + Send + 'static,
     ) -> io::Result<()> {
+        self.spawn_on(name, self.runtime.clone(), work)
+    }
+
+    /// As `spawn`; `runtime`: where the connections live that it opens, `None`: it opens none.
+    pub(crate) fn spawn_on(
+        &self,
+        name: &str,
+        runtime: Option<Handle>,
+        work: impl Future<Output = Result<(), String>> + Send + 'static,
+    ) -> io::Result<()> {
         let mut threads = held(&self.threads);
         // What begins after the system was told to end would not be waited for.
         if !self.stop.load(Ordering::SeqCst) {
             // Those that have ended have told the ledger if anything was wrong.
             threads.retain(|thread| !thread.is_finished());
-            threads.push(run::spawn(name.to_owned(), self.ledger.clone(), self.runtime.clone(), work)?);
+            threads.push(run::spawn(name.to_owned(), self.ledger.clone(), runtime, work)?);
         }
         Ok(())
     }

@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | `archiver` | one shard of the stream, put into the archive from where that ends |
 //! | `chain` | from where the segments of a shard hang together |
+//! | `run` | an archiver for each shard of a process |
 //! | `archived` | the archive and the live stream behind it, as one stream that can only be read |
 //!
 //! Invariants:
@@ -16,6 +17,7 @@ pub mod archived;
 pub mod archiver;
 pub mod chain;
 pub mod folder;
+pub mod run;
 #[cfg(feature = "aws")]
 pub mod s3;
 

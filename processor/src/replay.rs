@@ -45,6 +45,9 @@ pub enum ReplayError {
     /// Definitions could not be read.
     #[error("definitions could not be read: {0}")]
     Definitions(#[source] DriveError),
+    /// The archive could not be used.
+    #[error(transparent)]
+    Archive(Box<crate::archive::ArchiveError>),
     /// The stream could not be read.
     #[error("the stream could not be read: {0}")]
     Stream(#[from] events::stream::ReadError),

@@ -4,6 +4,7 @@
 
 mod broken;
 mod law;
+mod lives;
 #[path = "../parts/local.rs"]
 mod local;
 mod objects;
