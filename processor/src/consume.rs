@@ -223,6 +223,7 @@ impl<S: Stream, T: Store, K: Sink> Worker<S, T, K> {
         let shard = match stored {
             None => {
                 let begun = lineage::begin(&stream, &*store, place.clone()).await?;
+                sink.inherit(&begun.kept).map_err(|why| ConsumeError::Kept { shard: shard_id, why })?;
                 lost_parents = begun.lost;
                 begun.shard
             }

@@ -36,6 +36,11 @@ pub trait Sink: Send {
     fn recall(&mut self, _kept: &[u8]) -> Result<(), String> {
         Ok(())
     }
+
+    /// The worker begins a child: this is what the resume points of its parents hold.
+    fn inherit(&mut self, _parents: &[Vec<u8>]) -> Result<(), String> {
+        Ok(())
+    }
 }
 
 /// The live sink: effects go to the stream.

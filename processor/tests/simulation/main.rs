@@ -222,7 +222,7 @@ fn a_seed_is_the_same_run_every_time() {
 }
 
 /// Each schedule that a law names after its "else" or "so", as the switch that brings it about.
-const LAWS: [(&str, Broken); 54] = [
+const LAWS: [(&str, Broken); 60] = [
     ("3: the time of the fold never goes back", Broken::Fold(Sabotage::TimeGoesBack)),
     ("14: only a TimeReset lowers time", Broken::Fold(Sabotage::TimeResetIgnored)),
     ("3: time is part of the state", Broken::Fold(Sabotage::TimeNotRestored)),
@@ -274,6 +274,12 @@ const LAWS: [(&str, Broken); 54] = [
     ("9: no definitions of later minutes", Broken::Fold(Sabotage::PendingByLaterDefinitions)),
     ("9: state, not a difference", Broken::Fold(Sabotage::ToldTwiceAddsUp)),
     ("9: a higher position replaces a lower", Broken::Fold(Sabotage::HeardAgain)),
+    ("9: an alarm goes on where its home goes", Broken::Fold(Sabotage::HomesLeftBehind)),
+    ("9: and its minutes that wait", Broken::Fold(Sabotage::MinutesLeftBehind)),
+    ("9: a home is kept by one shard", Broken::Fold(Sabotage::HomesOfAll)),
+    ("9: what a parent had not told its heir tells", Broken::Fold(Sabotage::RestUntold)),
+    ("9: for one that has ended its children speak", Broken::Fold(Sabotage::EndSaysAll)),
+    ("9: a tick that does not list a shard is none to it", Broken::Fold(Sabotage::UnlistedTicks)),
     ("9: what is said is what was folded", Broken::Fold(Sabotage::SaysWrong)),
     ("10: the resume point passes no effect", Broken::Fold(Sabotage::EffectsDropped)),
     ("13: every key begins with the tenant", Broken::Fold(Sabotage::TenantsMixed)),
