@@ -33,7 +33,8 @@ pub trait Sink: Send {
     fn kept(&mut self) {}
 
     /// The resume point at which the worker begins holds this; empty: nothing, or there is none. `Err`: it cannot be read.
-    fn recall(&mut self, _kept: &[u8]) -> Result<(), String> {
+    /// `has_ended`: nothing comes after it.
+    fn recall(&mut self, _kept: &[u8], _has_ended: bool) -> Result<(), String> {
         Ok(())
     }
 

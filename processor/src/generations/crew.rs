@@ -215,7 +215,7 @@ impl Sink for Follower {
         }
     }
 
-    fn recall(&mut self, kept: &[u8]) -> Result<(), String> {
+    fn recall(&mut self, kept: &[u8], has_ended: bool) -> Result<(), String> {
         let kept = Kept::of(kept)?;
         let crew = self.crew.clone();
         let mut words = held(&crew.words);
@@ -226,7 +226,10 @@ impl Sink for Follower {
                 words.said.say(home, word);
             }
         }
-        self.begin(&mut words, kept.heard);
+        if !has_ended {
+            // Else another shard keeps its homes, and may have begun.
+            self.begin(&mut words, kept.heard);
+        }
         Ok(())
     }
 
@@ -271,8 +274,8 @@ impl<S: Stream> Sink for Acting<S> {
         self.follower.kept();
     }
 
-    fn recall(&mut self, kept: &[u8]) -> Result<(), String> {
-        self.follower.recall(kept)
+    fn recall(&mut self, kept: &[u8], has_ended: bool) -> Result<(), String> {
+        self.follower.recall(kept, has_ended)
     }
 
     fn inherit(&mut self, parents: &[Vec<u8>]) -> Result<(), String> {

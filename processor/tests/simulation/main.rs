@@ -121,19 +121,24 @@ fn the_number_of_shards_changes_neither_merged_rows_nor_transitions() {
 }
 
 #[test]
-fn splits_and_merges_change_no_merged_row_and_verify_finds_each_partial() {
+fn splits_and_merges_change_no_merged_row_and_no_transition_and_verify_finds_each_partial() {
     let seeds = number("WEIR_SIM_SHARD_SEEDS").unwrap_or(SHARD_SEEDS);
     let compared = (0..seeds).map(|seed| shards::compare_resharded(seed).unwrap_or_else(|what| panic!("{what}")));
-    let shards: usize = compared.sum();
+    let (shards, changes) = compared.fold((0, 0), |all, of| (all.0 + of.0, all.1 + of.1));
     assert!(shards as u64 > 4 * seeds, "only {shards} shards: this looked at nothing");
+    assert!(changes as u64 > seeds, "only {changes} transitions: this looked at nothing");
 }
 
 #[test]
-fn the_comparison_of_histories_would_see_a_copy_that_counts_on_a_child() {
-    for broken in [Sabotage::ChildWithoutMarks, Sabotage::MergeTakesOneParent] {
+fn the_comparison_of_histories_would_see_what_children_do_wrong() {
+    use Sabotage::{
+        ChildWithoutMarks, HomesLeftBehind, HomesOfAll, MergeTakesOneParent, MinutesLeftBehind, RestUntold,
+    };
+    for broken in [ChildWithoutMarks, MergeTakesOneParent, HomesLeftBehind, MinutesLeftBehind, HomesOfAll, RestUntold] {
         sabotage::set(Some(broken));
         let found = (0..FOUND_WITHIN).find_map(|seed| shards::compare_resharded(seed).err());
         sabotage::set(None);
+        println!("{broken:?}: {}", found.as_deref().unwrap_or("NOT FOUND").chars().take(200).collect::<String>());
         assert!(found.is_some(), "{broken:?} went unnoticed in {FOUND_WITHIN} seeds");
     }
 }
