@@ -9,6 +9,8 @@
 //! | met what cannot mend itself | ends the process | ends the process |
 
 mod notes;
+#[cfg(test)]
+mod resharded;
 mod trouble;
 
 use std::{
@@ -107,7 +109,7 @@ pub(crate) struct Workers {
     pub(crate) first: Arc<Followed>,
 }
 
-/// The open shards with their ranges, as a fold that begins now finds them.
+/// The open shards with their ranges, as a fold that begins now finds them; what decisions go by comes with the ticks.
 pub(crate) fn place_of(shard: &Shard, all: &[Shard]) -> Place {
     place_in(Generation::default(), shard, all)
 }

@@ -14,7 +14,7 @@ use std::{
 use api::operator::AppendFailed;
 use events::{
     embedded::{self as stream, disk::RealDisk},
-    event::{Defined, Event, Ticked},
+    event::{Defined, Event, OpenShard, Ticked},
     identity::{CONTROL_KEY, Origin, OriginKind},
     pack::{Identity, Packer, Source},
     position::{HashKey, SequenceNumber, ShardId},
@@ -347,7 +347,8 @@ async fn ticked(folder: &std::path::Path, clock: impl stream::Clock) -> (Arc<Loc
     let stream = Arc::new(LocalStream::open(disk, clock, options).unwrap());
     let shards = stream.shards().await.unwrap();
     let ring: Vec<_> = shards.iter().map(|shard| (shard.id.clone(), shard.range)).collect();
-    let open_shards: Vec<ShardId> = ring.iter().map(|(shard, _)| shard.clone()).collect();
+    let open = |(shard, range): (ShardId, _)| OpenShard { shard, range };
+    let open_shards: Vec<OpenShard> = ring.iter().cloned().map(open).collect();
     let put = vec![system_event(HashKey::of(CONTROL_KEY), Event::Defined(alarm(0)))];
     let definitions = stream.append(put).await.unwrap().remove(0).unwrap().sequence;
     let tick = Event::Ticked(Ticked { definitions, open_shards, fold_revision: FOLD_REVISION });

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     identity::Origin,
-    position::{SequenceNumber, ShardId},
+    position::{HashRange, SequenceNumber, ShardId},
 };
 
 /// Most events in one batch.
@@ -34,10 +34,20 @@ pub enum Event {
 pub struct Ticked {
     /// The highest revision of definitions that the ticker has read back from the store.
     pub definitions: SequenceNumber,
-    /// The shards that were open: who has to speak before an alarm is decided.
-    pub open_shards: Vec<ShardId>,
+    /// The shards that were open: who has to speak before an alarm is decided, and where alarms are at home. To a shard that is not among them it is
+    /// no tick.
+    pub open_shards: Vec<OpenShard>,
     /// Revision of the fold that is in force from here on.
     pub fold_revision: u32,
+}
+
+/// A shard that takes records.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenShard {
+    /// Its name.
+    pub shard: ShardId,
+    /// The keys that it owns.
+    pub range: HashRange,
 }
 
 /// See [`Event::RolledUp`]. State, not a difference: a higher position of the same source replaces a lower.
@@ -52,6 +62,13 @@ pub struct RolledUp {
     pub source_position: SequenceNumber,
     /// Its time at that tick, Unix milliseconds.
     pub source_time_ms: i64,
+    /// The keys that it owns: it speaks for all shards that owned some of them before, too.
+    pub source_range: HashRange,
+    /// Shards that have ended: its parents, and theirs where a parent never spoke.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub succeeds: Vec<ShardId>,
+    /// To which of the homes it speaks, whichever shard keeps it.
+    pub home: u8,
     /// Watched windows that changed since it last spoke to this home; none: it has nothing new to say.
     pub windows: Vec<RolledWindow>,
     /// Which part of what is said to this home at this tick, from 0.
@@ -69,7 +86,7 @@ fn is_zero(number: &u32) -> bool {
     *number == 0
 }
 
-/// One window of one watched series, as far as its shard has folded.
+/// One window of one watched series, as far as its shard has folded. What a shard had not told when it ended, one that took over from it tells.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RolledWindow {
     /// The tenant.
@@ -81,6 +98,9 @@ pub struct RolledWindow {
     pub series: Vec<u8>,
     /// Window start, Unix seconds.
     pub start_secs: i64,
+    /// The shard that has ended whose window it is; absent: the source's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of: Option<ShardId>,
     /// Its distribution, encoded as in rows.
     #[serde(with = "serde_bytes")]
     pub value: Vec<u8>,

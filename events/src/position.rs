@@ -191,8 +191,22 @@ impl HashKey {
     }
 }
 
+impl Serialize for HashKey {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0.to_be_bytes())
+    }
+}
+
+impl<'de> Deserialize<'de> for HashKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let bytes = serde_bytes::ByteBuf::deserialize(deserializer)?;
+        let bytes = bytes.as_slice().try_into().map_err(|_| serde::de::Error::custom("not a hash key"))?;
+        Ok(Self(u128::from_be_bytes(bytes)))
+    }
+}
+
 /// The hash keys that a shard owns, both ends inclusive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HashRange {
     /// Lowest key.
     pub from: HashKey,

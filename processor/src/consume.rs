@@ -219,10 +219,12 @@ impl<S: Stream, T: Store, K: Sink> Worker<S, T, K> {
             .await
             .map_err(|source| ConsumeError::Checkpoint { shard: shard_id.clone(), source })?;
         let kept = stored.as_ref().map_or(vec![], |(_, parts)| snapshot::kept_beside(parts));
-        sink.recall(&kept).map_err(|why| ConsumeError::Kept { shard: shard_id.clone(), why })?;
+        let has_ended = stored.as_ref().is_some_and(|(checkpoint, _)| checkpoint.ended);
+        sink.recall(&kept, has_ended).map_err(|why| ConsumeError::Kept { shard: shard_id.clone(), why })?;
         let shard = match stored {
             None => {
                 let begun = lineage::begin(&stream, &*store, place.clone()).await?;
+                sink.inherit(&begun.kept).map_err(|why| ConsumeError::Kept { shard: shard_id, why })?;
                 lost_parents = begun.lost;
                 begun.shard
             }

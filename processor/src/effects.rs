@@ -33,7 +33,13 @@ pub trait Sink: Send {
     fn kept(&mut self) {}
 
     /// The resume point at which the worker begins holds this; empty: nothing, or there is none. `Err`: it cannot be read.
-    fn recall(&mut self, _kept: &[u8]) -> Result<(), String> {
+    /// `has_ended`: nothing comes after it.
+    fn recall(&mut self, _kept: &[u8], _has_ended: bool) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// The worker begins a child: this is what the resume points of its parents hold.
+    fn inherit(&mut self, _parents: &[Vec<u8>]) -> Result<(), String> {
         Ok(())
     }
 }

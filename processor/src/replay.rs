@@ -15,12 +15,13 @@ use std::{
 use events::{
     event::Event,
     identity::CONTROL_KEY,
-    position::{HashKey, SequenceNumber, ShardId},
+    position::{HashKey, HashRange, SequenceNumber, ShardId},
     stream::{ReadOnly, Start, Stream},
 };
 use projections::{
     fold::{
         Effect, Input, Place,
+        alarms::{HOMES, point},
         sabotage::{self, Sabotage},
     },
     store::{Generation, Kind, ReadError, Row, RowKey, Span, Store},
@@ -59,8 +60,6 @@ pub enum ReplayError {
 /// The sink of a replay: it can tell and hear, and do nothing else.
 pub struct Barrier {
     said: Arc<Mutex<Said>>,
-    /// The key under which the others address this shard.
-    home: HashKey,
     /// How far the replay of the control shard has come: a record that names a later definition waits.
     defined: Arc<Mutex<SequenceNumber>>,
     control: ShardId,
@@ -86,17 +85,18 @@ impl Sink for Barrier {
             return None;
         }
         let admitted = input.map_rolled_up(|recorded| {
-            let oldest = self.oldest.get(&recorded.source).copied().unwrap_or_default();
+            let oldest = self.oldest.get(&recorded.source).copied();
             let believes = sabotage::breaks(Sabotage::ReplayBelievesRecorded);
-            if recorded.source_position < oldest || believes {
+            // Of a source that the stream does not list any more all is gone.
+            if oldest.is_none_or(|oldest| recorded.source_position < oldest) || believes {
                 return Some(recorded.clone());
             }
-            said.of(self.home, recorded)
+            said.of(point(recorded.home), recorded)
         })?;
         // Only now: of a record that has to wait nothing was heard.
         for event in admitted.events() {
             if let Event::RolledUp(word) = event {
-                said.heard(self.home, word);
+                said.heard(point(word.home), word);
             }
         }
         Some(admitted)
@@ -125,8 +125,6 @@ pub fn bytes_before(position: SequenceNumber) -> u64 {
 /// One shard on its way.
 struct Replaying<S, R> {
     place: Place,
-    /// The key under which the others address it.
-    home: HashKey,
     /// No more records will come: once all are folded it is to say so, as its children wait for that.
     closed: bool,
     /// It owns the key of definitions, or owned it.
@@ -186,7 +184,9 @@ impl<S: Stream, R: Store> Replay<S, R> {
         }
         let generation = places.first().map_or(Generation::default(), |place| place.generation);
         let is_gone = |shard: &ShardId| oldest.get(shard) == Some(&SequenceNumber::MAX);
-        let gone = listed.iter().filter(|shard| is_gone(&shard.id)).map(|shard| shard.range.from).collect();
+        let kept: Vec<HashRange> = listed.iter().filter(|shard| !is_gone(&shard.id)).map(|shard| shard.range).collect();
+        let is_kept = |home: &HashKey| kept.iter().any(|range| range.contains(*home));
+        let gone = (0..HOMES).map(point).filter(|home| !is_kept(home)).collect();
         let (said, defined) = (Arc::new(Mutex::new(Said::new(gone))), Arc::default());
         let control_key = HashKey::of(CONTROL_KEY);
         // Of the shards that owned the key one after another, the first: what it has lost was defined before all that is left.
@@ -195,7 +195,6 @@ impl<S: Stream, R: Store> Replay<S, R> {
         let workers = places.into_iter().map(|place| {
             let own = listed.iter().find(|shard| shard.id == place.shard);
             Replaying {
-                home: own.map_or(HashKey(0), |shard| shard.range.from),
                 closed: own.is_some_and(|shard| shard.closed),
                 is_control: own.is_some_and(|shard| shard.range.contains(control_key)),
                 worker: None,
@@ -225,7 +224,7 @@ impl<S: Stream, R: Store> Replay<S, R> {
             return Ok(true);
         }
         let (said, defined, control) = (self.said.clone(), Arc::clone(&self.defined), self.control.clone());
-        let sink = Barrier { said, home: of.home, defined, control, oldest: self.oldest.clone() };
+        let sink = Barrier { said, defined, control, oldest: self.oldest.clone() };
         match Worker::open(self.stream.clone(), self.scratch.clone(), sink, of.place.clone()).await {
             Ok(mut worker) => {
                 worker.begin_at(self.from_ms);

@@ -14,7 +14,7 @@ use std::{
 };
 
 use events::{
-    event::{Defined, Event, RolledUp, RolledWindow, Ticked},
+    event::{Defined, Event, OpenShard, RolledUp, RolledWindow, Ticked},
     identity::{CONTROL_KEY, Origin, OriginKind},
     pack::{Identity, Packer, Source},
     position::{HashKey, SequenceNumber, ShardId},
@@ -248,7 +248,8 @@ impl World {
         world.apply(ALARM);
         let home = world.home();
         let definitions = block_on(processor::drive::definitions(&*world.store, GENERATION)).unwrap()[0].revision;
-        let open_shards = world.places.iter().map(|place| place.shard.clone()).collect();
+        let ring = world.places[0].ring.clone().into_iter();
+        let open_shards = ring.map(|(shard, range)| OpenShard { shard, range }).collect();
         let tick = Event::Ticked(Ticked { definitions, open_shards, fold_revision: FOLD_REVISION });
         for minute in 0..minutes {
             world.clock.store(START_MS + (minute + 1) * 60_000 + 1_000, Ordering::SeqCst);

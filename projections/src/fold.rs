@@ -81,7 +81,7 @@ pub struct Place {
     pub generation: Generation,
     /// This shard.
     pub shard: ShardId,
-    /// The open shards with their ranges: who is at home where.
+    /// The open shards with their ranges, as they were when the fold started. Nothing is decided by them: ticks bring their own.
     pub ring: Vec<(ShardId, HashRange)>,
 }
 

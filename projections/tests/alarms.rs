@@ -6,7 +6,7 @@ use std::num::NonZeroU16;
 
 use bytes::Bytes;
 use events::{
-    event::{Defined, Event, Ticked},
+    event::{Defined, Event, OpenShard, Ticked},
     position::{HashRange, SequenceNumber, ShardId},
     stream::Record,
     wire::{self, Content, Header},
@@ -85,7 +85,8 @@ impl World {
     fn tick(&mut self, at_secs: i64, listed: &[u64]) -> Folded {
         self.now_secs = at_secs;
         let definitions = self.definitions().iter().map(|definition| definition.revision).max().unwrap_or_default();
-        let open_shards = listed.iter().map(|number| ShardId::numbered(*number)).collect();
+        let open = |number: &u64| self.place.ring[*number as usize].clone();
+        let open_shards = listed.iter().map(open).map(|(shard, range)| OpenShard { shard, range }).collect();
         self.event(Event::Ticked(Ticked { definitions, open_shards, fold_revision: FOLD_REVISION }))
     }
 

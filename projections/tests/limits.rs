@@ -13,7 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use events::{
-    event::{Datum, Event, Measured, Ticked},
+    event::{Datum, Event, Measured, OpenShard, Ticked},
     position::{HashRange, SequenceNumber, ShardId},
     stream::Record,
     wire::{self, Content, Header},
@@ -283,7 +283,8 @@ fn each_row_that_decides_is_wanted_once() {
 }
 
 fn tick(number: u64, at_ms: i64) -> Record {
-    let (definitions, open_shards) = (SequenceNumber::from_parts(1, 1), vec![ShardId::numbered(0)]);
+    let (shard, range) = place().ring[0].clone();
+    let (definitions, open_shards) = (SequenceNumber::from_parts(1, 1), vec![OpenShard { shard, range }]);
     let event = Event::Ticked(Ticked { definitions, open_shards, fold_revision: FOLD_REVISION });
     record(number, at_ms, wire::encode_events(header("local", Content::Events, 0, at_ms), &[event]))
 }

@@ -19,7 +19,7 @@ use std::{
 
 use events::{
     identity::CONTROL_KEY,
-    position::{HashKey, SequenceNumber, ShardId},
+    position::{HashKey, HashRange, SequenceNumber, ShardId},
     stream::{ReadOnly, Stream},
 };
 use processor::{
@@ -174,16 +174,17 @@ impl Followed {
         let listed = workers.stream.shards().await;
         let listed = listed.map_err(|source| ConsumeError::Stream { shard: place.shard.clone(), source })?;
         let range = listed.iter().find(|shard| shard.id == place.shard).map(|shard| shard.range);
-        let home = range.map_or(HashKey(0), |range| range.from);
-        let is_control = range.is_some_and(|range| range.contains(HashKey::of(CONTROL_KEY)));
+        // One that is not listed any more keeps no homes.
+        let range = range.unwrap_or(HashRange { from: HashKey(1), through: HashKey(0) });
+        let is_control = range.contains(HashKey::of(CONTROL_KEY));
         let (stream, store) = (ReadOnly::new(workers.stream.clone()), workers.store.clone());
-        let follower = self.crew.follower(place.shard.clone(), home);
+        let follower = self.crew.follower(place.shard.clone(), range);
         let worker = Worker::open(stream.clone(), store.clone(), follower, place.clone()).await?;
         *acts = turned.unwrap_or_else(|| worker.shard().acts());
         if !*acts {
             return self.consume(workers, worker, place, is_control, seen).await;
         }
-        let acting = self.crew.acting(place.shard.clone(), home, workers.stream.clone());
+        let acting = self.crew.acting(place.shard.clone(), range, workers.stream.clone());
         let worker = Worker::open(stream, store, acting, place.clone()).await?;
         workers.ledger.passed(&place.shard, worker.committed());
         self.consume(workers, worker, place, is_control, seen).await

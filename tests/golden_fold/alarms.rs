@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use events::{
-    event::{Defined, Event, Ticked, TimeReset},
+    event::{Defined, Event, OpenShard, Ticked, TimeReset},
     identity::{CONTROL_KEY, LOCAL_TENANT},
     position::{HashKey, HashRange, SequenceNumber, ShardId},
     stream::Record,
@@ -81,7 +81,9 @@ impl World {
     fn tick(&mut self, minute: i64, shards: &[usize]) {
         self.now_ms = (START_SECS + minute * 60) * 1000 + 1_000;
         let definitions = self.definitions.iter().map(|definition| definition.revision).max().unwrap_or_default();
-        let open_shards = (0..u64::from(SHARDS)).map(ShardId::numbered).collect();
+        let ranges = self.shards.iter().map(|(range, ..)| *range);
+        let open = |(number, range)| OpenShard { shard: ShardId::numbered(number), range };
+        let open_shards = (0..).zip(ranges).map(open).collect();
         let tick = Event::Ticked(Ticked { definitions, open_shards, fold_revision: FOLD_REVISION });
         shards.iter().for_each(|shard| self.event(self.shards[*shard].0.from, tick.clone()));
     }

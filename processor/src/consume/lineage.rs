@@ -8,6 +8,7 @@ use projections::{
     fold::{
         FOLD_REVISION, Place, Shard,
         sabotage::{self, Sabotage},
+        snapshot,
     },
     store::Store,
 };
@@ -19,6 +20,8 @@ pub(super) struct Begun {
     pub shard: Shard,
     /// Parents that are gone and were not folded to their end, and how far they were.
     pub lost: Vec<(ShardId, SequenceNumber)>,
+    /// What the parents' resume points hold beside the fold.
+    pub kept: Vec<Vec<u8>>,
 }
 
 /// The state before the first record. A parent that the stream does not list any more can never be read to its end: what its resume point holds is taken,
@@ -51,10 +54,11 @@ pub(super) async fn begin<S: Stream, T: Store>(
         }
         parents.push((of(parent), parts));
     }
-    if parents.is_empty() {
-        return Ok(Begun { shard: Shard::new(place), lost });
-    }
+    let Some(range) = own.map(|own| own.range).filter(|_| !parents.is_empty()) else {
+        return Ok(Begun { shard: Shard::new(place), lost, kept: vec![] });
+    };
+    let kept = parents.iter().map(|(_, parts)| snapshot::kept_beside(parts)).collect();
     let shard = place.shard.clone();
-    let shard = Shard::inherit(place, &parents).map_err(|source| ConsumeError::Snapshot { shard, source })?;
-    Ok(Begun { shard, lost })
+    let shard = Shard::inherit(place, range, &parents).map_err(|source| ConsumeError::Snapshot { shard, source })?;
+    Ok(Begun { shard, lost, kept })
 }

@@ -19,12 +19,13 @@ use std::{
 
 use events::{
     event::{Event, RolledUp},
-    position::{HashKey, SequenceNumber, ShardId},
+    position::{HashKey, HashRange, SequenceNumber, ShardId},
     stream::Stream,
 };
 use projections::{
     fold::{
         Effect, Input,
+        alarms::{HOMES, point},
         sabotage::{self, Sabotage},
     },
     store::Generation,
@@ -36,8 +37,7 @@ use crate::{
     replay::said::Said,
 };
 
-/// Most words of one shard for one home that are kept: of a home that never comes to them, which begins behind a split or has ended, the oldest are
-/// forgotten first.
+/// Most words of one shard for one home that are kept: of a home that never comes to them the oldest are forgotten first.
 const KEPT_MAX: usize = 4_096;
 
 /// The source's tick, and which part of what it said there.
@@ -93,14 +93,14 @@ impl Crew {
         held(&self.words).said.is_ahead(shard)
     }
 
-    /// The sink of a shard that does not count. `home`: the key under which the others address it.
-    pub fn follower(self: &Arc<Self>, shard: ShardId, home: HashKey) -> Follower {
-        Follower { crew: self.clone(), shard, home, heard: BTreeMap::new(), keeping: BTreeMap::new() }
+    /// The sink of a shard that does not count, which owns these keys.
+    pub fn follower(self: &Arc<Self>, shard: ShardId, range: HashRange) -> Follower {
+        Follower { crew: self.clone(), shard, range, heard: Heard::new(), keeping: Heard::new() }
     }
 
     /// The sink of a shard that counts.
-    pub fn acting<S>(self: &Arc<Self>, shard: ShardId, home: HashKey, stream: Arc<S>) -> Acting<S> {
-        Acting { follower: self.follower(shard, home), live: Live(stream) }
+    pub fn acting<S>(self: &Arc<Self>, shard: ShardId, range: HashRange, stream: Arc<S>) -> Acting<S> {
+        Acting { follower: self.follower(shard, range), live: Live(stream) }
     }
 }
 
@@ -109,22 +109,42 @@ impl Crew {
 pub struct Follower {
     crew: Arc<Crew>,
     shard: ShardId,
-    home: HashKey,
-    /// How far this shard has heard each source.
-    heard: BTreeMap<ShardId, SequenceNumber>,
+    range: HashRange,
+    heard: Heard,
     /// The same at the resume point that is being written.
-    keeping: BTreeMap<ShardId, SequenceNumber>,
+    keeping: Heard,
 }
+
+/// How far each of the homes that a shard keeps has heard each source.
+type Heard = BTreeMap<u8, BTreeMap<ShardId, SequenceNumber>>;
 
 /// What stands in a resume point.
 #[derive(Default, Serialize, Deserialize)]
 struct Kept {
-    said: Vec<(HashKeyBytes, Vec<RolledUp>)>,
-    heard: BTreeMap<ShardId, SequenceNumber>,
+    said: Vec<(HashKey, Vec<RolledUp>)>,
+    heard: Heard,
 }
 
-/// MessagePack has no integers of 128 bits.
-type HashKeyBytes = [u8; 16];
+impl Kept {
+    fn of(bytes: &[u8]) -> Result<Self, String> {
+        match bytes {
+            [] => Ok(Self::default()),
+            bytes => rmp_serde::from_slice(bytes).map_err(|error| error.to_string()),
+        }
+    }
+}
+
+impl Follower {
+    /// The shard's homes begin where they had heard so much: they ask for what comes after it once more.
+    fn begin(&mut self, words: &mut Words, heard: Heard) {
+        for home in (0..HOMES).filter(|home| self.range.contains(point(*home))) {
+            let own = words.kept.iter().filter(|((_, of), _)| *of == point(home));
+            let own = own.flat_map(|(_, words)| words.values().cloned()).collect();
+            words.said.begin_again(point(home), heard.get(&home).unwrap_or(&BTreeMap::new()), own);
+        }
+        self.heard = heard;
+    }
+}
 
 impl Sink for Follower {
     async fn carry_out(&mut self, shard: &ShardId, effects: Vec<Effect>) -> Result<(), String> {
@@ -154,13 +174,13 @@ impl Sink for Follower {
             if recorded.generation == own || is_before || believes {
                 return Some(recorded.clone());
             }
-            words.said.of(self.home, recorded)
+            words.said.of(point(recorded.home), recorded)
         })?;
         // Only now: of a record that has to wait nothing was heard.
         for event in admitted.events() {
             if let Event::RolledUp(word) = event {
-                words.said.heard(self.home, word);
-                let heard = self.heard.entry(word.source.clone()).or_default();
+                words.said.heard(point(word.home), word);
+                let heard = self.heard.entry(word.home).or_default().entry(word.source.clone()).or_default();
                 *heard = word.source_position.max(*heard);
             }
         }
@@ -176,7 +196,7 @@ impl Sink for Follower {
         let words = held(&self.crew.words);
         let from = (self.shard.clone(), HashKey(0))..=(self.shard.clone(), HashKey(u128::MAX));
         let said = words.kept.range(from).filter(|(_, words)| !words.is_empty());
-        let said = said.map(|((_, home), words)| (home.0.to_be_bytes(), words.values().cloned().collect()));
+        let said = said.map(|((_, home), words)| (*home, words.values().cloned().collect()));
         let kept = Kept { said: said.collect(), heard: self.heard.clone() };
         if kept.said.is_empty() && kept.heard.is_empty() {
             return vec![];
@@ -186,32 +206,42 @@ impl Sink for Follower {
 
     fn kept(&mut self) {
         let mut words = held(&self.crew.words);
-        for (source, through) in &self.keeping {
-            if let Some(kept) = words.kept.get_mut(&(source.clone(), self.home)) {
+        let all = self.keeping.iter().flat_map(|(home, heard)| heard.iter().map(|(source, at)| (*home, source, at)));
+        for (home, source, through) in all {
+            if let Some(kept) = words.kept.get_mut(&(source.clone(), point(home))) {
                 // Of the last tick some parts may be outstanding.
                 *kept = kept.split_off(&(*through, 0));
             }
         }
     }
 
-    fn recall(&mut self, kept: &[u8]) -> Result<(), String> {
-        let kept: Kept = match kept {
-            [] => Kept::default(),
-            kept => rmp_serde::from_slice(kept).map_err(|error| error.to_string())?,
-        };
-        let mut words = held(&self.crew.words);
+    fn recall(&mut self, kept: &[u8], has_ended: bool) -> Result<(), String> {
+        let kept = Kept::of(kept)?;
+        let crew = self.crew.clone();
+        let mut words = held(&crew.words);
         for (home, said) in kept.said {
-            let home = HashKey(u128::from_be_bytes(home));
             for word in said {
                 let of = words.kept.entry((self.shard.clone(), home)).or_default();
                 of.insert((word.source_position, word.part), word.clone());
                 words.said.say(home, word);
             }
         }
-        let own = words.kept.iter().filter(|((_, home), _)| *home == self.home);
-        let own = own.flat_map(|(_, words)| words.values().cloned()).collect();
-        words.said.begin_again(self.home, &kept.heard, own);
-        self.heard = kept.heard;
+        if !has_ended {
+            // Else another shard keeps its homes, and may have begun.
+            self.begin(&mut words, kept.heard);
+        }
+        Ok(())
+    }
+
+    fn inherit(&mut self, parents: &[Vec<u8>]) -> Result<(), String> {
+        let mut heard = Heard::new();
+        for parent in parents {
+            let mut homes = Kept::of(parent)?.heard;
+            homes.retain(|home, _| self.range.contains(point(*home)));
+            heard.append(&mut homes);
+        }
+        let crew = self.crew.clone();
+        self.begin(&mut held(&crew.words), heard);
         Ok(())
     }
 }
@@ -244,7 +274,11 @@ impl<S: Stream> Sink for Acting<S> {
         self.follower.kept();
     }
 
-    fn recall(&mut self, kept: &[u8]) -> Result<(), String> {
-        self.follower.recall(kept)
+    fn recall(&mut self, kept: &[u8], has_ended: bool) -> Result<(), String> {
+        self.follower.recall(kept, has_ended)
+    }
+
+    fn inherit(&mut self, parents: &[Vec<u8>]) -> Result<(), String> {
+        self.follower.inherit(parents)
     }
 }

@@ -4,7 +4,8 @@
 //! A home asks for what its records hold. A record may stand on the stream twice, and again long after, because whoever appends hears no answer and
 //! appends again. So what was heard cannot be found by what is left of it: a home is remembered by how far it has heard each source. A word that is
 //! not further than that is one that the fold does not heed, whatever it says. What a shard says of one tick may be several words, its parts; it says
-//! all of them before a home hears one, and a home may hear them in any order.
+//! all of them before a home hears one, and a home may hear them in any order. A home is its point on the ring, whichever shards keep it one after
+//! another: each of them goes on where the one before has ended.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,7 +18,7 @@ use events::{
 /// records this bounds what is remembered, however old the stream is, but for one thing: what a home says after it has reached its end.
 pub(super) const AHEAD_MAX: usize = 64;
 
-/// One source and one home, by the key under which others address it.
+/// One source and one home, by its point.
 type Pair = (ShardId, HashKey);
 
 /// The source's tick, and which part of what it said there.
@@ -30,7 +31,7 @@ fn part(word: &RolledUp) -> Part {
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Said {
-    /// Homes of whose records the stream has none: they never ask, and of what they are told the last words are kept.
+    /// Homes of which no shard that kept them has a record left: they never ask, and of what they are told the last words are kept.
     gone: BTreeSet<HashKey>,
     waiting: BTreeMap<Pair, BTreeMap<Part, RolledUp>>,
     heard_through: BTreeMap<Pair, SequenceNumber>,
@@ -124,6 +125,8 @@ impl Said {
 
 #[cfg(test)]
 mod tests {
+    use events::position::HashRange;
+
     use super::*;
 
     const HOME: HashKey = HashKey(7);
@@ -133,6 +136,9 @@ mod tests {
             source: ShardId::numbered(1),
             source_position: SequenceNumber::from_parts(1, position),
             source_time_ms: time_ms,
+            source_range: HashRange { from: HashKey(0), through: HashKey(u128::MAX) },
+            succeeds: vec![],
+            home: 0,
             windows: vec![],
             part: 0,
             parts_after: 0,

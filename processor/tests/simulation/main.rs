@@ -121,19 +121,24 @@ fn the_number_of_shards_changes_neither_merged_rows_nor_transitions() {
 }
 
 #[test]
-fn splits_and_merges_change_no_merged_row_and_verify_finds_each_partial() {
+fn splits_and_merges_change_no_merged_row_and_no_transition_and_verify_finds_each_partial() {
     let seeds = number("WEIR_SIM_SHARD_SEEDS").unwrap_or(SHARD_SEEDS);
     let compared = (0..seeds).map(|seed| shards::compare_resharded(seed).unwrap_or_else(|what| panic!("{what}")));
-    let shards: usize = compared.sum();
+    let (shards, changes) = compared.fold((0, 0), |all, of| (all.0 + of.0, all.1 + of.1));
     assert!(shards as u64 > 4 * seeds, "only {shards} shards: this looked at nothing");
+    assert!(changes as u64 > seeds, "only {changes} transitions: this looked at nothing");
 }
 
 #[test]
-fn the_comparison_of_histories_would_see_a_copy_that_counts_on_a_child() {
-    for broken in [Sabotage::ChildWithoutMarks, Sabotage::MergeTakesOneParent] {
+fn the_comparison_of_histories_would_see_what_children_do_wrong() {
+    use Sabotage::{
+        ChildWithoutMarks, HomesLeftBehind, HomesOfAll, MergeTakesOneParent, MinutesLeftBehind, RestUntold,
+    };
+    for broken in [ChildWithoutMarks, MergeTakesOneParent, HomesLeftBehind, MinutesLeftBehind, HomesOfAll, RestUntold] {
         sabotage::set(Some(broken));
         let found = (0..FOUND_WITHIN).find_map(|seed| shards::compare_resharded(seed).err());
         sabotage::set(None);
+        println!("{broken:?}: {}", found.as_deref().unwrap_or("NOT FOUND").chars().take(200).collect::<String>());
         assert!(found.is_some(), "{broken:?} went unnoticed in {FOUND_WITHIN} seeds");
     }
 }
@@ -222,7 +227,7 @@ fn a_seed_is_the_same_run_every_time() {
 }
 
 /// Each schedule that a law names after its "else" or "so", as the switch that brings it about.
-const LAWS: [(&str, Broken); 54] = [
+const LAWS: [(&str, Broken); 60] = [
     ("3: the time of the fold never goes back", Broken::Fold(Sabotage::TimeGoesBack)),
     ("14: only a TimeReset lowers time", Broken::Fold(Sabotage::TimeResetIgnored)),
     ("3: time is part of the state", Broken::Fold(Sabotage::TimeNotRestored)),
@@ -274,6 +279,12 @@ const LAWS: [(&str, Broken); 54] = [
     ("9: no definitions of later minutes", Broken::Fold(Sabotage::PendingByLaterDefinitions)),
     ("9: state, not a difference", Broken::Fold(Sabotage::ToldTwiceAddsUp)),
     ("9: a higher position replaces a lower", Broken::Fold(Sabotage::HeardAgain)),
+    ("9: an alarm goes on where its home goes", Broken::Fold(Sabotage::HomesLeftBehind)),
+    ("9: and its minutes that wait", Broken::Fold(Sabotage::MinutesLeftBehind)),
+    ("9: a home is kept by one shard", Broken::Fold(Sabotage::HomesOfAll)),
+    ("9: what a parent had not told its heir tells", Broken::Fold(Sabotage::RestUntold)),
+    ("9: for one that has ended its children speak", Broken::Fold(Sabotage::EndSaysAll)),
+    ("9: a tick that does not list a shard is none to it", Broken::Fold(Sabotage::UnlistedTicks)),
     ("9: what is said is what was folded", Broken::Fold(Sabotage::SaysWrong)),
     ("10: the resume point passes no effect", Broken::Fold(Sabotage::EffectsDropped)),
     ("13: every key begins with the tenant", Broken::Fold(Sabotage::TenantsMixed)),

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use events::{
     event::Ticked,
     identity::Origin,
-    position::{SequenceNumber, ShardId},
+    position::{HashRange, SequenceNumber, ShardId},
 };
 use projections::{
     fold::{Place, limits::Limits},
@@ -167,7 +167,7 @@ impl ModelShard {
     pub fn new(place: Place, limits: Limits) -> Self {
         Self {
             id: place.shard.clone(),
-            alarms: AlarmShard::new(place),
+            alarms: AlarmShard::new(place.shard),
             time_ms: 0,
             told: 0,
             last: SequenceNumber::ZERO,
@@ -189,8 +189,10 @@ impl ModelShard {
     }
 
     /// The child of shards of which everything was told.
-    pub fn child(place: Place, limits: Limits, parents: &[&Self]) -> Self {
-        let mut child = Self::new(place, limits);
+    pub fn child(place: Place, range: HashRange, limits: Limits, parents: &[&Self]) -> Self {
+        let mut child = Self::new(place.clone(), limits);
+        let alarms: Vec<&AlarmShard> = parents.iter().map(|parent| &parent.alarms).collect();
+        child.alarms = AlarmShard::child(place.shard, range, &alarms);
         child.pass_time(parents.iter().map(|parent| parent.time_ms).max().unwrap());
         for parent in parents {
             child.taken.extend(&parent.taken);
@@ -225,7 +227,7 @@ impl ModelShard {
     ) -> bool {
         if let Meaning::Spoken(part) = &**meaning
             && !self.ended
-            && !common.has_said(&part.source, part.at, &self.id)
+            && !common.has_said(part)
         {
             return false;
         }

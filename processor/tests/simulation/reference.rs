@@ -17,7 +17,7 @@ use events::{
 use processor::consume::{ConsumeError, Worker};
 use processor::effects::Sink;
 use projections::{
-    fold::{Effect, Input, Place},
+    fold::{Effect, Input, Place, alarms::point},
     series::Series,
     store::{Kind, Row},
 };
@@ -26,7 +26,7 @@ use crate::{alarms::Part, fuse::Fuse, model::Meaning, store::SimStore, stream::S
 
 const SYSTEM_KEY: &str = "weir/system";
 
-/// By source, its position, the home's key and the part.
+/// By source, its position, the home's point and the part.
 type Said = BTreeMap<(ShardId, SequenceNumber, HashKey, u32), RolledUp>;
 
 /// What was said, and how far definitions can be read: nobody names one before that.
@@ -62,13 +62,16 @@ pub fn meaning(record: &Record) -> Meaning {
     match event(record) {
         Some(Event::Ticked(tick)) => Meaning::Ticked(tick),
         Some(Event::RolledUp(told)) => {
+            let source = told.source.clone();
             let window = |window: RolledWindow| {
                 let series = Series::decode(&mut &window.series[..]).expect("a fold spelled it");
-                ((window.tenant, window.service, series.metric), window.start_secs)
+                let of = window.of.unwrap_or_else(|| source.clone());
+                (of, (window.tenant, window.service, series.metric), window.start_secs)
             };
             Meaning::Spoken(Part {
                 source: told.source,
                 at: told.source_position,
+                home: point(told.home),
                 part: told.part,
                 parts_after: told.parts_after,
                 windows: told.windows.into_iter().map(window).collect(),
@@ -157,10 +160,10 @@ pub fn compare(
 /// What was to be said was said, and nothing else.
 fn effects(stream: &SimStream, said: &Said, places: &[Place], until: &[SequenceNumber]) -> Result<(), String> {
     let mut recorded = Said::new();
-    for (home, (_, range)) in places[0].ring.iter().enumerate() {
-        for told in stream.log(home, 0).iter().filter_map(rolled_up) {
+    for shard in 0..places.len() {
+        for told in stream.log(shard, 0).iter().filter_map(rolled_up) {
             let source = places.iter().position(|place| place.shard == told.source);
-            let key = (told.source.clone(), told.source_position, range.from, told.part);
+            let key = (told.source.clone(), told.source_position, point(told.home), told.part);
             let is_folded = source.is_some_and(|source| told.source_position <= until[source]);
             if is_folded && said.get(&key) != Some(&told) {
                 return Err(format!("{key:?} said\n  {told:?}, not\n  {:?}", said.get(&key)));

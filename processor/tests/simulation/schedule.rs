@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use events::{
-    event::{Defined, Event, Ticked, TimeReset},
+    event::{Defined, Event, OpenShard, Ticked, TimeReset},
     identity::CONTROL_KEY,
     position::{HashKey, HashRange, SequenceNumber},
 };
 use processor::{
     append::{system_event, system_event_of},
-    tick, verify,
+    drive, tick, verify,
 };
 use projections::{
     fold::{FOLD_REVISION, Place, sabotage},
@@ -128,15 +128,19 @@ impl World {
         let is_due = minute != self.ticked_minute && !(self.shape.misses_ticks && self.random.below(4) > 0);
         if is_due || (self.shape.two_tickers && self.random.below(10) == 0) {
             self.ticked_minute = minute;
+            if self.listed_before.is_some() && self.random.below(2) == 0 {
+                self.tick_late();
+            }
             let dies = (self.random.below(20) == 0).then(|| self.random.below(4) as u32);
             self.tick(dies)?;
         }
         match self.random.below(100) {
             0..8 => self.begin_sender(),
             8..40 => self.send(),
-            40..46 if self.shape.alarms => self.define(),
+            40..44 if self.shape.alarms => self.define(),
             40..44 if self.shape.reshards => self.note(),
             44..48 if self.shape.reshards => self.reshard(),
+            44..46 if self.shape.alarms => self.define(),
             _ => {
                 let shard = self.random.below(self.places.len() as u64) as usize;
                 if self.slow != Some(shard) {
@@ -225,7 +229,23 @@ impl World {
         }
     }
 
+    /// A ticker has listed the shards before a split or merge, and appends its tick after it.
+    fn tick_late(&mut self) {
+        let Some(ticked) = self.listed_before.take() else { return };
+        self.say(|_| format!("a ticker comes late: {:?}", ticked.open_shards));
+        for open in &ticked.open_shards {
+            let put = system_event(open.range.from, Event::Ticked(ticked.clone()));
+            self.append(&[Sent { put, meaning: Meaning::System.into() }]);
+        }
+    }
+
     fn replace(&mut self, parents: &[usize], ranges: &[HashRange]) {
+        let work = drive::newest_revision(&*self.store, Generation::default());
+        if let Some(Ok(definitions)) = self.fuse.run(&self.runtime, None, work) {
+            let open = self.stream.ring().into_iter().map(|(shard, range)| OpenShard { shard, range });
+            let listed = Ticked { definitions, open_shards: open.collect(), fold_revision: FOLD_REVISION };
+            self.listed_before = Some(listed);
+        }
         self.say(|_| format!("shards {parents:?} close, and {} begin", ranges.len()));
         self.stream.reshard(parents, ranges);
         self.tell();
@@ -235,9 +255,10 @@ impl World {
         let ring = self.stream.ring();
         let children = self.stream.listed().split_off(self.places.len());
         for child in children {
+            let range = child.range;
             let place = Place { generation: Generation::default(), shard: child.id, ring: ring.clone() };
             let of: Vec<&ModelShard> = parents.iter().map(|parent| &self.models[*parent]).collect();
-            let model = ModelShard::child(place.clone(), self.shape.limits, &of);
+            let model = ModelShard::child(place.clone(), range, self.shape.limits, &of);
             self.models.push(model);
             self.places.push(place);
             self.processes.push(vec![]);
@@ -274,7 +295,10 @@ impl World {
         for (shard, range) in &shards {
             let ticked = Ticked {
                 definitions: SequenceNumber::ZERO,
-                open_shards: shards.iter().map(|(shard, _)| shard.clone()).collect(),
+                open_shards: shards
+                    .iter()
+                    .map(|(shard, range)| OpenShard { shard: shard.clone(), range: *range })
+                    .collect(),
                 fold_revision: FOLD_REVISION + 1,
             };
             self.say(|_| format!("{shard} changes its revision"));

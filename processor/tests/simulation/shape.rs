@@ -53,7 +53,7 @@ pub struct Shape {
     pub commit_percent: u64,
     pub slow_shard: bool,
     pub new_revision: bool,
-    /// Shards split and merge. No alarms then: what one is decided by does not go over to another shard yet.
+    /// Shards split and merge.
     pub reshards: bool,
     pub stream: stream::Rates,
     pub store: store::Rates,
@@ -119,11 +119,17 @@ impl Shape {
                 Sabotage::ChildBeforeParent
                 | Sabotage::ChildWithoutMarks
                 | Sabotage::ChildWithoutDefinitions
-                | Sabotage::MergeTakesOneParent,
+                | Sabotage::MergeTakesOneParent
+                | Sabotage::HomesLeftBehind
+                | Sabotage::MinutesLeftBehind
+                | Sabotage::HomesOfAll
+                | Sabotage::RestUntold
+                | Sabotage::EndSaysAll
+                | Sabotage::UnlistedTicks,
             )) => true,
             // Other laws are looked for where they show: most of them need alarms.
             Some(_) => false,
-            None => random.below(if flags[1] { 4 } else { 2 }) == 0,
+            None => random.below(2) == 0,
         };
         let stream = if hasty { stream::Rates { unknown: 150, late: 300, ..stream } } else { stream };
         Self {
@@ -143,7 +149,7 @@ impl Shape {
                 late: is_odd[4],
                 narrow: more[2],
             },
-            alarms: flags[1] && !reshards,
+            alarms: flags[1],
             noise: flags[2],
             pace_ms: [5_000, 20_000, 40_000][random.below(3) as usize],
             jumps: flags[3],

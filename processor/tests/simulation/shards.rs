@@ -34,7 +34,7 @@ enum Happens {
 }
 
 /// An input without anything that depends on when it is folded: no line far ahead, no two readings of one file.
-fn input(seed: u64, alarms: bool) -> Vec<Happens> {
+fn input(seed: u64) -> Vec<Happens> {
     let mut random = Random::new(seed);
     let odd = Oddness { undated: true, future: false, broken: true, continued: true, late: true, narrow: false };
     let (mut ids, mut now_ms, mut happens) = (0, BEGIN_MS, vec![]);
@@ -52,7 +52,7 @@ fn input(seed: u64, alarms: bool) -> Vec<Happens> {
                 happens.push(Happens::Append(sender.waiting.into()));
             }
         }
-        if minute % 4 == 1 && alarms {
+        if minute % 4 == 1 {
             for tenant in ["local", "acme"] {
                 let name = format!("alarm{}", random.below(3));
                 let body = if random.below(5) == 0 { "null".to_owned() } else { world.alarm(&name) };
@@ -127,7 +127,7 @@ fn transitions(world: &World) -> Vec<Transition> {
 
 /// One seed on one, two, three and four shards. Answers how many transitions there were.
 pub fn compare(seed: u64) -> Result<usize, String> {
-    let happens = input(seed, true);
+    let happens = input(seed);
     let one = fold(seed, 1, &happens, None)?;
     let (rows, changes) = (merged(&one), transitions(&one));
     for shards in 2..=4 {
@@ -147,17 +147,24 @@ pub fn compare(seed: u64) -> Result<usize, String> {
     Ok(changes.len())
 }
 
-/// One seed on one shard that stays, and on others that split and merge, where copies of a file land on parents and on children. Answers how many shards
-/// there were in the end.
-pub fn compare_resharded(seed: u64) -> Result<usize, String> {
-    let happens = input(seed, false);
-    let rows = merged(&fold(seed, 1, &happens, None)?);
+/// One seed on one shard that stays, and on others that split and merge, where copies of a file land on parents and on children, and alarms are decided by
+/// what both saw. Answers how many shards there were in the end, and how many transitions.
+pub fn compare_resharded(seed: u64) -> Result<(usize, usize), String> {
+    let happens = input(seed);
+    let one = fold(seed, 1, &happens, None)?;
+    let (rows, changes) = (merged(&one), transitions(&one));
     let mut other = fold(seed, 1 + (seed % 3) as u16, &happens, Some(3))?;
     let theirs = merged(&other);
     if rows != theirs {
         let pair = rows.iter().zip(&theirs).find(|(ours, theirs)| ours != theirs);
         return Err(format!("seed {seed}: splits and merges have changed rows: {pair:?}"));
     }
+    let theirs = transitions(&other);
+    if changes != theirs {
+        let first = changes.iter().find(|change| !theirs.contains(change));
+        let other = theirs.iter().find(|change| !changes.contains(change));
+        return Err(format!("seed {seed}: one shard has {first:#?}, those that split and merge have {other:#?}"));
+    }
     other.verify().map_err(|what| format!("seed {seed}: {what}"))?;
-    Ok(other.places.len())
+    Ok((other.places.len(), changes.len()))
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use events::{
+    event::Ticked,
     identity::CONTROL_KEY,
     position::{HashKey, SequenceNumber},
     stream::{Put, ReadOnly, Shard, Stream as _},
@@ -71,6 +72,8 @@ pub struct World {
     pub clock_ms: i64,
     pub ticked_minute: i64,
     pub slow: Option<usize>,
+    /// The tick of one who listed the shards before they split or merged.
+    pub listed_before: Option<Ticked>,
     /// The step at which it is over.
     pub outage: u64,
     pub ids: u64,
@@ -135,6 +138,7 @@ impl World {
             clock_ms: begin_ms,
             ticked_minute: 0,
             slow: None,
+            listed_before: None,
             outage: 0,
             ids: 0,
             names: 0,

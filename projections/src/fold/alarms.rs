@@ -1,43 +1,57 @@
 //! Alarms in the fold: what a shard watches, what homes hear, and when a window may be decided.
 //!
-//! An alarm's home is the shard that owns the hash of its tenant and name. At each tick of a new minute a shard tells every home the windows of
-//! watched series that changed (itself by the same way, but without the stream), and a home decides a minute when every shard that its tick
-//! listed has spoken for it, or after `LATE_TICKS_MAX` further ticks.
+//! An alarm lives in one of sixteen homes, which is kept by the shard that owns its point on the ring. At each tick of a new minute a shard tells every
+//! home the windows of watched series that changed (its own by the same way, but without the stream), and a home decides a minute when every shard that
+//! its tick listed has spoken for it, or after `LATE_TICKS_MAX` further ticks.
 //!
 //! Invariants:
 //! - What does not fit into one record is told in parts; a shard has spoken once its last part was heard.
 //! - A decision for a minute uses from each source what it had said up to its own tick of that minute, and the definitions that were in force at
 //!   the home's tick of that minute, never later news: so the number of shards changes no decision.
+//! - A tick comes with its ring: to a shard that it does not list it is no tick. So who speaks, and who keeps a home, is what all that ticked agree on.
+//! - A home is handed over whole, by snapshot, from the shard that has ended to the one that owns its point then. What is said to it is addressed to the
+//!   point: so of all that a home is told, each thing is heard once, in one order, whoever keeps it.
+//! - A shard that has ended says nothing more. What it had not told yet, its heir tells with its first word, in its name.
 //! - An alarm begins, and ends, with a minute: nothing is decided for the minutes before.
 //! - Only windows that an evaluation range, counted back from the fold's time, still reaches are kept: old lines ring nothing and cost nothing.
 
 mod decided;
 mod heard;
+mod homes;
+mod in_force;
+mod inherited;
 mod parts;
 mod room;
 mod watched;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    sync::Arc,
+};
 
 use events::{
-    event::{Event, RolledUp, Ticked},
-    position::{HashKey, SequenceNumber, ShardId},
+    event::{Event, OpenShard, RolledUp, Ticked},
+    position::{HashRange, SequenceNumber, ShardId},
 };
 use rustc_hash::FxBuildHasher;
 use serde::{Deserialize, Serialize};
 
-pub use self::decided::Decision;
-use self::{heard::Spoken, room::Applied, watched::Watched};
+pub use self::{
+    decided::Decision,
+    homes::{HOMES, home_key, point},
+};
+use self::{
+    heard::{Heard, Spoken},
+    in_force::{Defined, InForce},
+    room::Applied,
+    watched::Watched,
+};
 use super::{
     Effect, Place,
     sabotage::{self, Sabotage},
     services::ServiceId,
 };
-use crate::{
-    alarm::{Alarm, State},
-    definitions::{self, Definition, Room},
-    generations::Live,
-};
+use crate::{alarm::State, definitions::Room, generations::Live};
 
 /// A home waits so many ticks for a shard that has not spoken; then it decides without it, and says so.
 pub const LATE_TICKS_MAX: u32 = 3;
@@ -47,25 +61,20 @@ const KEEP_SECS: i64 = 60 * (LATE_TICKS_MAX as i64 + 2);
 type Name = (String, String);
 /// Source, tenant, service, encoded series.
 type Told = (ShardId, String, String, Vec<u8>);
+/// Encoded windows by their start, of each source and series in order.
+type Values = Vec<(Told, BTreeMap<i64, serde_bytes::ByteBuf>)>;
 
 /// A minute that waits to be decided.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Pending {
     end_secs: i64,
-    listed: Vec<ShardId>,
+    listed: Vec<OpenShard>,
     waited_ticks: u32,
-    /// What was in force at its tick, if others came since.
-    definitions: Option<InForce>,
-}
-
-/// The definitions in force, and the revision that made them so.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-struct InForce {
+    /// Of the definitions that were in force at its tick.
     revision: SequenceNumber,
-    all: Vec<Definition>,
 }
 
-/// Where an alarm at home here stands.
+/// Where an alarm stands.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Standing {
     state: State,
@@ -73,26 +82,47 @@ struct Standing {
     since_secs: i64,
 }
 
-/// See the module. What is skipped follows from the rest and from the record: definitions in a form that can be decided by, numbers of services,
-/// what tenants have room for; decisions are taken out before a record is done, and the time is the shard's.
+/// All that the decisions of one home depend on. What it decided is taken out before a record is done.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub struct Alarms {
-    in_force: InForce,
-    /// On the control shard: what no record has named yet.
-    applied: Vec<Applied>,
-    watched: Vec<Watched>,
-    /// Alarms whose homes may never have been told what is watched already: at the next tick they are told all of it.
-    untold: BTreeSet<Name>,
-    heard: BTreeMap<ShardId, VecDeque<RolledUp>>,
+struct Home {
+    heard: BTreeMap<ShardId, VecDeque<Heard>>,
     /// By source.
     spoken: BTreeMap<ShardId, Spoken>,
-    values: Vec<(Told, BTreeMap<i64, serde_bytes::ByteBuf>)>,
+    values: Values,
     pending: VecDeque<Pending>,
     standings: BTreeMap<Name, Standing>,
     decided_through_secs: i64,
     ticked_secs: i64,
     #[serde(skip)]
-    alarms: BTreeMap<Name, Alarm>,
+    decisions: Vec<Decision>,
+}
+
+/// See the module. What is skipped follows from the rest and from the record: definitions in a form that can be decided by, numbers of services,
+/// what tenants have room for; decisions are taken out before a record is done, and the time is the shard's.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Alarms {
+    in_force: InForce,
+    /// In the order of their revisions: those that minutes wait to be decided by.
+    earlier: Vec<InForce>,
+    /// On the control shard: what no record has named yet.
+    applied: Vec<Applied>,
+    watched: Vec<Watched>,
+    /// Alarms whose homes may never have been told what is watched already: at the next tick they are told all of it.
+    untold: BTreeSet<Name>,
+    homes: BTreeMap<u8, Home>,
+    /// The minute that it told last, or its parents did.
+    ticked_secs: i64,
+    /// Its keys, as its last tick listed them, or as it began with them.
+    range: Option<HashRange>,
+    /// Shards that have ended, which homes have to know: its parents, and theirs where a parent never spoke.
+    succeeds: Vec<ShardId>,
+    /// It has told something under its own name.
+    has_spoken: bool,
+    #[serde(skip)]
+    defined: Arc<Defined>,
+    /// Of `earlier`, those that were asked for.
+    #[serde(skip)]
+    parsed: BTreeMap<SequenceNumber, Arc<Defined>>,
     /// Of tenants that have applied something since definitions came into force.
     #[serde(skip)]
     rooms: HashMap<String, Room>,
@@ -104,9 +134,9 @@ pub struct Alarms {
     now_secs: i64,
 }
 
-/// The key of an alarm on the ring.
-pub fn home_key(tenant: &str, alarm: &str) -> HashKey {
-    HashKey::of(&format!("{tenant}\0alarm\0{alarm}"))
+/// The minute that a time in milliseconds falls into, in seconds.
+fn minute(time_ms: i64) -> i64 {
+    time_ms.div_euclid(60_000) * 60
 }
 
 impl Alarms {
@@ -123,7 +153,8 @@ impl Alarms {
     /// Its generation begins to count: where each alarm stands is said, as it is, although nothing changed.
     pub fn say_standings(&mut self) {
         let (time_secs, revision) = (self.now_secs.div_euclid(60) * 60, self.in_force.revision);
-        self.decisions.extend(self.standings.iter().map(|((tenant, alarm), standing)| Decision {
+        let standings = self.homes.values().flat_map(|home| &home.standings);
+        self.decisions.extend(standings.map(|((tenant, alarm), standing)| Decision {
             tenant: tenant.clone(),
             alarm: alarm.clone(),
             from: Some(standing.state),
@@ -142,29 +173,22 @@ impl Alarms {
 
     /// Time was set back: minutes that had been told and decided come again.
     pub fn reset_time(&mut self, time_ms: i64) {
-        let minute = time_ms.div_euclid(60_000) * 60;
+        let minute = minute(time_ms);
         self.ticked_secs = self.ticked_secs.min(minute);
-        self.decided_through_secs = self.decided_through_secs.min(minute);
-        self.spoken.values_mut().for_each(|spoken| spoken.through_secs = spoken.through_secs.min(minute));
-        self.standings.values_mut().for_each(|standing| standing.since_secs = standing.since_secs.min(minute));
-        self.pending.clear();
-        self.advance(time_ms);
-    }
-
-    /// Takes over from a parent what a child needs to know of definitions: those in force, and what was applied and not named since.
-    pub fn inherit(&mut self, parent: Self) {
-        self.applied.extend(parent.applied);
-        if parent.in_force.revision > self.in_force.revision {
-            self.in_force = parent.in_force;
+        for home in self.homes.values_mut() {
+            home.ticked_secs = home.ticked_secs.min(minute);
+            home.decided_through_secs = home.decided_through_secs.min(minute);
+            home.spoken.values_mut().for_each(|spoken| spoken.through_secs = spoken.through_secs.min(minute));
+            home.standings.values_mut().for_each(|standing| standing.since_secs = standing.since_secs.min(minute));
+            home.pending.clear();
         }
-        self.named(self.in_force.revision);
-        self.alarms = parse(&self.in_force.all);
-        self.rewatch(&BTreeMap::new());
+        self.forget_earlier();
+        self.advance(time_ms);
     }
 
     /// The state was read from a snapshot: makes what is derived from it.
     pub fn restore(&mut self) {
-        self.alarms = parse(&self.in_force.all);
+        self.defined = Arc::new(Defined::of(&self.in_force));
         self.name_series();
     }
 
@@ -181,79 +205,77 @@ impl Alarms {
             }};
         }
         let fields = fields!(
-            in_force, applied, watched, untold, heard, spoken, values, pending, standings, decided_through_secs, ticked_secs;
-            alarms, rooms, places, decisions, now_secs
+            in_force, earlier, applied, watched, untold, homes, ticked_secs, range, succeeds, has_spoken;
+            defined, parsed, rooms, places, decisions, now_secs
         );
         fields.into_iter().filter(|(_, same)| !same).map(|(name, _)| name)
     }
 
-    /// Puts definitions in force.
-    pub fn define(&mut self, revision: SequenceNumber, all: &[Definition]) {
-        let is_later = sabotage::breaks(Sabotage::LaterDefinitionsUsed);
-        let through = if is_later { SequenceNumber::MAX } else { revision };
-        let all = definitions::in_force(all, through).into_iter().cloned().collect();
-        let before = std::mem::replace(&mut self.in_force, InForce { revision, all });
-        for pending in self.pending.iter_mut().filter(|pending| pending.definitions.is_none()) {
-            if !sabotage::breaks(Sabotage::PendingByLaterDefinitions) {
-                pending.definitions = Some(before.clone());
-            }
-        }
-        let before = std::mem::replace(&mut self.alarms, parse(&self.in_force.all));
-        self.rewatch(&before);
-        self.named(revision);
-    }
-
     /// A tick came: tells the homes what changed, and decides what can be decided.
     pub fn tick(&mut self, place: &Place, tick: &Ticked, position: SequenceNumber, time_ms: i64) -> Vec<Effect> {
-        let end_secs = time_ms.div_euclid(60_000) * 60;
+        let shard = &place.shard;
+        let listed = tick.open_shards.iter().find(|open| open.shard == *shard).map(|open| open.range);
+        let Some(range) = listed.or(self.range.filter(|_| sabotage::breaks(Sabotage::UnlistedTicks))) else {
+            // The list was made before this shard, or after its end: it is a tick of others.
+            return vec![];
+        };
+        self.range = Some(range);
+        let end_secs = minute(time_ms);
         let is_again = end_secs == self.ticked_secs && sabotage::breaks(Sabotage::EveryTickCounts);
         if end_secs <= self.ticked_secs && !is_again {
             // A second ticker, or one with a wrong clock: this minute has been told.
             return vec![];
         }
         self.ticked_secs = end_secs;
-        for pending in &mut self.pending {
-            pending.waited_ticks += 1;
+        self.has_spoken = true;
+        for home in self.homes.values_mut().filter(|home| home.is_met_first_at(end_secs)) {
+            home.pending.iter_mut().for_each(|pending| pending.waited_ticks += 1);
         }
         let mut effects = vec![];
-        // Each alarm's home is looked up once, not once for every shard.
-        let alarms = std::mem::take(&mut self.alarms);
-        let mut at_homes: BTreeMap<&ShardId, Vec<(&Name, &Alarm)>> = BTreeMap::new();
-        for (name, alarm) in &alarms {
-            at_homes.entry(place.owner(home_key(&name.0, &name.1))).or_default().push((name, alarm));
-        }
-        for (home, range) in &place.ring {
-            let at_home = at_homes.remove(home).unwrap_or_default();
+        let defined = self.defined.clone();
+        for number in 0..HOMES {
+            let is_own = range.contains(point(number));
+            let is_empty = defined.at_home(number).next().is_none();
             // An alarm that is no longer defined has to end.
-            let is_ending = *home == place.shard && !self.standings.is_empty();
-            if at_home.is_empty() && !is_ending {
+            let is_ending = is_own && self.homes.get(&number).is_some_and(|home| !home.standings.is_empty());
+            if is_empty && !is_ending {
                 continue;
             }
-            let mut rolled_up = RolledUp {
-                source: place.shard.clone(),
+            let mut word = RolledUp {
+                source: shard.clone(),
                 source_position: position,
                 source_time_ms: time_ms,
-                windows: self.changed_windows(&at_home),
+                source_range: range,
+                succeeds: self.succeeds.clone(),
+                home: number,
+                windows: self.changed_windows(defined.at_home(number)),
                 part: 0,
                 parts_after: 0,
                 generation: place.generation.0,
             };
-            if sabotage::breaks(Sabotage::SaysWrong) && *home != place.shard {
-                rolled_up.windows.clear();
+            if sabotage::breaks(Sabotage::SaysWrong) && !is_own {
+                word.windows.clear();
             }
-            if *home == place.shard {
-                self.hear(rolled_up);
-                let listed = tick.open_shards.clone();
-                self.pending.push_back(Pending { end_secs, listed, waited_ticks: 0, definitions: None });
+            if is_own {
+                let home = self.homes.entry(number).or_default();
+                home.hear(word, self.now_secs);
+                home.wait(tick, end_secs, defined.revision);
             } else {
-                let parts = parts::of(rolled_up).into_iter().map(Event::RolledUp);
-                effects.extend(parts.map(|event| Effect::Append { hash_key: range.from, event }));
+                let parts = parts::of(word).into_iter().map(Event::RolledUp);
+                effects.extend(parts.map(|event| Effect::Append { hash_key: point(number), event }));
             }
         }
-        self.alarms = alarms;
         self.told(end_secs);
-        self.decide(place);
+        self.decide();
         effects
+    }
+
+    /// A shard has spoken to a home that is kept here.
+    pub fn hear(&mut self, word: RolledUp) {
+        if word.home < HOMES {
+            self.homes.entry(word.home).or_default().hear(word, self.now_secs);
+            self.decide();
+        }
     }
 
     /// What was decided since this was last asked.
@@ -262,12 +284,19 @@ impl Alarms {
     }
 }
 
-fn parse(all: &[Definition]) -> BTreeMap<Name, Alarm> {
-    let alarms = all.iter().filter(|definition| definition.kind == definitions::ALARM);
-    // What cannot be parsed was refused when it was applied; a definition of a newer program is none of ours.
-    alarms.filter_map(|of| Some(((of.tenant.clone(), of.name.clone()), Alarm::parse(&of.body).ok()?))).collect()
-}
+impl Home {
+    /// False: another parent of its shard has met that minute.
+    fn is_met_first_at(&self, end_secs: i64) -> bool {
+        end_secs > self.ticked_secs || end_secs == self.ticked_secs && sabotage::breaks(Sabotage::EveryTickCounts)
+    }
 
-fn is_home(place: &Place, name: &Name) -> bool {
-    *place.owner(home_key(&name.0, &name.1)) == place.shard
+    /// A minute is over: it waits until all have spoken.
+    fn wait(&mut self, tick: &Ticked, end_secs: i64, revision: SequenceNumber) {
+        if self.is_met_first_at(end_secs) {
+            self.ticked_secs = end_secs;
+            let listed = tick.open_shards.clone();
+            self.pending.push_back(Pending { end_secs, listed, waited_ticks: 0, revision });
+            self.forget_ended(end_secs);
+        }
+    }
 }

@@ -90,7 +90,6 @@ impl Shard {
                 }
                 Event::RolledUp(rolled_up) => {
                     self.alarms.hear(rolled_up.clone());
-                    self.alarms.decide(&self.place);
                     self.keep_decisions(input);
                 }
                 Event::TimeReset(_) if sabotage::breaks(Sabotage::TimeResetIgnored) => {}

@@ -92,6 +92,18 @@ pub enum Sabotage {
     MergeTakesOneParent,
     /// A child begins without definitions.
     ChildWithoutDefinitions,
+    /// A child begins its alarms anew.
+    HomesLeftBehind,
+    /// A child takes over where alarms stand, and not the minutes that wait.
+    MinutesLeftBehind,
+    /// A child keeps all homes of its parents, whoever owns their points.
+    HomesOfAll,
+    /// What a shard had not told when it ended is told by nobody.
+    RestUntold,
+    /// A shard that has ended has spoken for all minutes, and its children need not.
+    EndSaysAll,
+    /// A tick that does not list a shard counts for it all the same.
+    UnlistedTicks,
     /// A replay takes what was recorded for true.
     ReplayBelievesRecorded,
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use events::position::SequenceNumber;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -77,17 +78,17 @@ pub async fn alarms<S: Store>(
         .filter(|definition| definition.kind == definitions::ALARM && name.is_none_or(|name| definition.name == name))
         .map(|definition| (definition.name.as_str(), definition))
         .collect();
-    let mut decided: BTreeMap<String, Decision> = BTreeMap::new();
+    let mut decided: BTreeMap<String, (SequenceNumber, Decision)> = BTreeMap::new();
     let states = match name {
         Some(name) => of(tenant, generation, Kind::Alarm, name),
         None => span(Kind::Alarm),
     };
     each(store, &states, |row| {
         let decision = decision(row)?;
-        // An alarm's home may have been another shard before: the newest decision is its state.
-        let newest = decided.get(&decision.alarm);
-        if newest.is_none_or(|newest| (newest.time_secs, newest.revision) < (decision.time_secs, decision.revision)) {
-            decided.insert(decision.alarm.clone(), decision);
+        // Its home may have been kept by other shards before, whose positions are lower: the last decision is its state.
+        let last = decided.get(&decision.alarm);
+        if last.is_none_or(|(at, _)| *at < row.applied_through) {
+            decided.insert(decision.alarm.clone(), (row.applied_through, decision));
         }
         Ok(())
     })
@@ -98,7 +99,9 @@ pub async fn alarms<S: Store>(
     names.dedup();
     let mut answer: Vec<Status> = names
         .into_iter()
-        .map(|name| status(in_force.get(name.as_str()).copied(), decided.remove(&name), name))
+        .map(|name| {
+            status(in_force.get(name.as_str()).copied(), decided.remove(&name).map(|(_, decision)| decision), name)
+        })
         .collect();
     if let (Some(name), Some(status)) = (name, answer.first_mut()) {
         let (transitions, omitted) = transitions(store, tenant, view, name).await?;

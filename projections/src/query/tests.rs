@@ -6,8 +6,8 @@ mod world;
 use std::num::NonZeroUsize;
 
 use events::{
-    event::{Defined, Event, Ticked},
-    position::{HashKey, SequenceNumber, ShardId},
+    event::{Defined, Event, OpenShard, Ticked},
+    position::{HashKey, HashRange, SequenceNumber, ShardId},
     wire::{self, Content},
 };
 use proptest::prelude::*;
@@ -268,7 +268,8 @@ fn an_alarm_is_shown_with_its_definition_its_state_and_every_change() {
             let data = wire::encode(&World::header("local", Content::Lines, line.len()), line.as_bytes());
             world.put(control, (time - 30) * 1000, data);
         }
-        let open_shards = vec![ShardId::numbered(0)];
+        let range = HashRange { from: HashKey(0), through: HashKey(u128::MAX) };
+        let open_shards = vec![OpenShard { shard: ShardId::numbered(0), range }];
         let tick = Ticked { definitions: revision, open_shards, fold_revision: FOLD_REVISION };
         world.events("local", control, time * 1000, &[Event::Ticked(tick)]);
         world.commit();

@@ -5,9 +5,9 @@ use bytes::Bytes;
 
 use super::{super::*, header};
 use crate::{
-    event::{Datum, Defined, Event, Measured, RolledUp, RolledWindow, Ticked, TimeReset},
+    event::{Datum, Defined, Event, Measured, OpenShard, RolledUp, RolledWindow, Ticked, TimeReset},
     identity::Producer,
-    position::{SequenceNumber, ShardId},
+    position::{HashKey, HashRange, SequenceNumber, ShardId},
 };
 
 const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/wire/golden/v1.txt");
@@ -20,8 +20,11 @@ fn events() -> Vec<Event> {
         service: "checkout".into(),
         series: vec![1, 2],
         start_secs: 60,
+        of: None,
         value: vec![3],
     };
+    let inherited = RolledWindow { of: Some(ShardId::numbered(1)), ..window.clone() };
+    let range = HashRange { from: HashKey(1 << 127), through: HashKey(u128::MAX) };
     let datum = Datum {
         namespace: "Shop".into(),
         metric: "Basket".into(),
@@ -33,12 +36,19 @@ fn events() -> Vec<Event> {
     };
     let bare = Datum { service: None, dimensions: vec![], time_ms: None, ..datum.clone() };
     vec![
-        Event::Ticked(Ticked { definitions: at, open_shards: vec![ShardId::numbered(1)], fold_revision: 1 }),
+        Event::Ticked(Ticked {
+            definitions: at,
+            open_shards: vec![OpenShard { shard: ShardId::numbered(1), range }],
+            fold_revision: 1,
+        }),
         Event::RolledUp(RolledUp {
             source: ShardId::numbered(2),
             source_position: at,
             source_time_ms: 9,
-            windows: vec![window],
+            source_range: range,
+            succeeds: vec![ShardId::numbered(1)],
+            home: 11,
+            windows: vec![window, inherited],
             part: 0,
             parts_after: 0,
             generation: 0,

@@ -2,19 +2,16 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use events::{
-    event::RolledUp,
-    position::{SequenceNumber, ShardId},
-};
+use events::position::{SequenceNumber, ShardId};
 use rustc_hash::FxBuildHasher;
 use serde::{Deserialize, Serialize};
 
-use super::{Alarms, KEEP_SECS, LATE_TICKS_MAX, Name, Pending, Standing, Told, heard, is_home, parse};
+use super::{Alarms, Home, KEEP_SECS, LATE_TICKS_MAX, Name, Pending, Standing, Told, Values, in_force::Defined};
 use crate::{
     alarm::{self, Alarm, State},
     distribution::Distribution,
     fold::{
-        Place, WALK_MAX_SECS,
+        WALK_MAX_SECS,
         sabotage::{self, Sabotage},
     },
 };
@@ -54,66 +51,56 @@ impl Decision {
 
 impl Alarms {
     /// Decides the minutes that wait no longer.
-    pub fn decide(&mut self, place: &Place) {
-        while let Some(pending) = self.pending.front() {
-            let silent: Vec<ShardId> = pending
-                .listed
-                .iter()
-                .filter(|shard| self.spoken.get(*shard).is_none_or(|spoken| spoken.through_secs < pending.end_secs))
-                .cloned()
-                .collect();
-            let is_early = sabotage::breaks(Sabotage::DecidedEarly);
-            if !silent.is_empty() && pending.waited_ticks < LATE_TICKS_MAX && !is_early {
-                return;
-            }
-            if let Some(pending) = self.pending.pop_front() {
-                self.decide_through(place, pending, &silent);
+    pub fn decide(&mut self) {
+        let mut homes = std::mem::take(&mut self.homes);
+        for (number, home) in &mut homes {
+            while let Some((pending, silent)) = home.next_due() {
+                let defined = self.defined_at(pending.revision);
+                home.decide_through(*number, pending.end_secs, &silent, &defined);
+                self.decisions.append(&mut home.decisions);
             }
         }
+        self.homes = homes;
+        self.forget_earlier();
+    }
+}
+
+impl Home {
+    /// The first minute that waits, if it waits no longer, and who is silent.
+    fn next_due(&mut self) -> Option<(Pending, Vec<ShardId>)> {
+        let pending = self.pending.front()?;
+        let silent = self.silent(&pending.listed, pending.end_secs);
+        let is_early = sabotage::breaks(Sabotage::DecidedEarly);
+        if !silent.is_empty() && pending.waited_ticks < LATE_TICKS_MAX && !is_early {
+            return None;
+        }
+        self.pending.pop_front().map(|pending| (pending, silent))
     }
 
-    fn decide_through(&mut self, place: &Place, pending: Pending, silent: &[ShardId]) {
-        let end_secs = pending.end_secs;
-        for heard in self.heard.values_mut() {
-            let is_later = |told: &RolledUp| told.source_time_ms.div_euclid(60_000) * 60 > end_secs;
-            while heard.front().is_some_and(|told| !is_later(told) || sabotage::breaks(Sabotage::LaterNewsUsed)) {
-                if let Some(told) = heard.pop_front() {
-                    heard::take_in(&mut self.values, told);
-                }
-            }
-        }
-        let (mut alarms, revision) = match pending.definitions {
-            Some(in_force) => (parse(&in_force.all), in_force.revision),
-            None => (self.alarms.clone(), self.in_force.revision),
-        };
-        let mut ranges: BTreeMap<(String, String), i64> = BTreeMap::new();
-        for ((tenant, _), alarm) in &alarms {
-            let range = ranges.entry((tenant.clone(), alarm.service.clone())).or_default();
-            *range = (*range).max(alarm.range_secs());
-        }
-        alarms.retain(|name, _| is_home(place, name));
-        self.begin_and_end(&alarms, end_secs, revision);
+    fn decide_through(&mut self, number: u8, end_secs: i64, silent: &[ShardId], defined: &Defined) {
+        self.take_in_through(end_secs);
+        self.begin_and_end(number, defined, end_secs);
         let mut walked = (self.decided_through_secs + 60).max(end_secs - WALK_MAX_SECS);
         if sabotage::breaks(Sabotage::JumpNotWalked) {
             walked = end_secs;
         }
-        for (name, alarm) in &alarms {
-            self.decide_alarm(name, alarm, (walked, end_secs), silent, revision);
+        for (name, alarm) in defined.at_home(number) {
+            self.decide_alarm(name, alarm, (walked, end_secs), silent, defined.revision);
         }
         self.decided_through_secs = end_secs;
         // Just as long as the shards keep them, which tell them anew to a home that is new to them: else what an alarm finds there when it
         // begins would depend on which others are at home with it.
         for ((_, tenant, service, _), windows) in &mut self.values {
-            let range = ranges.get(&(tenant.clone(), service.clone()));
+            let range = defined.ranges.get(&(tenant.clone(), service.clone()));
             *windows = range.map_or(BTreeMap::new(), |range| windows.split_off(&(end_secs - range - KEEP_SECS)));
         }
         self.values.retain(|(_, windows)| !windows.is_empty());
     }
 
     /// Alarms that are new stand at the beginning; those that are gone stand nowhere.
-    fn begin_and_end(&mut self, alarms: &BTreeMap<Name, Alarm>, minute: i64, revision: SequenceNumber) {
-        self.standings.retain(|name, _| alarms.contains_key(name));
-        for name in alarms.keys() {
+    fn begin_and_end(&mut self, number: u8, defined: &Defined, minute: i64) {
+        self.standings.retain(|name, _| defined.alarms.contains_key(name));
+        for (name, _) in defined.at_home(number) {
             if self.standings.contains_key(name) {
                 continue;
             }
@@ -127,7 +114,7 @@ impl Alarms {
                 reason: "Unchecked: Initial alarm creation".into(),
                 reason_data: String::new(),
                 time_secs: minute,
-                revision,
+                revision: defined.revision,
             });
         }
     }
@@ -177,7 +164,7 @@ struct Periods<'a> {
 }
 
 impl<'a> Periods<'a> {
-    fn of(values: &'a [(Told, BTreeMap<i64, serde_bytes::ByteBuf>)], tenant: &str, alarm: &'a Alarm) -> Self {
+    fn of(values: &'a Values, tenant: &str, alarm: &'a Alarm) -> Self {
         let series = alarm.series.encode();
         let is_seen = |(_, of, service, told): &Told| of == tenant && *service == alarm.service && *told == series;
         let told = values.iter().filter(|(of, _)| is_seen(of)).map(|(_, windows)| windows).collect();

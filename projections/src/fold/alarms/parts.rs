@@ -9,14 +9,19 @@ use events::{
 
 use crate::{
     distribution,
-    fold::limits::{Limits, limits},
+    fold::{
+        LINEAGE_MAX,
+        limits::{Limits, limits},
+    },
     series,
 };
 
 /// What an encoded window has besides its texts and bytes: names of fields, and lengths.
 const WINDOW_FRAME_BYTES: usize = 80;
-/// What a record has besides the windows of its part: partition key, header, source.
-const RECORD_FRAME_BYTES: usize = 1024;
+/// What a record has besides the windows of its part: partition key, header, source, and at worst every ancestor that a shard may have.
+const RECORD_FRAME_BYTES: usize = 1024 + LINEAGE_MAX * (SHARD_ID_BYTES_MAX + 2);
+/// Longest name of a shard (Kinesis API reference, `ShardId`).
+const SHARD_ID_BYTES_MAX: usize = 128;
 
 const _: () = {
     let window = WINDOW_FRAME_BYTES + TENANT_BYTES_MAX + SERVICE_BYTES_MAX + series::ENCODED_BYTES_MAX;
@@ -28,11 +33,10 @@ const _: () = {
 };
 
 /// The parts, in order: at least one.
-pub(super) fn of(whole: RolledUp) -> Vec<RolledUp> {
+pub(super) fn of(mut whole: RolledUp) -> Vec<RolledUp> {
     let mut parts: Vec<Vec<RolledWindow>> = vec![vec![]];
     let mut bytes = 0;
-    let RolledUp { source, source_position, source_time_ms, windows, generation, .. } = whole;
-    for window in windows {
+    for window in std::mem::take(&mut whole.windows) {
         let more = encoded_bytes_max(&window);
         if bytes + more > limits().told_bytes && bytes > 0 {
             parts.push(vec![]);
@@ -42,15 +46,13 @@ pub(super) fn of(whole: RolledUp) -> Vec<RolledUp> {
         parts.last_mut().expect("there is a first part").push(window);
     }
     let last = parts.len() as u32 - 1;
-    let part = |(part, windows)| {
-        let source = source.clone();
-        RolledUp { source, source_position, source_time_ms, windows, part, parts_after: last - part, generation }
-    };
+    let part = |(part, windows)| RolledUp { windows, part, parts_after: last - part, ..whole.clone() };
     (0..).zip(parts).map(part).collect()
 }
 
 fn encoded_bytes_max(window: &RolledWindow) -> usize {
-    WINDOW_FRAME_BYTES + window.tenant.len() + window.service.len() + window.series.len() + window.value.len()
+    let of = window.of.as_ref().map_or(0, |of| of.as_str().len());
+    WINDOW_FRAME_BYTES + of + window.tenant.len() + window.service.len() + window.series.len() + window.value.len()
 }
 
 #[cfg(test)]
@@ -58,7 +60,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use events::{
         event::Event,
-        position::{SequenceNumber, ShardId},
+        position::{HashKey, HashRange, SequenceNumber, ShardId},
         wire::{self, Content, Header},
     };
     use proptest::prelude::*;
@@ -73,6 +75,7 @@ mod tests {
             service: "s".repeat(service),
             series: vec![0xcc; series],
             start_secs,
+            of: None,
             value: vec![0xff; value],
         });
         prop_oneof![prop::collection::vec(window.clone(), 0..5), prop::collection::vec(window, 300..400)]
@@ -81,11 +84,12 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(32))]
         #[test]
-        fn parts_hold_all_windows_in_their_order_and_each_fits_into_a_record(windows in windows(), shard in 1..=128usize) {
+        fn parts_hold_all_windows_in_their_order_and_each_fits_into_a_record(windows in windows(), shard in 1..=128usize, ancestors in 0..=256usize) {
             let source = ShardId::named(&"x".repeat(shard));
             let whole = RolledUp {
                 source, source_position: SequenceNumber::MAX, source_time_ms: i64::MIN, windows, part: 0, parts_after: 0,
-                generation: 7,
+                source_range: HashRange { from: HashKey(0), through: HashKey(u128::MAX) }, home: u8::MAX,
+                succeeds: vec![ShardId::named(&"y".repeat(128)); ancestors], generation: 7,
             };
             let parts = of(whole.clone());
             prop_assert_eq!(&parts, &of(whole.clone()));

@@ -1,20 +1,30 @@
-//! What alarms watch of a shard's own windows: which series, how long, and what of it was not told yet. Decides no state.
+//! What alarms watch of a shard's own windows, and of those of shards that it took over from: which series, how long, and what of it was not told yet.
+//! Decides no state.
 //!
 //! A watched cell takes what lines say as a whole, as that is no more than a cell's built-in counts, and of the series that APIs name those that an
 //! alarm in force names. So definitions bound it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use events::event::RolledWindow;
+use events::{
+    event::RolledWindow,
+    position::{HashKey, HashRange, ShardId},
+};
 use serde::{Deserialize, Serialize};
 
 use super::{Alarms, KEEP_SECS, Name};
 use crate::{
     alarm::Alarm,
     cell::Cell,
-    fold::services::{ServiceId, Services},
+    fold::{
+        sabotage::{self, Sabotage},
+        services::{ServiceId, Services},
+    },
     series::Series,
 };
+
+/// By window start; true: changed since it was last told.
+type Cells = BTreeMap<i64, (StoredCell, bool)>;
 
 /// One service of which an alarm watches something.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -25,8 +35,18 @@ pub(super) struct Watched {
     /// As they are spelled.
     #[serde(skip)]
     series: BTreeSet<Vec<u8>>,
-    /// By window start; true: changed since it was last told.
-    cells: BTreeMap<i64, (StoredCell, bool)>,
+    cells: Cells,
+    /// Of shards that have ended.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    estates: BTreeMap<ShardId, Estate>,
+}
+
+/// What a shard that has ended had of a service.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Estate {
+    /// Who owns it speaks for that shard; `None`: all that took over from it do, which says the same more than once.
+    key: Option<HashKey>,
+    cells: Cells,
 }
 
 /// A cell that is stored as its row's bytes.
@@ -46,44 +66,70 @@ impl<'de> Deserialize<'de> for StoredCell {
     }
 }
 
+impl Watched {
+    fn of(tenant: &str, service: &str, range_secs: i64) -> Self {
+        let (tenant, service, series) = (tenant.to_owned(), service.to_owned(), BTreeSet::new());
+        Self { tenant, service, range_secs, series, cells: Cells::new(), estates: BTreeMap::new() }
+    }
+
+    /// Its own windows, and each estate's with its name.
+    fn all_cells(&self) -> impl Iterator<Item = (Option<&ShardId>, &Cells)> {
+        let estates = self.estates.iter().map(|(of, estate)| (Some(of), &estate.cells));
+        std::iter::once((None, &self.cells)).chain(estates)
+    }
+}
+
+fn forget_before(cells: &mut Cells, floor: i64) {
+    *cells = cells.split_off(&floor);
+    cells.values_mut().for_each(|cell| cell.1 = false);
+}
+
 impl Alarms {
     /// True if any line may be watched.
     pub fn is_watching(&self) -> bool {
         !self.watched.is_empty()
     }
 
-    /// The definitions in force are others now.
-    pub(super) fn rewatch(&mut self, before: &BTreeMap<Name, Alarm>) {
-        // A home that is new to these windows has never been told them, and may have forgotten what lies further back than it looked.
-        let sees_no_more = |name, alarm: &Alarm| {
-            before.get(name).is_some_and(|was: &Alarm| {
-                (&was.service, &was.series) == (&alarm.service, &alarm.series) && was.range_secs() >= alarm.range_secs()
-            })
-        };
-        let untold = self.alarms.iter().filter(|(name, alarm)| !sees_no_more(*name, alarm));
-        self.untold.extend(untold.map(|(name, _)| name.clone()));
-        let mut watched: BTreeMap<Name, i64> = BTreeMap::new();
-        for ((tenant, _), alarm) in &self.alarms {
-            let range = watched.entry((tenant.clone(), alarm.service.clone())).or_default();
-            *range = (*range).max(alarm.range_secs());
-        }
+    /// Watches what the definitions in force name.
+    pub(super) fn watch(&mut self) {
+        let watched = &self.defined.ranges;
         self.watched.retain(|of| watched.contains_key(&(of.tenant.clone(), of.service.clone())));
         for ((tenant, service), range_secs) in watched {
-            match self.watched.iter_mut().find(|of| of.tenant == tenant && of.service == service) {
-                Some(of) => of.range_secs = range_secs,
-                None => {
-                    let (series, cells) = (BTreeSet::new(), BTreeMap::new());
-                    self.watched.push(Watched { tenant, service, range_secs, series, cells });
-                }
+            match self.watched.iter_mut().find(|of| of.tenant == *tenant && of.service == *service) {
+                Some(of) => of.range_secs = *range_secs,
+                None => self.watched.push(Watched::of(tenant, service, *range_secs)),
             }
         }
         self.name_series();
         self.places.clear();
     }
 
+    /// Of a parent's windows, and of those that it spoke for, takes what falls to who owns these keys.
+    pub(super) fn take_windows(&mut self, name: &ShardId, parent: &Self, range: HashRange) {
+        if sabotage::breaks(Sabotage::RestUntold) {
+            return;
+        }
+        let key = parent.range.map(|range| range.from);
+        for of in &parent.watched {
+            let own = [(name, Estate { key, cells: of.cells.clone() })];
+            let estates = of.estates.iter().map(|(name, estate)| (name, estate.clone()));
+            for (name, estate) in own.into_iter().chain(estates) {
+                if estate.cells.is_empty() || estate.key.is_some_and(|key| !range.contains(key)) {
+                    continue;
+                }
+                let place = self.watched.iter().position(|own| own.tenant == of.tenant && own.service == of.service);
+                let place = place.unwrap_or_else(|| {
+                    self.watched.push(Watched::of(&of.tenant, &of.service, of.range_secs));
+                    self.watched.len() - 1
+                });
+                self.watched[place].estates.insert(name.clone(), estate);
+            }
+        }
+    }
+
     pub(super) fn name_series(&mut self) {
         let mut named: BTreeMap<(&str, &str), BTreeSet<Vec<u8>>> = BTreeMap::new();
-        for ((tenant, _), alarm) in &self.alarms {
+        for ((tenant, _), alarm) in &self.defined.alarms {
             named.entry((tenant, &alarm.service)).or_default().insert(alarm.series.encode());
         }
         for of in &mut self.watched {
@@ -136,22 +182,24 @@ impl Alarms {
     }
 
     /// Once per series, however many alarms look at it; all windows where one of these is new.
-    pub(super) fn changed_windows(&self, alarms: &[(&Name, &Alarm)]) -> Vec<RolledWindow> {
+    pub(super) fn changed_windows<'a>(&self, alarms: impl Iterator<Item = (&'a Name, &'a Alarm)>) -> Vec<RolledWindow> {
         let mut told: BTreeMap<(&str, &str, &Series), bool> = BTreeMap::new();
         for (name, alarm) in alarms {
-            *told.entry((&name.0, &alarm.service, &alarm.series)).or_default() |= self.untold.contains(*name);
+            *told.entry((&name.0, &alarm.service, &alarm.series)).or_default() |= self.untold.contains(name);
         }
         let mut windows = vec![];
         for ((tenant, service, series), all) in &told {
             let Some(of) = self.watched.iter().find(|of| of.tenant == *tenant && of.service == *service) else {
                 continue;
             };
-            for (start_secs, (cell, _)) in of.cells.iter().filter(|(_, (_, changed))| *all || *changed) {
-                let Some(values) = cell.0.window(series) else { continue };
-                let mut value = vec![];
-                values.encode(&mut value);
-                let (tenant, service) = ((*tenant).to_owned(), (*service).to_owned());
-                windows.push(RolledWindow { tenant, service, series: series.encode(), start_secs: *start_secs, value });
+            for (ended, cells) in of.all_cells() {
+                for (start_secs, (cell, _)) in cells.iter().filter(|(_, (_, changed))| *all || *changed) {
+                    let Some(values) = cell.0.window(series) else { continue };
+                    let (mut value, start_secs, of) = (vec![], *start_secs, ended.cloned());
+                    values.encode(&mut value);
+                    let (tenant, service) = ((*tenant).to_owned(), (*service).to_owned());
+                    windows.push(RolledWindow { tenant, service, series: series.encode(), start_secs, of, value });
+                }
             }
         }
         windows
@@ -162,8 +210,9 @@ impl Alarms {
         self.untold.clear();
         for of in &mut self.watched {
             let floor = end_secs - of.range_secs - KEEP_SECS;
-            of.cells = of.cells.split_off(&floor);
-            of.cells.values_mut().for_each(|cell| cell.1 = false);
+            forget_before(&mut of.cells, floor);
+            of.estates.values_mut().for_each(|estate| forget_before(&mut estate.cells, floor));
+            of.estates.retain(|_, estate| !estate.cells.is_empty());
         }
     }
 }
