@@ -254,6 +254,7 @@ impl Bucket {
         };
         let due = total.min(range.end).saturating_sub(range.start);
         let before = have.len() as u64;
+        have.reserve(due as usize);
         let mut body = answer.body;
         loop {
             let chunk = match timeout(STALL_MAX, body.next()).await {

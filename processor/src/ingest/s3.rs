@@ -304,3 +304,6 @@ impl<T> Drop for Task<T> {
         self.0.abort();
     }
 }
+
+#[cfg(test)]
+mod tests;

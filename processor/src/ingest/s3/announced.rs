@@ -73,9 +73,9 @@ enum Became {
 }
 
 /// Sends into a stream of this process.
-struct Into<'a, S>(&'a S);
+struct ToStream<'a, S>(&'a S);
 
-impl<S: Stream> Sender for Into<'_, S> {
+impl<S: Stream> Sender for ToStream<'_, S> {
     async fn send(&self, Packed { partition_key, data, .. }: Packed) -> Result<(), SendError> {
         let put = Put { partition_key, hash_key: None, data };
         append_all(self.0, vec![put]).await.map(drop).map_err(SendError::Unavailable)
@@ -176,7 +176,7 @@ async fn read<S: Stream>(
         definitions: None,
     };
     let inputs = Inputs { paths: vec![], stdin: Box::new(std::io::empty()), objects: Some(open_ahead(told)) };
-    let sender = Into(stream);
+    let sender = ToStream(stream);
     let mut run = Run::start(inputs, options, None, &sender, Default::default());
     if timeout_at(settings.read_until, run.done()).await.is_err() {
         run.stop();

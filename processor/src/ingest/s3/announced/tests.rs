@@ -90,8 +90,8 @@ fn record(key: &str, bytes: &[u8], version: Option<&str>, sequencer: &str) -> Va
 }
 
 /// A message of SQS for each group of records.
-fn sqs(groups: &[&[Value]]) -> Vec<Message> {
-    let message = |(n, records): (usize, &&[Value])| json!({"messageId": format!("m{n}"), "eventSource": "aws:sqs", "body": json!({"Records": records}).to_string()});
+fn sqs(groups: &[&[&Value]]) -> Vec<Message> {
+    let message = |(n, records): (usize, &&[&Value])| json!({"messageId": format!("m{n}"), "eventSource": "aws:sqs", "body": json!({"Records": records}).to_string()});
     let records: Vec<Value> = groups.iter().enumerate().map(message).collect();
     messages(json!({"Records": records}).to_string().as_bytes()).unwrap()
 }
@@ -138,12 +138,12 @@ async fn an_object_counts_once_however_often_it_is_announced() {
     let packed = packed.finish().unwrap();
     s3.put("p.log.gz", packed.clone());
     let (a, p) = (record("a+b/app.log", text.as_bytes(), None, "01"), record("p.log.gz", &packed, None, "02"));
-    let said = ingest(&s3, &stream, sqs(&[&[a.clone()], &[a.clone(), p], &[a.clone()]])).await;
+    let said = ingest(&s3, &stream, sqs(&[&[&a], &[&a, &p], &[&a]])).await;
     assert_eq!(said, [done(0, 1, 0), done(1, 2, 0), done(2, 1, 0)]);
     assert_eq!(s3.calls().len(), 2, "an object is read once, whoever announces it");
     counts(&stream, 57, 0, 0);
     // Again, by another call of the function.
-    assert_eq!(ingest(&s3, &stream, sqs(&[&[a]])).await, [done(0, 1, 0)]);
+    assert_eq!(ingest(&s3, &stream, sqs(&[&[&a]])).await, [done(0, 1, 0)]);
     counts(&stream, 57, 50, 0);
 }
 
@@ -155,10 +155,10 @@ async fn of_a_key_without_versions_what_stands_there_now_is_read_whichever_annou
     // The older one comes alone, then both, the newer first.
     let (older, newer) =
         (record("app.log", old.as_bytes(), None, "0A"), record("app.log", new.as_bytes(), None, "0A1"));
-    assert_eq!(ingest(&s3, &stream, sqs(&[&[older.clone()]])).await, [done(0, 1, 0)]);
+    assert_eq!(ingest(&s3, &stream, sqs(&[&[&older]])).await, [done(0, 1, 0)]);
     counts(&stream, 9, 0, 0);
     s3.calls();
-    assert_eq!(ingest(&s3, &stream, sqs(&[&[newer], &[older]])).await, [done(0, 1, 0), done(1, 1, 0)]);
+    assert_eq!(ingest(&s3, &stream, sqs(&[&[&newer], &[&older]])).await, [done(0, 1, 0), done(1, 1, 0)]);
     assert_eq!(s3.calls().len(), 1, "the newer one is asked for, and stands there");
     counts(&stream, 9, 9, 0);
 }
@@ -172,7 +172,7 @@ async fn a_version_is_read_whatever_stands_there_now() {
     s3.put("app.log", new.clone());
     s3.delete("app.log");
     let of = |text: &str, version| record("app.log", text.as_bytes(), Some(version), "01");
-    let said = ingest(&s3, &stream, sqs(&[&[of(&new, "v2")], &[of(&old, "v1")]])).await;
+    let said = ingest(&s3, &stream, sqs(&[&[&of(&new, "v2")], &[&of(&old, "v1")]])).await;
     assert_eq!(said, [done(0, 1, 0), done(1, 1, 0)]);
     counts(&stream, 14, 0, 0);
 }
@@ -183,21 +183,21 @@ async fn an_object_that_is_gone_is_one_dead_letter_and_the_rest_goes_on() {
     let text = lines(5);
     s3.put("good.log", text.clone());
     let (gone, good) = (record("gone.log", b"x", None, "01"), record("good.log", text.as_bytes(), None, "01"));
-    let said = ingest(&s3, &stream, sqs(&[&[gone.clone()], &[good.clone()]])).await;
+    let said = ingest(&s3, &stream, sqs(&[&[&gone], &[&good]])).await;
     assert_eq!(said, [done(0, 0, 1), done(1, 1, 0)]);
     counts(&stream, 5, 0, 1);
     let letter = stream.folded().1.remove(0);
     assert!(letter.contains("object_missing") && letter.contains("logs/gone.log ("), "{letter}");
     // Said again it is known.
-    assert_eq!(ingest(&s3, &stream, sqs(&[&[gone]])).await, [done(0, 0, 1)]);
+    assert_eq!(ingest(&s3, &stream, sqs(&[&[&gone]])).await, [done(0, 0, 1)]);
     counts(&stream, 5, 1, 1);
     // One that was read before it went is no loss.
     s3.delete("good.log");
-    assert_eq!(ingest(&s3, &stream, sqs(&[&[good.clone()]])).await, [done(0, 0, 1)]);
+    assert_eq!(ingest(&s3, &stream, sqs(&[&[&good]])).await, [done(0, 0, 1)]);
     counts(&stream, 5, 2, 1);
     // And one that is put back after it was missed counts whole.
     s3.put("gone.log", b"x".to_vec());
-    ingest(&s3, &stream, sqs(&[&[record("gone.log", b"x", None, "02")]])).await;
+    ingest(&s3, &stream, sqs(&[&[&record("gone.log", b"x", None, "02")]])).await;
     counts(&stream, 6, 2, 1);
 }
 
@@ -209,7 +209,7 @@ async fn of_an_object_that_goes_while_it_is_read_what_came_counts_and_the_rest_i
     s3.put("app.log", text.clone());
     s3.next([Act::Fine, Act::Change("app.log", None)]);
     let announced = record("app.log", text.as_bytes(), None, "01");
-    assert_eq!(ingest(&s3, &stream, sqs(&[&[announced.clone()]])).await, [done(0, 0, 1)]);
+    assert_eq!(ingest(&s3, &stream, sqs(&[&[&announced]])).await, [done(0, 0, 1)]);
     let (balance, letters) = stream.folded();
     assert!((10_000..100_000).contains(&balance.folded) && balance.dead == 1, "{balance:?}");
     assert!(letters[0].contains("was gone when it was to be read from byte "), "{letters:?}");
@@ -225,7 +225,7 @@ async fn what_is_not_durable_comes_again_and_nothing_else() {
     let of = |key: &str, bytes: &[u8]| record(key, bytes, None, "01");
     let [good, bad, cold] =
         [of("good.log", text.as_bytes()), of("bad.log.gz", &damaged), of("cold.log", text.as_bytes())];
-    let mut all = sqs(&[&[good.clone()], &[bad], &[cold]]);
+    let mut all = sqs(&[&[&good], &[&bad], &[&cold]]);
     all.push(Message { id: Some("m3".into()), objects: Err(crate::ingest::notified::ParseError::Unknown) });
     s3.next([Act::Fine, Act::Fine, Act::Error(403, "InvalidObjectState", None)]);
     let said = ingest(&s3, &stream, all).await;
@@ -236,10 +236,10 @@ async fn what_is_not_durable_comes_again_and_nothing_else() {
     counts(&stream, 5, 0, 0);
     // A stream that takes nothing for long: nothing is lost by it.
     let stream = Kept { refusals: Mutex::new(100), ..Kept::default() };
-    let said = ingest(&s3, &stream, sqs(&[&[good.clone()]])).await;
+    let said = ingest(&s3, &stream, sqs(&[&[&good]])).await;
     assert!(said[0].left[0].contains("as scripted"), "{said:?}");
     *stream.refusals.lock().unwrap() = 0;
-    assert_eq!(ingest(&s3, &stream, sqs(&[&[good]])).await, [done(0, 1, 0)]);
+    assert_eq!(ingest(&s3, &stream, sqs(&[&[&good]])).await, [done(0, 1, 0)]);
     counts(&stream, 5, 0, 0);
 }
 
@@ -251,7 +251,7 @@ async fn when_the_time_is_over_what_is_left_is_said() {
     s3.put("b.log", text.clone());
     s3.next([Act::Fine, Act::Hang]);
     let of = |key: &str| record(key, text.as_bytes(), None, "01");
-    let (messages, bucket) = (sqs(&[&[of("a.log")], &[of("b.log")]]), s3.bucket());
+    let (messages, bucket) = (sqs(&[&[&of("a.log")], &[&of("b.log")]]), s3.bucket());
     // The first may be either, as both are asked for at once.
     let said = ingest_announced(messages, |_| bucket.clone(), &stream, &settings(1)).await;
     let left: Vec<_> = said.iter().filter(|done| !done.left.is_empty()).collect();
