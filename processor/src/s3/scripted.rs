@@ -48,7 +48,9 @@ pub struct Call {
 #[derive(Debug, Default)]
 pub struct State {
     objects: BTreeMap<String, Arc<Vec<u8>>>,
+    /// What happens to the next calls that name an object, and to the next lists.
     pub script: VecDeque<Act>,
+    pub lists: VecDeque<Act>,
     pub calls: Vec<Call>,
     /// Keys of a page of a list.
     pub page: usize,
@@ -107,7 +109,7 @@ impl Scripted {
         self.state().objects.remove(key);
     }
 
-    /// What happens to the next calls.
+    /// What happens to the next calls that name an object.
     pub fn next(&self, acts: impl IntoIterator<Item = Act>) {
         self.state().script.extend(acts);
     }
@@ -165,7 +167,8 @@ async fn converse(socket: TcpStream, state: Arc<Mutex<State>>) -> std::io::Resul
         let act = {
             let mut state = state.lock().unwrap();
             state.calls.push(call.clone());
-            state.script.pop_front().unwrap_or(Act::Fine)
+            let script = if call.key.is_empty() { &mut state.lists } else { &mut state.script };
+            script.pop_front().unwrap_or(Act::Fine)
         };
         let (answer, cut) = match act {
             Act::Lose => return Ok(()),

@@ -96,7 +96,7 @@ async fn pages_of_a_list_follow_each_other_with_every_key() {
     keys.iter().for_each(|key| s3.put(key, bytes(key.len())));
     s3.put("out", bytes(1));
     s3.state().page = 10;
-    s3.next([Act::Fine, Act::Lose, Act::Error(500, "InternalError", None)]);
+    s3.state().lists.extend([Act::Fine, Act::Lose, Act::Error(500, "InternalError", None)]);
     let (mut listed, mut next, mut pages) = (vec![], None, 0);
     loop {
         let page = s3.bucket().list("in/", next.as_deref()).await.unwrap();
