@@ -67,6 +67,9 @@ fn lines() -> Vec<u8> {
     std::fs::read("tests/golden/lines.log").unwrap()
 }
 
+/// An object that was created, as it comes by SNS through SQS.
+const ANNOUNCED: &str = r#"{"Records":[{"messageId":"1","eventSource":"aws:sqs","body":"{\"Type\":\"Notification\",\"Message\":\"{\\\"Records\\\":[{\\\"eventVersion\\\":\\\"2.1\\\",\\\"eventSource\\\":\\\"aws:s3\\\",\\\"eventName\\\":\\\"ObjectCreated:Put\\\",\\\"s3\\\":{\\\"bucket\\\":{\\\"name\\\":\\\"logs\\\"},\\\"object\\\":{\\\"key\\\":\\\"a+b%2Bc\\\"}}}]}\"}"}]}"#;
+
 /// What is well formed, for each target.
 fn seeds(target: &str) -> Vec<Vec<u8>> {
     match target {
@@ -83,8 +86,10 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
             r#"{"AlarmName":"a","ServiceName":"s","MetricName":"errors","Statistic":"Sum","Period":60,"EvaluationPeriods":3,
                 "DatapointsToAlarm":2,"Threshold":5,"ComparisonOperator":"GreaterThanOrEqualToThreshold","TreatMissingData":"missing"}"#,
         ]
+        .into_iter()
+        .chain([ANNOUNCED])
         .map(|text| text.as_bytes().to_vec())
-        .to_vec(),
+        .collect(),
         "unpack" => packed().into_iter().map(|form| [vec![7], form].concat()).collect(),
         _ => packed(),
     }

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `WEIR_STREAM` | `kinesis://NAME`, as everywhere |
 //! | `WEIR_STORE` | `dynamodb://PREFIX`, as everywhere |
+//! | `WEIR_SERVICE` | S3's notifications: the service of lines that name none, instead of the one that their object's name tells |
 //! | `WEIR_TOKENS` | api: the text of a file of tokens, a line `TENANT TOKEN` for each credential |
 //! | `WEIR_TOKENS_FILE` | api: the path of such a file in the function's package or in a layer, instead |
 //! | `WEIR_BASE_PATH` | api: what stands before the routes where a custom domain has a base path, such as `/weir` |
@@ -12,7 +13,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use weir::{
     System,
-    aws::{FAILOVER, OpenError, Options, Pair, Role},
+    aws::{FAILOVER, OpenError, Options, Pair, Role, announced::Announced},
 };
 
 /// The function cannot work as it was deployed.
@@ -52,10 +53,22 @@ fn set(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
+fn needed(name: &'static str, form: &'static str) -> Result<String, BadSettings> {
+    set(name).ok_or(BadSettings::Missing { name, form })
+}
+
+fn stream() -> Result<String, BadSettings> {
+    needed("WEIR_STREAM", "kinesis://NAME with the name of the stream")
+}
+
+/// The stream onto which announced objects go, and buckets. No rows are looked at.
+pub async fn announced() -> Result<Announced, BadSettings> {
+    Ok(Announced::open(&stream()?, set("WEIR_SERVICE")).await.map_err(Box::new)?)
+}
+
 /// The pair that the environment names.
 pub fn pair() -> Result<Pair, BadSettings> {
-    let needed = |name, form| set(name).ok_or(BadSettings::Missing { name, form });
-    let stream = needed("WEIR_STREAM", "kinesis://NAME with the name of the stream")?;
+    let stream = stream()?;
     let store = needed("WEIR_STORE", "dynamodb://PREFIX with the beginning of the tables' names")?;
     Ok(Pair::parse(&stream, &store).map_err(Box::new)?)
 }

@@ -24,7 +24,7 @@ use events::{
     },
 };
 use md5::{Digest, Md5};
-use processor::ingest::{self, ReaderList, SendError};
+use processor::ingest::{self, ReaderList, SendError, notified};
 use projections::{
     alarm::Alarm,
     canonical::DecodeError,
@@ -340,6 +340,9 @@ fn again<T>(bytes: &[u8], decode: impl Fn(&[u8]) -> Result<T, DecodeError>, enco
 
 /// Texts that people and programs give: times, spans, statistics, positions, tokens, definitions of alarms.
 pub fn texts(bytes: &[u8]) {
+    for object in notified::messages(bytes).into_iter().flatten().filter_map(|message| message.objects.ok()).flatten() {
+        assert!(!object.bucket.is_empty() && !object.key.is_empty() && !object.key.contains('\0'));
+    }
     const NOW_MS: i64 = 1_795_221_578_000;
     let Ok(text) = str::from_utf8(bytes) else { return };
     let _ = when::parse(text, NOW_MS);

@@ -31,6 +31,7 @@ use crate::lambda::Function;
 
 pub const CONSUMER: &str = env!("CARGO_BIN_EXE_weir-consumer");
 pub const TICKER: &str = env!("CARGO_BIN_EXE_weir-ticker");
+pub const NOTIFICATION: &str = env!("CARGO_BIN_EXE_weir-s3-notification");
 pub const API: &str = env!("CARGO_BIN_EXE_weir-api");
 
 /// One line a second from 2026-01-01T00:00:00Z on, of one service; the latency is the number of the line.
@@ -133,6 +134,7 @@ impl Cloud {
         command.env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null");
         command.env("AWS_ENDPOINT_URL_KINESIS", &emulators::kinesis().endpoint);
         command.env("AWS_ENDPOINT_URL_DYNAMODB", &emulators::dynamodb().endpoint);
+        command.env("AWS_ENDPOINT_URL_S3", &emulators::aws().endpoint);
         command.env("WEIR_STREAM", format!("kinesis://{}", self.name));
         command.env("WEIR_STORE", format!("dynamodb://{}", self.name));
     }

@@ -5,7 +5,10 @@
 mod cloud;
 mod consumer;
 mod digest;
+#[path = "../../../processor/tests/parts/emulated.rs"]
+mod emulated;
 mod lambda;
 mod mapping;
+mod notification;
 mod others;
 mod web;

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::{
-    cloud::{API, CONSUMER, Cloud, TICKER},
+    cloud::{API, CONSUMER, Cloud, NOTIFICATION, TICKER},
     lambda::{Ended, Function},
     mapping::{TIME, recorded, run},
 };
@@ -44,6 +44,8 @@ fn a_function_that_was_deployed_wrong_says_what_is_missing() {
     for (program, variables, words) in [
         (CONSUMER, [("WEIR_STREAM", ""), ("A", "b")], "the variable WEIR_STREAM is not set"),
         (CONSUMER, [("WEIR_STREAM", "logs"), ("A", "b")], "logs is not kinesis://NAME"),
+        (NOTIFICATION, [("WEIR_STREAM", ""), ("A", "b")], "the variable WEIR_STREAM is not set"),
+        (NOTIFICATION, [("WEIR_STREAM", "kinesis://no-such-stream"), ("A", "b")], "no-such-stream"),
         (TICKER, [("WEIR_STORE", ""), ("A", "b")], "the variable WEIR_STORE is not set"),
         (TICKER, [("WEIR_STREAM", "kinesis://no-such-stream"), ("A", "b")], "no-such-stream"),
         (API, [("WEIR_TOKENS", ""), ("A", "b")], "the variable WEIR_TOKENS is not set"),
