@@ -4,8 +4,10 @@
 
 mod cloud;
 mod consumer;
+mod deployed;
 mod digest;
 mod lambda;
 mod mapping;
 mod others;
+mod start;
 mod web;
