@@ -38,6 +38,7 @@ fn arrival_is_read_to_the_millisecond_whatever_digits_stand_behind_the_point() {
         ("1545084650.0", 1_545_084_650_000),
         ("1.763721600001E9", 1_763_721_600_001),
         ("1545084650.9869999885559082", 1_545_084_650_987),
+        ("1545084650.9869995", 1_545_084_650_987),
     ] {
         let at: f64 = serde_json::from_str(text).unwrap();
         let read = Delivery::read(event(&[("shard-1", "1", at)]), "logs").unwrap();

@@ -88,6 +88,11 @@ pub struct Cloud {
 
 impl Cloud {
     pub fn new(shards: u16) -> Self {
+        Self::on(shards, &emulators::kinesis().endpoint, &emulators::dynamodb().endpoint)
+    }
+
+    /// On these emulators.
+    pub fn on(shards: u16, kinesis: &str, dynamodb: &str) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let name = format!("weir-functions-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
@@ -98,7 +103,7 @@ impl Cloud {
                 .behavior_version(BehaviorVersion::latest())
                 .region(Region::new("us-east-1"))
                 .credentials_provider(credentials())
-                .endpoint_url(&emulators::kinesis().endpoint)
+                .endpoint_url(kinesis)
                 .http_client(http())
                 .build(),
         );
@@ -107,7 +112,7 @@ impl Cloud {
                 .behavior_version(BehaviorVersion::latest())
                 .region(Region::new("us-east-1"))
                 .credentials_provider(credentials())
-                .endpoint_url(&emulators::dynamodb().endpoint)
+                .endpoint_url(dynamodb)
                 .http_client(http())
                 .build(),
         );

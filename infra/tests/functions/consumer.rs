@@ -145,6 +145,27 @@ fn two_instances_that_get_one_shard_at_once_count_each_line_once() {
 }
 
 #[test]
+fn an_instance_that_was_overtaken_by_another_begins_anew_at_the_resume_point() {
+    let cloud = Cloud::new(1);
+    let puts = batches("app.log", &lines("app", 0..400));
+    cloud.append(&puts);
+    let records = recorded(&cloud, SHARD);
+    let [mut one, mut other] = [cloud.function(CONSUMER), cloud.function(CONSUMER)];
+    run(&mut one, &records[..3], 3, 1);
+    run(&mut other, &records[3..6], 3, 1);
+    // The same batch again: its worker folds it, and loses the commit.
+    run(&mut one, &records[3..6], 3, 1);
+    run(&mut other, &records[6..8], 2, 1);
+    // Another batch: what it holds does not follow on what its worker has.
+    run(&mut one, &records[8..], records.len(), 1);
+    let log = one.log(3);
+    let of = |name: &str| log.iter().map(|line| line[name].as_u64().unwrap()).collect::<Vec<_>>();
+    let rest = records.len() as u64 - 8;
+    assert_eq!((of("openings"), of("foldedRecords")), (vec![1, 1, 1], vec![3, 3, rest]), "{log:?}");
+    assert_eq!(cloud.verifies(), cloud.embedded(&puts));
+}
+
+#[test]
 fn what_cannot_be_decoded_is_a_dead_letter_and_the_shard_goes_on() {
     let cloud = Cloud::new(1);
     let mut puts = batches("app.log", &lines("app", 0..200));

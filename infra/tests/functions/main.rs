@@ -4,6 +4,7 @@
 
 mod cloud;
 mod consumer;
+mod deployed;
 mod digest;
 #[path = "../../../processor/tests/parts/emulated.rs"]
 mod emulated;
@@ -11,4 +12,5 @@ mod lambda;
 mod mapping;
 mod notification;
 mod others;
+mod start;
 mod web;

@@ -89,6 +89,11 @@ pub fn dynamodb() -> &'static Emulator {
     })
 }
 
+/// A Python that has botocore, as a client of AWS that is none of ours.
+pub fn python() -> PathBuf {
+    installed("python", &["requirements.txt"], pip).join("bin/python")
+}
+
 /// S3, SQS, SNS, EventBridge, Lambda and DynamoDB in one; one for the process.
 pub fn aws() -> &'static Emulator {
     static ONE: OnceLock<Emulator> = OnceLock::new();
