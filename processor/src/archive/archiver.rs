@@ -8,6 +8,8 @@
 //! | another's segment there | checks that it is of the same records, goes on behind it, and stands by: the other one is at work |
 //! | no further segment of the other one for twice `Settings::age` | goes to work itself |
 //! | that the stream has let go of records before it came to them | says so, in the chain and in words, and goes on with the oldest |
+//! | that the stream has let go of the whole shard | says so, puts what it holds, and ends: the archive has no end of the shard |
+//! | nothing more to read | looks again after `Settings::idle_pause`: whoever folds reads the same shard |
 //! | that a put or a read fails | holds what it has, reads no more, and tries again |
 //!
 //! Killed at any point, nothing is lost that the stream still has: what was not put is read again.
@@ -90,8 +92,12 @@ pub struct Archiver<S, O> {
     /// Highest arrival stamp that is known to be in the stream, Unix milliseconds.
     tip_ms: Option<i64>,
     doing: Doing,
-    /// The next time that records are gone is told once.
+    /// Records are gone before the next segment.
     is_behind_hole: bool,
+    /// The stream no longer has the shard.
+    is_gone: bool,
+    /// It had read all that there was: it is not to look again before.
+    rests_until: Option<Instant>,
 }
 
 impl<S: Stream, O: Objects> Archiver<S, O> {
@@ -107,8 +113,18 @@ impl<S: Stream, O: Objects> Archiver<S, O> {
             Some(after) => archive.reader().segment(&shard.id, *after).await?,
             None => None,
         };
-        let mut archiver =
-            Self { stream, archive, shard, settings, newest, tip_ms: None, doing: Doing::Ended, is_behind_hole: false };
+        let mut archiver = Self {
+            stream,
+            archive,
+            shard,
+            settings,
+            newest,
+            tip_ms: None,
+            doing: Doing::Ended,
+            is_behind_hole: false,
+            is_gone: false,
+            rests_until: None,
+        };
         archiver.go_on();
         Ok(archiver)
     }
@@ -139,6 +155,10 @@ impl<S: Stream, O: Objects> Archiver<S, O> {
     fn go_on(&mut self) {
         let codec = self.settings.codec;
         let (mut builder, next) = match &self.newest {
+            _ if self.is_gone => {
+                self.doing = Doing::Ended;
+                return;
+            }
             Some(newest) if newest.shard.closed => {
                 self.doing = Doing::Ended;
                 return;
@@ -169,13 +189,23 @@ impl<S: Stream, O: Objects> Archiver<S, O> {
         }
     }
 
-    /// Puts what it holds, without reading on: before the process ends.
-    pub async fn put_held(&mut self) -> Result<(), ArchiveError> {
+    /// Reads what is there, up to a segment's worth, and puts it: before the process ends. Answers what was lost.
+    pub async fn finish(&mut self) -> Result<Vec<String>, ArchiveError> {
+        let mut losses = vec![];
+        self.rests_until = None;
+        // A segment that was due, a hole, and what lies behind it.
+        for _ in 0..self.settings.segment_bytes.div_ceil(PAGE.1) + 3 {
+            match self.step().await? {
+                Step::Read | Step::Archived => self.rests_until = None,
+                Step::Lost(why) => losses.push(why),
+                Step::Idle(_) | Step::Ended => break,
+            }
+        }
         self.seal();
         while let Doing::Putting { .. } = self.doing {
             self.put().await?;
         }
-        Ok(())
+        Ok(losses)
     }
 
     /// What it holds is to be put, if it holds anything.
@@ -195,11 +225,18 @@ impl<S: Stream, O: Objects> Archiver<S, O> {
             self.seal();
             return self.put().await;
         }
+        let now = Instant::now();
+        let age_left =
+            |since: &Option<Instant>| since.map_or(settings.age, |since| settings.age.saturating_sub(now - since));
+        if let Some(until) = self.rests_until.filter(|until| now < *until) {
+            return Ok(Step::Idle(until.min(now + age_left(since))));
+        }
         let (records, bytes) = PAGE;
         let limits = Limits { records, bytes, wait: Duration::ZERO };
         let Page { records, next: then, behind_ms } = match self.stream.read(&self.shard.id, *next, limits).await {
             Ok(page) => page,
             Err(ReadError::Trimmed { asked, oldest, .. }) => return Ok(self.lost(asked, oldest)),
+            Err(ReadError::NoSuchShard(_)) => return Ok(self.gone()),
             Err(error) => return Err(error.into()),
         };
         for record in &records {
@@ -215,11 +252,29 @@ impl<S: Stream, O: Objects> Archiver<S, O> {
             Some(then) => *next = then,
             None => *ended = true,
         }
-        if *ended || behind_ms > 0 || !records.is_empty() {
-            return Ok(Step::Read);
+        self.rests_until = (!*ended && behind_ms == 0).then(|| now + settings.idle_pause);
+        match self.rests_until {
+            Some(until) if records.is_empty() => Ok(Step::Idle(until.min(now + age_left(since)))),
+            _ => Ok(Step::Read),
         }
-        let due = since.map_or(settings.idle_pause, |since| settings.age.saturating_sub(since.elapsed()));
-        Ok(Step::Idle(Instant::now() + due.min(settings.idle_pause)))
+    }
+
+    /// The shard is not there any more. Whether it held more than what was read, nobody can tell.
+    fn gone(&mut self) -> Step {
+        self.is_gone = true;
+        let read = match &self.doing {
+            Doing::Filling { builder, .. } => builder.last(),
+            _ => self.archived_through(),
+        };
+        self.seal();
+        if let Doing::Filling { .. } = self.doing {
+            self.go_on();
+        }
+        Step::Lost(format!(
+            "{}: the stream no longer has this shard, and its end was not archived: of its records those up to {read} are. Keep the stream's records \
+             for longer than weir may be away",
+            self.shard.id
+        ))
     }
 
     /// The stream has let go of what comes next. What is held is put first: it stands before the hole.

@@ -137,12 +137,7 @@ impl<S: Stream, O: Objects, F: Fn() -> bool> Shared<'_, S, O, F> {
                     self.state.of(&id, |of| *of = OfShard::default());
                     return;
                 }
-                Ok(Step::Lost(why)) => {
-                    let mut losses = held(&self.state.losses);
-                    if losses.len() < WORDS_MAX {
-                        losses.push(why);
-                    }
-                }
+                Ok(Step::Lost(why)) => self.lose(why),
                 Ok(Step::Idle(until)) => {
                     (pause, _) = (PAUSE, self.wait(until).await);
                     self.state.of(&id, |of| of.trouble = None);
@@ -169,7 +164,14 @@ impl<S: Stream, O: Objects, F: Fn() -> bool> Shared<'_, S, O, F> {
             }
         }
         if let Some(archiver) = archiver {
-            self.end(archiver, settings).await;
+            self.end(archiver).await;
+        }
+    }
+
+    fn lose(&self, why: String) {
+        let mut losses = held(&self.state.losses);
+        if losses.len() < WORDS_MAX {
+            losses.push(why);
         }
     }
 
@@ -190,18 +192,10 @@ impl<S: Stream, O: Objects, F: Fn() -> bool> Shared<'_, S, O, F> {
     }
 
     /// What can be read at once is put: who stops for long finds all of it in the archive. What fails is read again by whoever comes next.
-    async fn end(&self, mut archiver: Archiver<S, O>, settings: Settings) {
-        let rest = async {
-            let pages = settings.segment_bytes.div_ceil(1 << 20);
-            for _ in 0..pages {
-                match archiver.step().await {
-                    Ok(Step::Read | Step::Lost(_)) => {}
-                    Ok(Step::Archived | Step::Idle(_) | Step::Ended) | Err(_) => break,
-                }
-            }
-            let _ = archiver.put_held().await;
-        };
-        let _ = timeout(END_WAIT, rest).await;
+    async fn end(&self, mut archiver: Archiver<S, O>) {
+        if let Ok(Ok(lost)) = timeout(END_WAIT, archiver.finish()).await {
+            lost.into_iter().for_each(|why| self.lose(why));
+        }
     }
 
     async fn wait(&self, until: Instant) {

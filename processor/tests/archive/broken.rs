@@ -4,6 +4,7 @@ use events::{
     position::{HashKey, SequenceNumber},
     stream::{ReadError, Record, Start},
 };
+use processor::archive::archiver::Step;
 use projections::store::law::block_on;
 
 use crate::world::{World, read, read_all, work};
@@ -225,4 +226,22 @@ fn a_shard_of_which_all_was_let_go_before_it_was_archived_ends_behind_a_hole() {
     let whole = world.open().unwrap();
     assert_eq!(whole.said().len(), 1);
     assert_eq!(read(&*whole, &parent, Start::TrimHorizon), Ok(vec![]));
+}
+
+#[test]
+fn a_shard_that_goes_from_the_stream_before_its_end_is_archived_ends_its_archiver_and_is_told() {
+    let mut world = World::new(1);
+    world.settings.segment_bytes = 1 << 20;
+    world.settings.idle_pause = std::time::Duration::ZERO;
+    world.append(0..5);
+    let mut archiver = world.archiver(&world.shards()[0]);
+    assert_eq!(block_on(archiver.step()), Ok(Step::Read));
+    let (parent, all) = (world.shard(), world.all());
+    world.live.inner.split(&parent, HashKey(1 << 127)).unwrap();
+    world.live.forget(&parent);
+    let lost = work(&mut archiver);
+    assert_eq!(lost.len(), 1, "{lost:?}");
+    has(&lost[0], &[parent.as_str(), "no longer has this shard", "its end was not archived"]);
+    assert_eq!(archiver.archived_through(), all[&parent][4].sequence, "what it held is there");
+    assert_eq!(block_on(archiver.step()), Ok(Step::Ended));
 }

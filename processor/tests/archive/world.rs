@@ -118,8 +118,12 @@ pub fn work(archiver: &mut Archiver<Live, Memory>) -> Vec<String> {
         match block_on(archiver.step()) {
             Ok(Step::Idle(_) | Step::Ended) => {
                 // A put that fails is made again.
-                while block_on(archiver.put_held()).is_err() {}
-                return lost;
+                loop {
+                    if let Ok(more) = block_on(archiver.finish()) {
+                        lost.extend(more);
+                        return lost;
+                    }
+                }
             }
             Ok(Step::Lost(why)) => lost.push(why),
             Ok(Step::Read | Step::Archived) => {}
