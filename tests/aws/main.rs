@@ -3,6 +3,7 @@
 
 mod cloud;
 mod digest;
+mod fan_out;
 #[path = "../cli/logs.rs"]
 #[allow(dead_code, reason = "the tests of the command line take the rest")]
 mod logs;
