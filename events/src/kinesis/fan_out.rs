@@ -9,7 +9,7 @@
 //! | --- | --- |
 //! | five minutes are over, the connection is cut, an internal failure | it is made anew behind the last continuation |
 //! | `ResourceInUseException`: it was made less than five seconds ago, or another process of this consumer has the shard now | again after a pause |
-//! | children are named | the shard is read to its end |
+//! | children are named, or nothing came for some seconds and a plain read finds the end | the shard is read to its end |
 //! | no such shard, no such consumer, no permission | the read's answer |
 //!
 //! It is kept with what was handed out last, so that whoever folded half of a page goes on in its middle.
@@ -18,6 +18,7 @@ mod consumer;
 
 use std::{
     collections::{HashMap, VecDeque},
+    num::NonZeroUsize,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -52,6 +53,10 @@ const FIRST_EVENT_WAIT: Duration = Duration::from_secs(15);
 /// A subscription from which nothing was asked for so long is given up: it holds a part of the connection's window.
 const LEFT_MAX: Duration = Duration::from_secs(60);
 
+/// A shard from which nothing came for so long is asked once, as all other readers ask, whether it has ended: an end that was told when the connection
+/// broke is not always told again.
+const END_LOOK: Duration = Duration::from_secs(10);
+
 type Receiver = EventReceiver<SubscribeToShardEventStream, SubscribeToShardEventStreamError>;
 
 /// See the module.
@@ -84,6 +89,8 @@ struct Subscription {
     /// The last record that was pushed.
     pushed: SequenceNumber,
     left_at: Instant,
+    /// When something came, or the end was looked for.
+    idle_since: Instant,
 }
 
 impl Subscription {
@@ -104,6 +111,7 @@ impl Subscription {
                 Start::TrimHorizon | Start::AtTimestamp(_) | Start::Latest => SequenceNumber::ZERO,
             },
             left_at: Instant::now(),
+            idle_since: Instant::now(),
         }
     }
 
@@ -307,6 +315,19 @@ impl FanOut {
         Ok(true)
     }
 
+    async fn look_for_the_end(&self, shard: &ShardId, of: &mut Subscription) {
+        if !of.place.ahead.is_empty() || of.place.ended {
+            of.idle_since = Instant::now();
+        }
+        if of.idle_since.elapsed() < END_LOOK {
+            return;
+        }
+        of.idle_since = Instant::now();
+        let limits = Limits { records: NonZeroUsize::MIN, bytes: 1, wait: Duration::ZERO };
+        let page = self.stream.read(shard, of.place.from, limits).await;
+        of.place.ended = page.is_ok_and(|page| page.records.is_empty() && page.next.is_none());
+    }
+
     /// Where a subscription begins: behind what the last one said, or, with a look whether it is there, at the record that was read last.
     fn position(&self, of: &mut Subscription) -> StartingPosition {
         let behind = Duration::from_millis(of.place.behind_ms) + of.place.heard_at.elapsed();
@@ -355,6 +376,9 @@ impl Stream for FanOut {
         }
         let mut subscription = self.take(shard, from);
         let received = self.receive(shard, &mut subscription, limits.wait).await;
+        if received.is_ok() {
+            self.look_for_the_end(shard, &mut subscription).await;
+        }
         let page = received.map(|()| subscription.page(&limits));
         match &page {
             Ok(page) if page.next.is_none() => {}

@@ -58,10 +58,10 @@ async fn what_is_there_and_what_comes_is_pushed(stream: &FanOut) -> Vec<(Sequenc
     for i in 0..10u8 {
         expected.push((append(&[i]).await, vec![i]));
     }
-    let (found, from) = read(&stream, &shard, Start::TrimHorizon, 10).await;
+    let (found, from) = read(stream, &shard, Start::TrimHorizon, 10).await;
     assert_eq!(found, expected);
     let live = append(b"live").await;
-    let (found, _) = read(&stream, &shard, from, 1).await;
+    let (found, _) = read(stream, &shard, from, 1).await;
     assert_eq!(found, [(live, b"live".to_vec())]);
     expected.push((live, b"live".to_vec()));
     expected
