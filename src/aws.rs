@@ -3,6 +3,7 @@
 
 pub mod announced;
 mod buckets;
+mod fan_out;
 
 use std::{
     io,
@@ -114,6 +115,14 @@ pub enum OpenError {
         /// The cause.
         source: dynamodb::OpenError,
     },
+    /// The consumer of enhanced fan-out.
+    #[error("{source} (in {place}). Without --fan-out its shards are read as all other readers do")]
+    Consumer {
+        /// Region, and endpoint where it is not AWS's.
+        place: String,
+        /// The cause.
+        source: kinesis::ConsumerError,
+    },
     /// The table of leases.
     #[error("{source} (in {place}). Processes that share a stream agree there who reads which shard")]
     Leases {
@@ -167,6 +176,9 @@ pub struct Options {
     pub role: Role,
     /// A process that shares the shards, and was silent for so long, has its shards taken over. The same for all processes of a pair.
     pub failover: Duration,
+    /// Workers read by enhanced fan-out: a consumer of this pair's own, to which each shard's records are pushed at up to 2 MB a second, beside the
+    /// five reads and 2 MB a second that all other readers of a shard share. It costs by the hour and shard, and by what it reads.
+    pub fan_out: bool,
 }
 
 /// What a process does with a pair.
@@ -215,10 +227,15 @@ impl Pair {
     }
 }
 
+/// HTTP over TLS: HTTP/2 where the service offers it, as Kinesis does for what it pushes.
+fn https() -> aws_sdk_kinesis::config::SharedHttpClient {
+    let https = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring);
+    aws_smithy_http_client::Builder::new().tls_provider(https).build_https()
+}
+
 /// The SDK's own configuration.
 async fn configuration() -> Result<SdkConfig, OpenError> {
-    let https = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring);
-    let http = aws_smithy_http_client::Builder::new().tls_provider(https).build_https();
+    let http = https();
     let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT_WAIT).read_timeout(ANSWER_WAIT).build();
     let config =
         aws_config::defaults(BehaviorVersion::latest()).http_client(http).timeout_config(timeouts).load().await;
@@ -307,9 +324,16 @@ impl System {
         }
         // Whatever is wrong with a stream that is not described, the next call says it.
         let lists = format!("{LISTS_ELSEWHERE}{:016x}", xxh3_64(identity.as_deref().unwrap_or(name).as_bytes()));
+        let reading = match options.fan_out {
+            true => Some(Arc::new(AnyStream::FanOut(Box::new(
+                fan_out::subscribed(&stream, &config, pair, &options, &made).await?,
+            )))),
+            false => None,
+        };
         let (stream, store) = (Arc::new(AnyStream::Kinesis(stream)), Arc::new(AnyStore::DynamoDb(Box::new(rows))));
+        let reading = reading.unwrap_or_else(|| stream.clone());
         let instance = format!("{:016x}", chance());
-        let workers = Workers::new(stream.clone(), store.clone(), Manner::AWS, Some(Handle::current()));
+        let workers = Workers::reading(stream.clone(), reading, store.clone(), Manner::AWS, Some(Handle::current()));
         let ticker = Arc::new(Ticker::new(now_ms()));
         let system = Self {
             folder: cache.to_owned(),

@@ -212,6 +212,10 @@ pub struct Up {
     /// On AWS: other processes take the shards of one that was silent for so long, 1s to 10m; the same for all of a pair [default: 10s]
     #[arg(long, value_name = "TIME", value_parser = failover)]
     failover: Option<Duration>,
+    /// On AWS: read as an enhanced fan-out consumer of this pair's own, registered if it is missing, which no other reader slows down. In us-east-1
+    /// $0.015 an hour for each shard and $0.013 a GB, for as long as it is registered
+    #[arg(long)]
+    fan_out: bool,
     /// Keep all that is on the stream beyond its retention: s3://BUCKET/PREFIX, or file:///FOLDER [env: WEIR_ARCHIVE]. It costs one PUT in five
     /// minutes for each shard
     #[arg(long, value_name = "URL")]

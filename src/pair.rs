@@ -5,7 +5,7 @@ use std::{num::NonZeroUsize, time::Duration};
 
 use bytes::Bytes;
 #[cfg(feature = "aws")]
-use events::kinesis::Kinesis;
+use events::kinesis::{FanOut, Kinesis};
 use events::{
     embedded::{self as stream, disk::RealDisk},
     position::ShardId,
@@ -34,6 +34,9 @@ pub enum AnyStream {
     /// Of an AWS account.
     #[cfg(feature = "aws")]
     Kinesis(Kinesis),
+    /// The same, whose records are pushed to a consumer of its own.
+    #[cfg(feature = "aws")]
+    FanOut(Box<FanOut>),
 }
 
 /// The rows of a system.
@@ -87,7 +90,7 @@ impl AnyStream {
         match self {
             Self::Local(stream) => Some(stream),
             #[cfg(feature = "aws")]
-            Self::Kinesis(_) => None,
+            Self::Kinesis(_) | Self::FanOut(_) => None,
         }
     }
 }
@@ -99,6 +102,8 @@ impl AnyStream {
             Self::Local(_) => None,
             #[cfg(feature = "aws")]
             Self::Kinesis(stream) => stream.trouble(),
+            #[cfg(feature = "aws")]
+            Self::FanOut(stream) => stream.stream().trouble(),
         }
     }
 }
@@ -109,6 +114,8 @@ impl Stream for AnyStream {
             Self::Local(stream) => stream.append(puts).await,
             #[cfg(feature = "aws")]
             Self::Kinesis(stream) => stream.append(puts).await,
+            #[cfg(feature = "aws")]
+            Self::FanOut(stream) => stream.append(puts).await,
         }
     }
 
@@ -117,6 +124,8 @@ impl Stream for AnyStream {
             Self::Local(stream) => stream.shards().await,
             #[cfg(feature = "aws")]
             Self::Kinesis(stream) => stream.shards().await,
+            #[cfg(feature = "aws")]
+            Self::FanOut(stream) => stream.shards().await,
         }
     }
 
@@ -125,6 +134,8 @@ impl Stream for AnyStream {
             Self::Local(stream) => stream.read(shard, from, limits).await,
             #[cfg(feature = "aws")]
             Self::Kinesis(stream) => stream.read(shard, from, limits).await,
+            #[cfg(feature = "aws")]
+            Self::FanOut(stream) => stream.read(shard, from, limits).await,
         }
     }
 }

@@ -90,6 +90,8 @@ impl Drop for Over {
 /// See the module.
 pub(crate) struct Workers {
     pub(crate) stream: Arc<AnyStream>,
+    /// The same stream, as workers read it.
+    reading: Arc<AnyStream>,
     pub(crate) store: Arc<AnyStore>,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) manner: Manner,
@@ -132,8 +134,20 @@ impl Workers {
         manner: Manner,
         runtime: Option<Handle>,
     ) -> Arc<Self> {
+        Self::reading(stream.clone(), stream, store, manner, runtime)
+    }
+
+    /// As `new`, with a way of its own by which workers read: replays and all else go on by the other.
+    pub(crate) fn reading(
+        stream: Arc<AnyStream>,
+        reading: Arc<AnyStream>,
+        store: Arc<AnyStore>,
+        manner: Manner,
+        runtime: Option<Handle>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             stream,
+            reading,
             store,
             ledger: Arc::default(),
             manner,
@@ -153,7 +167,7 @@ impl Workers {
     pub(crate) async fn open(&self, place: Place) -> Result<PairWorker, ConsumeError> {
         let stream = self.stream.clone();
         let sink = if self.manner.is_alone { Patient::of_whole_rows(stream) } else { Patient::new(stream) };
-        Worker::open(ReadOnly::new(self.stream.clone()), self.store.clone(), sink, place).await
+        Worker::open(ReadOnly::new(self.reading.clone()), self.store.clone(), sink, place).await
     }
 
     /// A thread of the system, which ends with it.

@@ -8,6 +8,7 @@
 //! - No error or debug text holds a credential.
 
 mod failure;
+mod fan_out;
 mod opening;
 mod pace;
 mod places;
@@ -35,6 +36,7 @@ use aws_sdk_kinesis::{
 };
 use tokio::sync::Semaphore;
 
+pub use fan_out::{FanOut, OpenError as ConsumerError};
 pub use opening::{Missing, OpenError};
 use pace::{BackOff, Hold};
 use places::Places;

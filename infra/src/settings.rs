@@ -75,7 +75,7 @@ pub fn pair() -> Result<Pair, BadSettings> {
 
 /// Opens the pair, without threads. What is missing is refused: a function is deployed beside its tables, and may not make any.
 pub async fn open() -> Result<Arc<System>, BadSettings> {
-    let options = Options { create: false, shards: None, role: Role::Reader, failover: FAILOVER };
+    let options = Options { create: false, shards: None, role: Role::Reader, failover: FAILOVER, fan_out: false };
     // The only folder that a function can write to. Nothing of value is put there.
     let cache = std::env::temp_dir().join("weir");
     let system = System::open_on_aws(&pair()?, options, &cache, |_| {}).await.map_err(Box::new)?;

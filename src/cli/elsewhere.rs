@@ -17,6 +17,8 @@ pub struct How {
     pub stays: bool,
     /// How long a process may be silent until others take its shards over.
     pub failover: Option<Duration>,
+    /// It reads by enhanced fan-out.
+    pub fan_out: bool,
 }
 
 /// Opens a system on AWS. `cache`: the data folder.
@@ -30,7 +32,13 @@ pub async fn open(pair: &Named, cache: &Path, how: How, purpose: Purpose) -> Res
         Purpose::Add | Purpose::Verify => Role::Helper,
     };
     let failover = how.failover.unwrap_or(FAILOVER);
-    let options = Options { create: pair.create && purpose == Purpose::Add, shards: how.shards, role, failover };
+    let options = Options {
+        create: pair.create && purpose == Purpose::Add,
+        shards: how.shards,
+        role,
+        failover,
+        fan_out: how.fan_out,
+    };
     let made = |what: &str| eprintln!("made {what}");
     System::open_on_aws(&named, options, cache, made).await.map_err(|error| Failure::of(&error))
 }

@@ -39,15 +39,17 @@ pub async fn run(options: Up) -> Result<Answer, Failure> {
         let why = "--confirm-clock is for a data folder; the records of";
         return Err(Failure::new(format!("{why} {stream} are stamped by Kinesis: leave it out")));
     }
-    if pair.is_none() && options.failover.is_some() {
-        return Err(Failure::new(
-            "--failover is for processes that share a stream: give --stream kinesis://NAME --store dynamodb://PREFIX, or leave it out",
-        ));
+    if pair.is_none() && (options.failover.is_some() || options.fan_out) {
+        let option = if options.fan_out { "--fan-out" } else { "--failover" };
+        return Err(Failure::new(format!(
+            "{option} is for a stream on AWS: give --stream kinesis://NAME --store dynamodb://PREFIX, or leave it out"
+        )));
     }
     let listener = listen(options.listen).await?;
     let (system, of) = match &pair {
         Some(pair) => {
-            let how = elsewhere::How { shards: options.shards, stays: true, failover: options.failover };
+            let Up { shards, failover, fan_out, .. } = options;
+            let how = elsewhere::How { shards, stays: true, failover, fan_out };
             (elsewhere::open(pair, &folder, how, Purpose::Add).await?, pair.to_string())
         }
         None => {

@@ -122,7 +122,8 @@ impl World {
 
     /// When, from what, to what, and why.
     async fn transitions(&self) -> Vec<(i64, Option<State>, State, String)> {
-        let found = query::alarms(&*self.workers.store, "local", Generation::default(), Some("slow")).await.unwrap();
+        let found =
+            query::alarms(&*self.workers.store, "local", &Generation::default().into(), Some("slow")).await.unwrap();
         let all = found[0].transitions.as_ref().unwrap().iter();
         all.map(|of| ((of.time.0 - START_MS / 1000) / 60, of.from, of.to, of.reason.clone())).collect()
     }

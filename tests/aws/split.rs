@@ -17,6 +17,17 @@ fn client() -> Client {
     Client::from_conf(config.build())
 }
 
+/// Splits the stream's first shard in its middle.
+pub fn split(stream: &str) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let split = client()
+        .split_shard()
+        .stream_name(stream)
+        .shard_to_split("shardId-000000000000")
+        .new_starting_hash_key((1u128 << 127).to_string());
+    runtime.block_on(split.send()).unwrap();
+}
+
 #[test]
 fn a_shard_that_is_split_meanwhile_is_folded_to_its_end_and_then_its_children_are() {
     let (cloud, local) = (Cloud::new(), Folder::new());
@@ -33,13 +44,7 @@ fn a_shard_that_is_split_meanwhile_is_folded_to_its_end_and_then_its_children_ar
         }
     };
     send("before", 0..200);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let split = client()
-        .split_shard()
-        .stream_name(&cloud.name)
-        .shard_to_split("shardId-000000000000")
-        .new_starting_hash_key((1u128 << 127).to_string());
-    runtime.block_on(split.send()).unwrap();
+    split(&cloud.name);
     send("after", 200..400);
     assert_eq!((settled("before"), settled("after")), (200, 200));
     server.stop().exits(0);

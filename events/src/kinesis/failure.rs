@@ -7,6 +7,7 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_kinesis::{
     config::http::HttpResponse,
     error::{ProvideErrorMetadata, SdkError},
+    types::error::SubscribeToShardEventStreamError,
 };
 
 /// Longest text of AWS that is repeated.
@@ -78,6 +79,32 @@ impl Failure {
             }
             _ => Self::new(Kind::Unknown, chain(error)),
         }
+    }
+}
+
+impl Failure {
+    /// Judges what came instead of an event: the stream of events is over with it. The SDK gives these errors no code, only a type.
+    pub fn of_event<R: std::fmt::Debug + 'static>(error: &SdkError<SubscribeToShardEventStreamError, R>) -> Self {
+        use SubscribeToShardEventStreamError as Told;
+        let SdkError::ServiceError(context) = error else {
+            return Self::new(Kind::Unknown, format!("the subscription broke: {}", chain(error)));
+        };
+        let told = context.err();
+        let code = match told {
+            Told::ResourceNotFoundException(_) => "ResourceNotFoundException",
+            Told::ResourceInUseException(_) => "ResourceInUseException",
+            Told::InternalFailureException(_) => "InternalFailure",
+            Told::KmsThrottlingException(_) => "KMSThrottlingException",
+            Told::KmsDisabledException(_) => "KMSDisabledException",
+            Told::KmsInvalidStateException(_) => "KMSInvalidStateException",
+            Told::KmsAccessDeniedException(_) => "KMSAccessDeniedException",
+            Told::KmsNotFoundException(_) => "KMSNotFoundException",
+            Told::KmsOptInRequired(_) => "KMSOptInRequired",
+            told => told.code().unwrap_or("an unknown error"),
+        };
+        // What the service itself failed at, and what only a newer one says, may pass.
+        let is_known = told.code().is_some() || !matches!(code, "InternalFailure" | "an unknown error");
+        of_service(if is_known { 400 } else { 500 }, Some(code), told.message())
     }
 }
 

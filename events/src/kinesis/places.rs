@@ -38,6 +38,36 @@ pub(super) struct Expected {
     pub wanted: bool,
 }
 
+/// How what was read stands to what was asked for.
+pub(super) enum Begins {
+    /// As it had to, or it is not known yet.
+    Well,
+    /// Something before it is gone.
+    Later {
+        asked: SequenceNumber,
+        /// The first that came; `None`: there is none, and the shard has ended.
+        oldest: Option<SequenceNumber>,
+    },
+}
+
+impl Begins {
+    /// Looks at the first records of an answer, and takes away the one that was only to be seen. `is_end`: no more will come.
+    pub fn of(must: &mut Option<Expected>, ahead: &mut VecDeque<Record>, is_end: bool) -> Self {
+        let Some(Expected { sequence: asked, wanted }) = *must else { return Self::Well };
+        match ahead.front().map(|first| first.sequence) {
+            Some(first) if first == asked => {
+                *must = None;
+                if !wanted {
+                    ahead.pop_front();
+                }
+                Self::Well
+            }
+            None if !is_end => Self::Well,
+            oldest => Self::Later { asked, oldest },
+        }
+    }
+}
+
 /// A place in a shard.
 #[derive(Debug)]
 pub(super) struct Place {

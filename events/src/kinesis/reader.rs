@@ -35,7 +35,7 @@ use super::{
     Inner, Options,
     failure::{Failure, Kind},
     pace::{Hold, Rate},
-    places::{Expected, Iterator, Place},
+    places::{Begins, Expected, Iterator, Place},
     shards,
 };
 use crate::{
@@ -57,7 +57,7 @@ pub(super) const BEHIND_MAX: u32 = 50;
 /// A reader that is behind by the retention less this asks by position: what an iterator stands at may be trimmed while it lives.
 const EDGE: Duration = Duration::from_secs(600);
 /// How far this machine's clock may be ahead of Kinesis' for `Latest` never to miss a record once its iterator is gone.
-const CLOCK_AHEAD_MS_MAX: i64 = 60_000;
+pub(super) const CLOCK_AHEAD_MS_MAX: i64 = 60_000;
 /// Shards whose rates are remembered. Then all begin anew.
 const LANES_MAX: usize = 20_000;
 
@@ -170,7 +170,7 @@ impl Lanes {
 }
 
 /// Why one answer did not come.
-enum Stop {
+pub(super) enum Stop {
     /// It may come.
     Failed(Failure),
     /// This is the read's answer.
@@ -230,7 +230,7 @@ impl Inner {
         Ok(page)
     }
 
-    fn edge(&self) -> Option<Duration> {
+    pub(super) fn edge(&self) -> Option<Duration> {
         let retention = Duration::from_secs(self.retention_secs.load(Relaxed));
         (!retention.is_zero()).then(|| retention.saturating_sub(EDGE))
     }
@@ -308,23 +308,14 @@ impl Inner {
     ) -> Result<(), Stop> {
         let mut ahead = answer.records.into_iter().map(record).collect::<Result<std::collections::VecDeque<_>, _>>()?;
         let mut must_begin_at = iterator.must_begin_at;
-        if let Some(expected) = must_begin_at {
-            let asked = expected.sequence;
-            match ahead.front().map(|first| first.sequence) {
-                Some(first) if first == asked => {
-                    must_begin_at = None;
-                    if !expected.wanted {
-                        ahead.pop_front();
-                    }
-                }
-                Some(oldest) => {
-                    return Err(Stop::Answer(ReadError::Trimmed { shard: shard.clone(), asked, oldest }));
-                }
-                None if answer.next_shard_iterator.is_none() => {
-                    let oldest = self.ending(shard).await;
-                    return Err(Stop::Answer(ReadError::Trimmed { shard: shard.clone(), asked, oldest }));
-                }
-                None => {}
+        match Begins::of(&mut must_begin_at, &mut ahead, answer.next_shard_iterator.is_none()) {
+            Begins::Well => {}
+            Begins::Later { asked, oldest } => {
+                let oldest = match oldest {
+                    Some(oldest) => oldest,
+                    None => self.ending(shard).await,
+                };
+                return Err(Stop::Answer(ReadError::Trimmed { shard: shard.clone(), asked, oldest }));
             }
         }
         place.ahead = ahead;
@@ -367,14 +358,14 @@ impl Inner {
     }
 
     /// A number that no record of the closed shard is behind.
-    async fn ending(&self, shard: &ShardId) -> SequenceNumber {
+    pub(super) async fn ending(&self, shard: &ShardId) -> SequenceNumber {
         let all = shards::list(&self.client, &self.name).await.unwrap_or_default();
         let ending = all.iter().find(|listed| listed.shard.id == *shard).and_then(|listed| listed.ending);
         ending.unwrap_or(SequenceNumber::MAX)
     }
 
     /// Kinesis says the same of a stream, a shard and a position that it does not know.
-    async fn gone(&self, shard: &ShardId, why: String) -> ReadError {
+    pub(super) async fn gone(&self, shard: &ShardId, why: String) -> ReadError {
         match shards::list(&self.client, &self.name).await {
             Ok(all) if all.iter().all(|listed| listed.shard.id != *shard) => ReadError::NoSuchShard(shard.clone()),
             Ok(_) => ReadError::Unavailable(self.say(&why)),
@@ -383,7 +374,7 @@ impl Inner {
     }
 }
 
-fn record(record: types::Record) -> Result<Record, Stop> {
+pub(super) fn record(record: types::Record) -> Result<Record, Stop> {
     let sequence = record.sequence_number.parse().map_err(|error| {
         Stop::Answer(ReadError::Damaged(format!("Kinesis gave a record with no known position: {error}")))
     })?;
@@ -403,7 +394,7 @@ fn to_ms(at: &DateTime) -> i64 {
 }
 
 /// The host's clock, Unix milliseconds. Decides no position: see `Start::Latest` above.
-fn now_ms() -> i64 {
+pub(super) fn now_ms() -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
 }

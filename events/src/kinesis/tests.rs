@@ -4,6 +4,7 @@
 mod append;
 mod base64;
 mod emulator;
+mod fan_out;
 mod laws;
 mod opening;
 mod read;

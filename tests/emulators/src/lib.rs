@@ -3,9 +3,9 @@
 //!
 //! | service | program | what it does not do |
 //! | --- | --- | --- |
-//! | Kinesis | kinesis-local 0.6.2 (npm) | partial failures, throttles, `SubscribeToShard` |
+//! | Kinesis | kinesis-local 0.6.2 (npm) | partial failures, throttles; `SubscribeToShard` does not name children |
 //! | DynamoDB | dynalite 4.0.0 (npm): its capacity units are right | transactions, TTL, throttles |
-//! | S3, SQS, SNS, EventBridge, DynamoDB | ministack 1.5.33 (PyPI) | read units are halved; unused |
+//! | S3, SQS, SNS, EventBridge, DynamoDB, `SubscribeToShard` | ministack 1.5.33 (PyPI) | read units are halved; its positions have leading zeros, so none is found |
 //!
 //! What none of them does is scripted at the level of HTTP by the tests that need it. Each holds its data in memory and ends with the process
 //! that started it, however that ends. Node and Python are needed; a machine without them fails these tests, and says so.
