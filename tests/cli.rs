@@ -10,6 +10,8 @@ mod archive;
 mod environment;
 #[path = "program/history.rs"]
 mod history;
+#[path = "cli/generations.rs"]
+mod generations;
 #[path = "cli/http.rs"]
 mod http;
 #[path = "cli/ingest.rs"]

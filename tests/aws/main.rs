@@ -6,6 +6,7 @@ mod bucket;
 mod buckets;
 mod cloud;
 mod digest;
+mod generations;
 #[path = "../cli/logs.rs"]
 #[allow(dead_code, reason = "the tests of the command line take the rest")]
 mod logs;
