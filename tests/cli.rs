@@ -8,10 +8,10 @@ mod alarms;
 mod archive;
 #[path = "cli/environment.rs"]
 mod environment;
-#[path = "program/history.rs"]
-mod history;
 #[path = "cli/generations.rs"]
 mod generations;
+#[path = "program/history.rs"]
+mod history;
 #[path = "cli/http.rs"]
 mod http;
 #[path = "cli/ingest.rs"]

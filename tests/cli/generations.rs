@@ -80,7 +80,9 @@ fn a_generation_that_begins_later_leaves_what_is_older_to_its_parent_and_knows_w
 fn what_cannot_be_is_refused_with_the_reason_and_the_next_step() {
     let folder = Folder::new();
     folder.ingest([folder.file("app.log", lines("app", 0..60))]).exits(0);
-    replay(&folder, "2100-01-01", "x").exits(2).complains(&["no record arrived at or after 2100-01-01", "the newest is of 20"]);
+    replay(&folder, "2100-01-01", "x")
+        .exits(2)
+        .complains(&["no record arrived at or after 2100-01-01", "the newest is of 20"]);
     replay(&folder, "shardId-000000000000:77", "x").exits(2).complains(&["no record 77 on shardId-000000000000"]);
     replay(&folder, "soon", "x").exits(2).complains(&["--start soon is neither a time", "SHARD:POSITION"]);
     replay(&folder, "oldest", "first").exits(2).complains(&["`first` is no name of a generation"]);
@@ -93,7 +95,9 @@ fn what_cannot_be_is_refused_with_the_reason_and_the_next_step() {
     replay(&folder, "oldest", "x").exits(0);
     folder.run("replay", ["--generation", "x"]).exits(0);
     replay(&folder, "oldest", "y").exits(0);
-    replay(&folder, "oldest", "z").exits(2).complains(&["3 generations are folded beside each other, which is the limit"]);
+    replay(&folder, "oldest", "z")
+        .exits(2)
+        .complains(&["3 generations are folded beside each other, which is the limit"]);
 }
 
 #[test]
@@ -134,7 +138,9 @@ fn a_window_that_differs_is_named_with_both_numbers_and_the_answer_is_no() {
     block_on(store.write(vec![row])).unwrap();
     drop(store);
     let said = folder.run("generations", ["--compare", "new"]).exits(1);
-    for words in ["1 of 5 windows differ", "of service `app` at 2026-01-01T00:00:00Z (tenant local): 60 values", "120 with"] {
+    for words in
+        ["1 of 5 windows differ", "of service `app` at 2026-01-01T00:00:00Z (tenant local): 60 values", "120 with"]
+    {
         assert!(said.out.contains(words), "`{words}` is missing: {said:?}");
     }
     let listed = folder.run("generations", NONE).exits(0);
