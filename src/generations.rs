@@ -22,8 +22,7 @@ use events::{
 };
 use processor::{
     append::{append_all, system_event_of},
-    drive,
-    generations::Crew,
+    generations::{Crew, defined},
 };
 use projections::{
     definitions::GENERATION,
@@ -217,7 +216,8 @@ impl Generations {
         let crew = match known {
             Some(crew) => crew,
             None => {
-                let defined = drive::newest_revision(&*self.workers.store, generation).await;
+                let starts = record.entry(generation).map(|entry| entry.starts.clone()).unwrap_or_default();
+                let defined = defined(&*self.workers.store, generation, &starts).await;
                 let defined = defined.map_err(|error| with_causes(&error))?;
                 let crew = Followed::new(Crew::new(generation, record.start_ms(generation), defined));
                 held(&self.crews).insert(generation, crew.clone());

@@ -8,6 +8,8 @@ mod alarms;
 mod archive;
 #[path = "cli/environment.rs"]
 mod environment;
+#[path = "cli/generations.rs"]
+mod generations;
 #[path = "program/history.rs"]
 mod history;
 #[path = "cli/http.rs"]

@@ -6,7 +6,7 @@ mod compare;
 mod crew;
 
 pub use self::{
-    begin::{Began, BeginError, Start, begin, give},
+    begin::{Began, BeginError, Start, begin, defined, give},
     compare::compare,
     crew::{Acting, Crew, Follower},
 };

@@ -250,7 +250,7 @@ impl Shard {
 
     /// True if the effects of this shard's fold are to leave: its generation counts.
     pub fn acts(&self) -> bool {
-        self.live.generation == self.place.generation
+        self.live.generation == self.place.generation || sabotage::breaks(Sabotage::UnpromotedActs)
     }
 
     /// Folds a record. `read` are the rows that `wants` named, in its order.

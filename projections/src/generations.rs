@@ -24,6 +24,7 @@ pub use self::{
 };
 use crate::{
     definitions::{self, Definition},
+    fold::sabotage::{self, Sabotage},
     store::{Generation, Partial},
 };
 
@@ -61,7 +62,7 @@ impl Live {
 
     /// The partial that records go into.
     pub fn partial(self) -> Partial {
-        Partial(self.promotion)
+        if sabotage::breaks(Sabotage::PartialNotBegun) { Partial(0) } else { Partial(self.promotion) }
     }
 }
 

@@ -7,6 +7,7 @@ mod buckets;
 mod cloud;
 mod digest;
 mod fan_out;
+mod generations;
 #[path = "../cli/logs.rs"]
 #[allow(dead_code, reason = "the tests of the command line take the rest")]
 mod logs;

@@ -228,7 +228,7 @@ impl Both {
             .http_client(aws_smithy_http_client::Builder::new().build_http())
             .build();
         let pair = Pair::parse(&format!("kinesis://{name}"), &format!("dynamodb://{name}")).unwrap();
-        let options = Options { create: true, shards: None, role: Role::Worker, failover: FAILOVER };
+        let options = Options { create: true, shards: None, role: Role::Worker, failover: FAILOVER, fan_out: false };
         let opened = runtime.block_on(System::open_on_aws_with(&config, &pair, options, folder.path(), |_| {}));
         let system = Arc::new(opened.unwrap());
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();

@@ -12,13 +12,16 @@ use events::{
     stream::{self, ReadOnly, Stream},
 };
 use projections::{
-    fold::snapshot,
+    fold::{
+        sabotage::{self, Sabotage},
+        snapshot,
+    },
     store::{Generation, Kind, ReadError, Row, RowKey, Span, Store, WriteError},
     when::Second,
 };
 
 use crate::{
-    drive::SCAN_ROWS,
+    drive::{self, DriveError, SCAN_ROWS},
     replay::{ReplayError, kept::Brought},
 };
 
@@ -174,6 +177,9 @@ pub async fn give<S: Stream, T: Store>(
         shards.iter().map(|shard| (shard.id.clone(), first(&shard.id))).collect();
     let brought = Brought::read(stream, store, from, &firsts).await?;
     for kind in [Kind::Taken, Kind::Producer, Kind::Identified, Kind::Definition] {
+        if kind == Kind::Taken && sabotage::breaks(Sabotage::MarksNotGiven) {
+            continue;
+        }
         let span = Span::All { tenant: None, generation: from, kind };
         let mut after: Option<RowKey> = None;
         loop {
@@ -195,4 +201,28 @@ pub async fn give<S: Stream, T: Store>(
         }
     }
     Ok(())
+}
+
+/// Up to where a generation's definitions can be read when its shards begin, or begin again: those that it was given, and those that it has folded since.
+pub async fn defined<T: Store>(
+    store: &T,
+    generation: Generation,
+    starts: &BTreeMap<ShardId, SequenceNumber>,
+) -> Result<SequenceNumber, DriveError> {
+    let mut defined = drive::newest_revision(store, generation).await?;
+    let mut after: Option<RowKey> = None;
+    loop {
+        let span = Span::All { tenant: None, generation, kind: Kind::Definition };
+        let page = store.scan(&span, after.as_ref(), SCAN_ROWS).await?;
+        for row in page.rows {
+            let is_given = starts.get(&row.key.shard).is_none_or(|first| row.applied_through < *first);
+            if is_given && generation != Generation::default() {
+                defined = defined.max(row.applied_through);
+            }
+        }
+        match page.next_after {
+            Some(key) => after = Some(key),
+            None => return Ok(defined),
+        }
+    }
 }

@@ -198,7 +198,7 @@ impl Sink for Follower {
         let said = words.kept.range(from).filter(|(_, words)| !words.is_empty());
         let said = said.map(|((_, home), words)| (*home, words.values().cloned().collect()));
         let kept = Kept { said: said.collect(), heard: self.heard.clone() };
-        if kept.said.is_empty() && kept.heard.is_empty() {
+        if (kept.said.is_empty() && kept.heard.is_empty()) || sabotage::breaks(Sabotage::WordsNotKept) {
             return vec![];
         }
         rmp_serde::to_vec_named(&kept).expect("words of integers, texts and bytes always encode")

@@ -106,6 +106,18 @@ pub enum Sabotage {
     UnlistedTicks,
     /// A replay takes what was recorded for true.
     ReplayBelievesRecorded,
+    /// A generation acts although it does not count.
+    UnpromotedActs,
+    /// The generation that counted acts on behind the promotion of another.
+    OldActsOn,
+    /// Where a generation begins to count, rows go on in the partials in which they were.
+    PartialNotBegun,
+    /// Readers take all partials of a window of both generations.
+    ReadersTakeBoth,
+    /// What shards said and homes have not folded is in no resume point.
+    WordsNotKept,
+    /// A generation that begins later does not know what was taken before.
+    MarksNotGiven,
 }
 
 #[cfg(feature = "law")]

@@ -7,7 +7,10 @@
 use std::ops::Range;
 
 use super::record::Record;
-use crate::store::{Generation, Partial};
+use crate::{
+    fold::sabotage::{self, Sabotage},
+    store::{Generation, Partial},
+};
 
 /// Rows that are to be read of one generation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +25,7 @@ impl Source {
     /// True if this partial is to be read.
     pub fn takes(&self, partial: Partial) -> bool {
         self.partials.as_ref().is_none_or(|partials| partials.contains(&partial.0))
+            || sabotage::breaks(Sabotage::ReadersTakeBoth)
     }
 }
 

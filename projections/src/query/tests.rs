@@ -14,12 +14,11 @@ use proptest::prelude::*;
 
 use self::world::*;
 use super::*;
-use crate::store::{Row, RowKey};
 use crate::{
     cell::Cell,
     fold::FOLD_REVISION,
     store::{
-        Day, Partial,
+        Day, Partial, Row, RowKey,
         law::{
             block_on,
             memory::{Commits, Memory},
