@@ -235,7 +235,7 @@ impl Generations {
             crew.expect(&shard.id);
             let (place, workers, crew) = (place_in(generation, shard, &listed), self.workers.clone(), crew.clone());
             let name = format!("g{}-{}", generation.0, shard.id);
-            let work = async move { crew.work(&workers, &place, false).await };
+            let work = async move { crew.work(&workers, &place, false).await.map(|_| ()) };
             self.workers.spawn(&name, work).map_err(|error| format!("no thread for {name}: {error}"))?;
         }
         Ok(crew)

@@ -249,7 +249,13 @@ impl Workers {
             };
             let error = match done {
                 Ok(Done::Told) => return Ok(()),
-                Ok(Done::Turned) => return self.first.work(self, place, true).await,
+                Ok(Done::Turned) => {
+                    // Readers have another generation from here on.
+                    seen.behind_ms.store(0, Ordering::Relaxed);
+                    let has_ended = self.first.work(self, place, true).await?;
+                    seen.has_ended.fetch_or(has_ended, Ordering::SeqCst);
+                    return Ok(());
+                }
                 Ok(Done::Ended) => {
                     seen.has_ended.store(true, Ordering::SeqCst);
                     return Ok(());

@@ -124,18 +124,20 @@ impl Followed {
         change(held(&self.shards).entry(shard.clone()).or_default());
     }
 
-    /// Works on a shard until it has ended, or the generation or the system does. `turned`: it has come to the record at which it ceases to count.
-    pub(crate) async fn work(&self, workers: &Workers, place: &Place, turned: bool) -> Result<(), String> {
+    /// Works on a shard until it has ended (true), or the generation or the system does. `turned`: it has come to the record at which it ceases to
+    /// count.
+    pub(crate) async fn work(&self, workers: &Workers, place: &Place, turned: bool) -> Result<bool, String> {
         let (mut pause, seen) = (PAUSE, Seen::default());
         // Where a worker has come to the record at which it turns, its state does not say so yet.
         let mut next = turned.then_some(false);
         loop {
             if self.is_told(workers) && next != Some(true) {
-                return Ok(());
+                return Ok(false);
             }
             let mut acts = next == Some(true);
             let error = match self.go_on(workers, place, next.take(), &mut acts, &seen).await {
-                Ok(End::Told | End::Ended) => return Ok(()),
+                Ok(End::Told) => return Ok(false),
+                Ok(End::Ended) => return Ok(true),
                 Ok(End::Turned) => {
                     next = Some(!acts);
                     pause = PAUSE;
@@ -157,7 +159,7 @@ impl Followed {
                 held(&self.troubles).insert(place.shard.clone(), with_causes(&error));
             }
             if workers.is_stopped_within(spread(wait)).await {
-                return Ok(());
+                return Ok(false);
             }
         }
     }
