@@ -219,11 +219,11 @@ impl<O: Objects> Reader<O> {
     pub async fn open(objects: Arc<O>, stream: &str) -> Result<Self, ArchiveError> {
         match whose(&*objects).await? {
             None => Err(ArchiveError::Missing(objects.describe(""))),
-            Some(found) => Self { objects, stream: stream.into() }.is_of(found),
+            Some(found) => Self { objects, stream: stream.into() }.belonging_to(found),
         }
     }
 
-    fn is_of(self, found: String) -> Result<Self, ArchiveError> {
+    fn belonging_to(self, found: String) -> Result<Self, ArchiveError> {
         if *found == *self.stream {
             return Ok(self);
         }
@@ -345,14 +345,14 @@ impl<O: Objects> Writer<O> {
     pub async fn open(objects: Arc<O>, stream: &str) -> Result<Self, ArchiveError> {
         let reader = Reader { objects, stream: stream.into() };
         if let Some(found) = whose(&*reader.objects).await? {
-            return reader.is_of(found).map(Self);
+            return reader.belonging_to(found).map(Self);
         }
         let identity = Identity { format: FORMAT, stream: stream.to_owned() };
         let bytes = serde_json::to_vec(&identity).expect("text is JSON");
         reader.objects.put_if_absent(IDENTITY, Bytes::from(bytes)).await?;
         // Whoever was first, it is whose this says.
         match whose(&*reader.objects).await? {
-            Some(found) => reader.is_of(found).map(Self),
+            Some(found) => reader.belonging_to(found).map(Self),
             None => Err(ArchiveError::Missing(reader.describe())),
         }
     }

@@ -109,7 +109,7 @@ impl<S: Stream, O: Objects> Archived<S, O> {
     }
 
     /// Answers from the archive, or says that it is the stream's to answer from there.
-    async fn from_archive(
+    async fn page_of_archive(
         &self,
         kept: &Kept<O>,
         from: Start,
@@ -161,7 +161,7 @@ impl<S: Stream, O: Objects> Archived<S, O> {
     }
 
     /// Answers from the stream, behind the archive. `None`: the archive has grown over the place.
-    async fn from_live(&self, kept: &Kept<O>, from: Start, limits: Limits) -> Result<Option<Page>, ReadError> {
+    async fn page_of_live(&self, kept: &Kept<O>, from: Start, limits: Limits) -> Result<Option<Page>, ReadError> {
         let answer = self.live.read(&kept.shard.id, from, limits).await;
         let gone = match answer {
             Err(ReadError::Trimmed { oldest, .. }) => {
@@ -385,11 +385,11 @@ impl<S: Stream, O: Objects> Stream for Archived<S, O> {
     async fn read(&self, shard: &ShardId, from: Start, limits: Limits) -> Result<Page, ReadError> {
         let Some(kept) = self.shards.get(shard) else { return self.live.read(shard, from, limits).await };
         for _ in 0..LOOKS_MAX {
-            let from = match self.from_archive(kept, from, &limits).await? {
+            let from = match self.page_of_archive(kept, from, &limits).await? {
                 Ok(page) => return Ok(page),
                 Err(from) => from,
             };
-            if let Some(page) = self.from_live(kept, from, limits).await? {
+            if let Some(page) = self.page_of_live(kept, from, limits).await? {
                 return Ok(page);
             }
         }
