@@ -1,6 +1,8 @@
 //! A system on Kinesis and DynamoDB. Decides what its names may be, where configuration comes from (the SDK's own: environment, profiles, SSO, roles,
 //! regions, `AWS_ENDPOINT_URL`), and what is told when something of it is missing. Any number of processes may work on one pair (laws 4 and 5).
 
+pub mod announced;
+mod buckets;
 mod fan_out;
 
 use std::{
@@ -35,8 +37,13 @@ use projections::{
 use tokio::runtime::Handle;
 use xxhash_rust::xxh3::xxh3_64;
 
+pub use buckets::Buckets;
+
 use crate::{
-    AnyStore, AnyStream, LISTS_ELSEWHERE, SHARDS_MAX, System, chance,
+    AnyStore, AnyStream, LISTS_ELSEWHERE, SHARDS_MAX, System,
+    archive::Archive,
+    chance,
+    generations::Generations,
     leasing::{self, Leasing},
     now_ms,
     pair::Manner,
@@ -138,6 +145,9 @@ pub enum OpenError {
     /// A worker.
     #[error(transparent)]
     Worker(#[from] Box<ConsumeError>),
+    /// Which generations there are could not be read.
+    #[error("which generations there are could not be read: {0}")]
+    Generations(#[source] projections::store::ReadError),
     /// The shards could not be listed.
     #[error(transparent)]
     Shards(#[from] Box<events::stream::ReadError>),
@@ -210,6 +220,11 @@ impl Pair {
         };
         Ok(Self { stream: stream.to_owned(), prefix: prefix.to_owned() })
     }
+
+    /// The stream's name.
+    pub fn stream(&self) -> &str {
+        &self.stream
+    }
 }
 
 /// HTTP over TLS: HTTP/2 where the service offers it, as Kinesis does for what it pushes.
@@ -252,6 +267,15 @@ async fn identity(client: &aws_sdk_kinesis::Client, name: &str) -> Option<String
     summary.map(|about| format!("{} {:?}", about.stream_arn(), about.stream_creation_timestamp().as_secs_f64()))
 }
 
+impl Options {
+    /// Refuses what nothing can be made with.
+    fn check(&self) -> Result<(), OpenError> {
+        self.shards
+            .filter(|shards| shards.get() > SHARDS_MAX)
+            .map_or(Ok(()), |many| Err(OpenError::TooManyShards(many)))
+    }
+}
+
 impl System {
     /// Opens a pair, and starts workers and the ticker if that is the role. `cache`: the folder of readers' lists, and of what `verify` folds into.
     /// `made` hears what was missing and is there now.
@@ -261,28 +285,37 @@ impl System {
         cache: &Path,
         made: impl Fn(&str),
     ) -> Result<Self, OpenError> {
-        if let Some(many) = options.shards.filter(|shards| shards.get() > SHARDS_MAX) {
-            return Err(OpenError::TooManyShards(many));
-        }
+        options.check()?;
+        Self::open_on_aws_with(&configuration().await?, pair, options, cache, made).await
+    }
+
+    /// As `open_on_aws`, with a configuration that is at hand.
+    pub async fn open_on_aws_with(
+        config: &SdkConfig,
+        pair: &Pair,
+        options: Options,
+        cache: &Path,
+        made: impl Fn(&str),
+    ) -> Result<Self, OpenError> {
+        options.check()?;
         std::fs::create_dir_all(cache).map_err(|source| OpenError::Cache { folder: cache.to_owned(), source })?;
-        let config = configuration().await?;
-        let client = aws_sdk_kinesis::Client::new(&config);
+        let client = aws_sdk_kinesis::Client::new(config);
         let (name, prefix) = (&pair.stream, &pair.prefix);
         let missing = match options.create {
             true => kinesis::Missing::Create(options.shards.unwrap_or(kinesis::SHARDS_DEFAULT)),
             false => kinesis::Missing::Refuse,
         };
-        let of_stream = |source| OpenError::Stream { name: name.clone(), place: place(&config, "KINESIS"), source };
+        let of_stream = |source| OpenError::Stream { name: name.clone(), place: place(config, "KINESIS"), source };
         let stream = Kinesis::open(client.clone(), name, missing).await.map_err(of_stream)?;
         if stream.was_created() {
-            made(&format!("the stream {name} in {}", place(&config, "KINESIS")));
+            made(&format!("the stream {name} in {}", place(config, "KINESIS")));
         }
-        let of_rows = |source| OpenError::Rows { place: place(&config, "DYNAMODB"), source };
+        let of_rows = |source| OpenError::Rows { place: place(config, "DYNAMODB"), source };
         let create = if options.create { dynamodb::Create::Missing } else { dynamodb::Create::Refuse };
         let (rows, opened) =
-            DynamoDb::open(&aws_sdk_dynamodb::Client::new(&config), prefix, create).await.map_err(of_rows)?;
+            DynamoDb::open(&aws_sdk_dynamodb::Client::new(config), prefix, create).await.map_err(of_rows)?;
         for table in opened.created {
-            made(&format!("the table {table} in {}", place(&config, "DYNAMODB")));
+            made(&format!("the table {table} in {}", place(config, "DYNAMODB")));
         }
         let is_new = stream.was_created();
         let identity = identity(&client, name).await;
@@ -300,12 +333,13 @@ impl System {
         let (stream, store) = (Arc::new(AnyStream::Kinesis(stream)), Arc::new(AnyStore::DynamoDb(Box::new(rows))));
         let reading = reading.unwrap_or_else(|| stream.clone());
         let instance = format!("{:016x}", chance());
+        let workers = Workers::reading(stream.clone(), reading, store.clone(), Manner::AWS, Some(Handle::current()));
+        let ticker = Arc::new(Ticker::new(now_ms()));
         let system = Self {
             folder: cache.to_owned(),
             own: None,
             is_new,
             lists,
-            workers: Workers::reading(stream.clone(), reading, store.clone(), Manner::AWS, Some(Handle::current())),
             stream,
             store,
             // Nobody counts openings here: the id is one that no other process has.
@@ -316,9 +350,14 @@ impl System {
             },
             instance,
             counter: AtomicU64::new(0),
-            ticker: Arc::new(Ticker::new(now_ms())),
+            generations: Generations::new(workers.clone(), ticker.clone()),
+            ticker,
+            workers,
             verifying: Verifying::default(),
+            identity: identity.unwrap_or_default(),
+            archive: Archive::default(),
         };
+        system.generations.look().await.map_err(OpenError::Generations)?;
         let appetite = match options.role {
             Role::Worker => Appetite::Share,
             Role::Helper => Appetite::Leftovers,

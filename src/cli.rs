@@ -3,9 +3,11 @@
 
 mod alarms;
 mod apply;
+mod buckets;
 mod client;
 mod demo;
 mod elsewhere;
+mod generations;
 mod held_up;
 mod ingest;
 mod metrics;
@@ -13,6 +15,8 @@ mod near;
 mod output;
 mod pair;
 mod progress;
+mod promote;
+mod replay;
 mod up;
 mod verify;
 
@@ -56,6 +60,12 @@ enum Command {
     Apply(Apply),
     /// Print alarms, their states and their changes
     Alarms(Alarms),
+    /// Fold the stream again into a generation of rows beside the one that counts, and compare both
+    Replay(Replay),
+    /// Print generations of rows: from where, how far, which one counts
+    Generations(Generations),
+    /// Make another generation count; the same with the other's name goes back
+    Promote(Promote),
     /// Show it all on sample logs in a temporary folder
     Demo(Demo),
 }
@@ -96,6 +106,12 @@ impl Where {
             _ => self.pair.named(),
         }
     }
+}
+
+/// The archive that is meant, if one is.
+fn archive(given: Option<&str>) -> Option<String> {
+    let of_environment = || set("WEIR_ARCHIVE").map(|url| url.to_string_lossy().into_owned());
+    given.map(str::to_owned).or_else(of_environment)
 }
 
 /// A variable of the environment; one that is empty is not set.
@@ -200,6 +216,10 @@ pub struct Up {
     /// $0.015 an hour for each shard and $0.013 a GB, for as long as it is registered
     #[arg(long)]
     fan_out: bool,
+    /// Keep all that is on the stream beyond its retention: s3://BUCKET/PREFIX, or file:///FOLDER [env: WEIR_ARCHIVE]. It costs one PUT in five
+    /// minutes for each shard
+    #[arg(long, value_name = "URL")]
+    archive: Option<String>,
     #[command(flatten)]
     pair: Pair,
 }
@@ -207,7 +227,8 @@ pub struct Up {
 /// Options of `weir ingest`.
 #[derive(Debug, Clone, ClapArgs)]
 pub struct Ingest {
-    /// Files, folders, patterns, or - for standard input; gzip and zstd are told by their bytes
+    /// Files, folders, patterns, or - for standard input; s3://BUCKET/KEY for an object or all below it, s3://BUCKET/KEY* for all whose keys begin
+    /// so. gzip and zstd are told by their bytes
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
     /// Service of lines that name none [default: from the file's name]
@@ -219,6 +240,9 @@ pub struct Ingest {
     /// Count files again that were read before
     #[arg(long, conflicts_with = "as_name")]
     again: bool,
+    /// Read from buckets without being asked, whatever it costs; what it will cost is said all the same
+    #[arg(long)]
+    yes: bool,
     #[command(flatten)]
     to: Where,
 }
@@ -259,6 +283,9 @@ pub struct Verify {
     /// One object instead of sentences
     #[arg(long)]
     json: bool,
+    /// Read from there what the stream no longer has, as `weir up --archive` keeps it [env: WEIR_ARCHIVE]
+    #[arg(long, value_name = "URL")]
+    archive: Option<String>,
     #[command(flatten)]
     of: Where,
 }
@@ -281,6 +308,48 @@ pub struct Alarms {
     name: Option<String>,
     #[command(flatten)]
     output: Output,
+    #[command(flatten)]
+    of: Where,
+}
+
+/// Options of `weir replay`.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct Replay {
+    /// Where it begins, to the minute: a time (RFC 3339, a date, epoch seconds or milliseconds, -2d), SHARD:POSITION, or oldest for all there is. Left
+    /// out to go on with one that was begun
+    #[arg(long, value_name = "TIME|SHARD:POSITION|oldest", allow_hyphen_values = true)]
+    start: Option<String>,
+    /// Its name: letters, digits, `-`, `_` and `.`; the generation that is there from the beginning is called first
+    #[arg(long, value_name = "NAME")]
+    generation: String,
+    /// The comparison as one object instead of sentences
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    to: Where,
+}
+
+/// Options of `weir generations`.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct Generations {
+    /// Compare this one with the one that counts, once more: windows and decisions of alarms that differ
+    #[arg(long, value_name = "NAME")]
+    compare: Option<String>,
+    #[command(flatten)]
+    output: Output,
+    #[command(flatten)]
+    of: Where,
+}
+
+/// Options of `weir promote`.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct Promote {
+    /// The generation
+    #[arg(value_name = "NAME")]
+    generation: String,
+    /// One object instead of a sentence
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     of: Where,
 }
@@ -356,6 +425,9 @@ pub async fn run(args: Args) -> Result<Answer, Failure> {
         Command::Verify(options) => verify::run(options).await,
         Command::Apply(options) => apply::run(options).await,
         Command::Alarms(options) => alarms::run(options).await,
+        Command::Replay(options) => replay::run(options).await,
+        Command::Generations(options) => generations::run(options).await,
+        Command::Promote(options) => promote::run(options).await,
         Command::Demo(options) => demo::run(options).await,
     }
 }

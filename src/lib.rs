@@ -15,9 +15,15 @@
 //! Beside Kinesis and DynamoDB it is a cache: only the last two, and any number of processes may use it.
 
 #[cfg(feature = "aws")]
+mod apart;
+mod archive;
+#[cfg(feature = "aws")]
 pub mod aws;
+#[cfg(feature = "aws")]
+pub mod batches;
 mod causes;
 mod folder;
+mod generations;
 #[cfg(feature = "aws")]
 mod leasing;
 mod local;
@@ -38,6 +44,9 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+#[cfg(feature = "aws")]
+pub use apart::Apart;
+pub use archive::{AnyObjects, OpenArchiveError};
 pub use causes::with_causes;
 pub use folder::{holder, serving, serving_as};
 pub use local::{OpenError, Options, SHARDS_MAX};

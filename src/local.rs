@@ -24,7 +24,11 @@ use processor::{
 use projections::{embedded as rows, fold::Place};
 
 use crate::{
-    AnyStore, AnyStream, LISTS, LISTS_ELSEWHERE, LocalStream, Opening, System, chance, folder, made, now_ms,
+    AnyStore, AnyStream, LISTS, LISTS_ELSEWHERE, LocalStream, Opening, System,
+    archive::Archive,
+    chance, folder,
+    generations::Generations,
+    made, now_ms,
     pair::Manner,
     system::Own,
     ticker::Ticker,
@@ -85,6 +89,9 @@ pub enum OpenError {
         /// The cause.
         source: io::Error,
     },
+    /// Which generations there are could not be read.
+    #[error("which generations there are could not be read: {0}")]
+    Generations(#[source] projections::store::ReadError),
     /// The shards could not be listed.
     #[error(transparent)]
     Shards(#[from] Box<events::stream::ReadError>),
@@ -162,23 +169,30 @@ impl System {
         confirm_time(&stream, ring).await?;
         let epoch = stream.epoch();
         let before = tips(&stream, &places)?;
+        let identity = format!("embedded stream {:016x}", stream.log_id());
         let stream = Arc::new(AnyStream::Local(stream));
         let store = made::rows(folder, &stream, &places, before, say).await?;
         let store = Arc::new(AnyStore::Local(store));
+        let workers = Workers::new(stream.clone(), store.clone(), Manner::LOCAL, None);
+        let ticker = Arc::new(Ticker::new(now_ms()));
         let system = Self {
             folder: folder.to_owned(),
             own: Some(Own { _lock: held, found }),
             is_new,
             lists: LISTS.to_owned(),
-            workers: Workers::new(stream.clone(), store.clone(), Manner::LOCAL, None),
             stream,
             store,
             instance: format!("{:016x}", chance()),
             producer: Producer { id: "api".into(), epoch, counter: 0 },
             counter: AtomicU64::new(0),
-            ticker: Arc::new(Ticker::new(now_ms())),
+            generations: Generations::new(workers.clone(), ticker.clone()),
+            ticker,
+            workers,
             verifying: Verifying::default(),
+            identity,
+            archive: Archive::default(),
         };
+        system.generations.look().await.map_err(OpenError::Generations)?;
         system.start_here(&shards).await?;
         Ok(system)
     }

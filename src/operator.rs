@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use api::operator::{AppendFailed, Check, EMBEDDED_PROFILE, Health, Operator, Unsettled};
+use api::operator::{AppendFailed, Check, EMBEDDED_PROFILE, Health, NotDone, Operator, Unsettled};
 use events::{
     event::{Defined, Event},
     identity::{CONTROL_KEY, Producer},
@@ -13,11 +13,12 @@ use events::{
 use processor::{append::system_event_of, ledger};
 use projections::{
     fold::balance::Balance,
+    generations::View,
     store::{Generation, Kind, Span, Store},
 };
 use serde_json::Value;
 
-use crate::{AnyStore, System, VERIFY, now_ms, with_causes};
+use crate::{AnyStore, System, VERIFY, generations::starts, now_ms, with_causes};
 
 /// Longest that a definition waits until its row can be read.
 const APPLY_WAIT: Duration = Duration::from_secs(60);
@@ -31,6 +32,27 @@ impl Operator for System {
 
     fn generation(&self) -> Generation {
         Self::generation(self)
+    }
+
+    fn view(&self) -> View {
+        Self::view(self)
+    }
+
+    async fn replay(&self, name: &str, start: Option<&str>) -> Result<Value, NotDone> {
+        let start = start.map(|text| starts::parse(text, now_ms())).transpose().map_err(NotDone::Refused)?;
+        Self::replay(self, name, start).await
+    }
+
+    async fn generations(&self) -> Result<Value, NotDone> {
+        Self::generations(self).await.map_err(NotDone::Failed)
+    }
+
+    async fn compare(&self, name: &str) -> Result<Value, NotDone> {
+        self.compare_generations(name).await
+    }
+
+    async fn promote(&self, name: &str) -> Result<Value, NotDone> {
+        Self::promote(self, name).await
     }
 
     fn now_ms(&self) -> i64 {
@@ -117,13 +139,18 @@ impl Operator for System {
             check("consumer", consumer),
             check("ticker", self.ticking()),
         ];
+        checks.extend(self.archive.health().map(|archive| check("archive", archive)));
         checks.extend(self.verifying.said().map(|far| check(VERIFY, Ok(far))));
-        Health { checks, behind_ms: self.behind_ms().into_iter().max().unwrap_or(0) }
+        Health { checks, behind_ms: Some(self.behind_ms().into_iter().max().unwrap_or(0)) }
     }
 
     async fn verify(&self) -> Result<Value, String> {
         let report = Self::verify(self, |_| {}).await.map_err(|error| with_causes(&error))?;
-        serde_json::to_value(&report).map_err(|error| with_causes(&error))
+        let mut report = serde_json::to_value(&report).map_err(|error| with_causes(&error))?;
+        if let (Some(report), Some((place, missing))) = (report.as_object_mut(), self.archive.found()) {
+            report.insert("archive".into(), serde_json::json!({"place": place, "missing": missing}));
+        }
+        Ok(report)
     }
 
     async fn apply(&self, tenant: &str, defined: Vec<Defined>) -> Result<Vec<SequenceNumber>, String> {

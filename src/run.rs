@@ -78,6 +78,8 @@ pub(crate) enum Done {
     Told,
     /// The shard is closed, and folded and committed to its end.
     Ended,
+    /// Its generation does not count from the next record on.
+    Turned,
 }
 
 /// What a worker works with, and whom it listens to.
@@ -101,6 +103,9 @@ pub(crate) struct Course<'a> {
 /// Steps and commits until the shard has ended, or the worker is told to end: who is alone folds what is left before.
 pub(crate) async fn consume(mut worker: PairWorker, course: Course<'_>) -> Result<Done, ConsumeError> {
     let Course { place, store, ledger, manner, commits, behind_ms, is_told, is_awaited, well } = course;
+    if !worker.shard().acts() {
+        return Ok(Done::Turned);
+    }
     let mut held_back: u32 = 0;
     loop {
         let stopping = is_told();
@@ -116,7 +121,7 @@ pub(crate) async fn consume(mut worker: PairWorker, course: Course<'_>) -> Resul
         ledger.folded(&place.shard, step.folded);
         let is_last = stopping && (step.caught_up || !manner.is_alone);
         let is_due = worker.is_due(&manner.cadence, step.caught_up, awaited);
-        if is_due || is_last || step.ended || step.held_back {
+        if is_due || is_last || step.ended || step.held_back || step.turns {
             let held = commits.read().await;
             ledger.committed(&place.shard, worker.commit().await?);
             drop(held);
@@ -124,6 +129,9 @@ pub(crate) async fn consume(mut worker: PairWorker, course: Course<'_>) -> Resul
         }
         if step.ended {
             return Ok(Done::Ended);
+        }
+        if step.turns {
+            return Ok(Done::Turned);
         }
         if is_last {
             return Ok(Done::Told);

@@ -56,6 +56,10 @@ impl<S: Stream> Sink for Patient<S> {
         self.live.carry_out(shard, effects).await
     }
 
+    fn acts(&self) -> Option<bool> {
+        Some(true)
+    }
+
     fn admit(&mut self, input: Input) -> Option<Input> {
         let may = input.definitions().is_none_or(|revision| revision <= self.readable);
         may.then_some(input)

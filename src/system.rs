@@ -19,19 +19,24 @@ use events::{
 use processor::{
     ledger::Ledger,
     replay::{Progress, ReplayError},
-    tick::TickError,
+    tick::{Tick, TickError},
     verify::{self, Report},
 };
-use projections::store::{self, Generation};
+use projections::{
+    generations::View,
+    store::{self, Generation},
+};
 
 use crate::{
     AnyStore, AnyStream, LocalStore,
+    archive::Archive,
+    generations::Generations,
     made::SCRATCH,
     now_ms,
     ticker::Ticker,
     verifying::Verifying,
     with_causes,
-    workers::{Workers, places},
+    workers::{Workers, place_in},
 };
 
 /// Rows that other processes write are compared so often until a difference counts.
@@ -62,6 +67,10 @@ pub struct System {
     pub(crate) counter: AtomicU64,
     pub(crate) ticker: Arc<Ticker>,
     pub(crate) verifying: Verifying,
+    pub(crate) generations: Arc<Generations>,
+    /// What the stream is, beyond its name; empty: that could not be told.
+    pub(crate) identity: String,
+    pub(crate) archive: Archive,
 }
 
 impl System {
@@ -102,7 +111,12 @@ impl System {
 
     /// The generation that readers see.
     pub fn generation(&self) -> Generation {
-        Generation::default()
+        self.generations.view().live()
+    }
+
+    /// Where readers find windows.
+    pub fn view(&self) -> View {
+        self.generations.view()
     }
 
     /// A random name of this opening: who finds an address in the folder asks whether it still is this one's.
@@ -142,8 +156,8 @@ impl System {
     }
 
     /// Ticks now, so that definitions come into force without waiting for the minute.
-    pub async fn tick(&self) -> Result<(), TickError> {
-        self.ticker.tick(&*self.stream, &*self.store).await.map(|_| ())
+    pub async fn tick(&self) -> Result<Tick, TickError> {
+        self.ticker.tick(&*self.stream, &*self.store).await
     }
 
     /// Starts the ticker.
@@ -160,12 +174,16 @@ impl System {
     /// Starts the ticker, and what looks for shards that have no worker yet.
     pub(crate) fn begin(&self) -> Result<(), (&'static str, std::io::Error)> {
         self.begin_ticking()?;
+        let generations = self.generations.clone();
+        self.workers.spawn("generations", generations.supervise()).map_err(|error| ("generations", error))?;
         self.workers.spawn("shards", self.workers.clone().supervise()).map_err(|error| ("shards", error))
     }
 
     /// What was gone from the stream before it was folded, since this was last asked; in words.
     pub fn losses(&self) -> Vec<String> {
-        self.workers.notes.losses()
+        let mut losses = self.workers.notes.losses();
+        losses.extend(self.archive.losses());
+        losses
     }
 
     /// Which shards this process took over from others, and which others took from it, since this was last asked; in words.
@@ -210,9 +228,24 @@ impl System {
                     shown.at(done);
                     progress(done);
                 };
-                let (shards, pause): (Vec<Shard>, _) = (self.stream.shards().await?, self.workers.commits.write());
-                let stream = ReadOnly::new(self.stream.clone());
-                verify::verify(stream, &*self.store, Arc::new(rows), places(&shards), pause, progress).await
+                // What readers see is what counts; a generation that follows is compared with it.
+                let record = self.generations.look().await?;
+                let (live, from_ms) = (record.live(), record.start_ms(record.live()));
+                let all = |shards: &[Shard]| shards.iter().map(|shard| place_in(live, shard, shards)).collect();
+                let (rows, pause) = (Arc::new(rows), self.workers.commits.write());
+                match self.archived().await {
+                    Ok(Some(whole)) => {
+                        let places = all(&whole.shards().await?);
+                        let stream = ReadOnly::new(whole);
+                        verify::verify_from(stream, &*self.store, rows, places, from_ms, pause, progress).await
+                    }
+                    Ok(None) => {
+                        let places = all(&self.stream.shards().await?);
+                        let stream = ReadOnly::new(self.stream.clone());
+                        verify::verify_from(stream, &*self.store, rows, places, from_ms, pause, progress).await
+                    }
+                    Err(error) => Err(ReplayError::Archive(Box::new(error))),
+                }
             }
             Err(error) => Err(error),
         };

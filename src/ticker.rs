@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -25,7 +25,11 @@ const LATE_MS_MAX: i64 = 3 * 60_000;
 
 /// See the module.
 #[derive(Debug)]
-pub(crate) struct Ticker(Mutex<State>);
+pub(crate) struct Ticker {
+    state: Mutex<State>,
+    /// The generation that counts: what it can read of definitions is named.
+    live: AtomicU32,
+}
 
 #[derive(Debug)]
 struct State {
@@ -39,11 +43,17 @@ struct State {
 
 impl Ticker {
     pub(crate) fn new(now_ms: i64) -> Self {
-        Self(State { revision: SequenceNumber::ZERO, last_ms: now_ms, failed: None }.into())
+        let state = State { revision: SequenceNumber::ZERO, last_ms: now_ms, failed: None }.into();
+        Self { state, live: AtomicU32::new(Generation::default().0) }
+    }
+
+    /// From now on this generation counts.
+    pub(crate) fn count(&self, live: Generation) {
+        self.live.store(live.0, Ordering::SeqCst);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The highest revision of definitions that a tick of this process has named.
@@ -53,7 +63,7 @@ impl Ticker {
 
     /// Ticks now.
     pub(crate) async fn tick<S: Stream, T: Store>(&self, stream: &S, store: &T) -> Result<Tick, TickError> {
-        let ticked = tick::tick(stream, store, Generation::default()).await;
+        let ticked = tick::tick(stream, store, Generation(self.live.load(Ordering::SeqCst))).await;
         let mut state = self.state();
         match ticked {
             Ok(tick) => {

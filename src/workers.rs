@@ -28,6 +28,7 @@ use events::{
 };
 use processor::{
     consume::{ConsumeError, Worker},
+    generations::Crew,
     ledger::Ledger,
 };
 use projections::{
@@ -36,9 +37,13 @@ use projections::{
 };
 use tokio::{runtime::Handle, sync::RwLock};
 
-pub(crate) use self::notes::{Notes, held, lost_shard};
-use self::trouble::{OVERTAKEN_PAUSE, PAUSE, PAUSE_MAX, is_overtaken, is_too_early, passes, spread};
+use self::trouble::OVERTAKEN_PAUSE;
+pub(crate) use self::{
+    notes::{Notes, held, lost_parent_text, lost_shard, lost_text},
+    trouble::{PAUSE, PAUSE_MAX, is_overtaken, is_too_early, passes, spread},
+};
 use crate::{
+    generations::Followed,
     pair::{AnyStore, AnyStream, Manner},
     run::{self, Course, Done, PairWorker},
     sink::Patient,
@@ -58,7 +63,7 @@ pub(crate) struct Seen {
     /// Why its worker does not work at the moment.
     trouble: Mutex<Option<String>>,
     /// The records behind its resume point are gone from the stream.
-    has_lost: AtomicBool,
+    pub(crate) has_lost: AtomicBool,
     /// What its parents have lost was said.
     has_said_parents: AtomicBool,
     /// Its worker is to end: another process has the shard now.
@@ -100,12 +105,19 @@ pub(crate) struct Workers {
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// Where connections live that all workers share; `None`: there are none.
     runtime: Option<Handle>,
+    /// The first generation's shards, once they no longer count.
+    pub(crate) first: Arc<Followed>,
 }
 
 /// The open shards with their ranges, as a fold that begins now finds them.
 pub(crate) fn place_of(shard: &Shard, all: &[Shard]) -> Place {
+    place_in(Generation::default(), shard, all)
+}
+
+/// The same in a generation.
+pub(crate) fn place_in(generation: Generation, shard: &Shard, all: &[Shard]) -> Place {
     let ring = all.iter().filter(|shard| !shard.closed).map(|shard| (shard.id.clone(), shard.range)).collect();
-    Place { generation: Generation::default(), shard: shard.id.clone(), ring }
+    Place { generation, shard: shard.id.clone(), ring }
 }
 
 /// The places of all shards that are listed.
@@ -145,6 +157,7 @@ impl Workers {
             notes: Notes::default(),
             threads: Mutex::default(),
             runtime,
+            first: Followed::new(Crew::new(Generation::default(), None, SequenceNumber::ZERO)),
         })
     }
 
@@ -161,12 +174,22 @@ impl Workers {
         name: &str,
         work: impl Future<Output = Result<(), String>> + Send + 'static,
     ) -> io::Result<()> {
+        self.spawn_on(name, self.runtime.clone(), work)
+    }
+
+    /// As `spawn`; `runtime`: where the connections live that it opens, `None`: it opens none.
+    pub(crate) fn spawn_on(
+        &self,
+        name: &str,
+        runtime: Option<Handle>,
+        work: impl Future<Output = Result<(), String>> + Send + 'static,
+    ) -> io::Result<()> {
         let mut threads = held(&self.threads);
         // What begins after the system was told to end would not be waited for.
         if !self.stop.load(Ordering::SeqCst) {
             // Those that have ended have told the ledger if anything was wrong.
             threads.retain(|thread| !thread.is_finished());
-            threads.push(run::spawn(name.to_owned(), self.ledger.clone(), self.runtime.clone(), work)?);
+            threads.push(run::spawn(name.to_owned(), self.ledger.clone(), runtime, work)?);
         }
         Ok(())
     }
@@ -212,7 +235,9 @@ impl Workers {
                     }
                     self.say_lost_parents(place, seen, worker.lost_parents());
                     // Where another process has set the resume point, what it folded is not folded here.
-                    self.ledger.passed(&place.shard, worker.committed());
+                    if worker.shard().acts() {
+                        self.ledger.passed(&place.shard, worker.committed());
+                    }
                     if stood.replace(worker.committed()) != Some(worker.committed()) {
                         pause = PAUSE;
                     }
@@ -222,6 +247,7 @@ impl Workers {
             };
             let error = match done {
                 Ok(Done::Told) => return Ok(()),
+                Ok(Done::Turned) => return self.first.work(self, place, true).await,
                 Ok(Done::Ended) => {
                     seen.has_ended.store(true, Ordering::SeqCst);
                     return Ok(());
@@ -308,15 +334,12 @@ impl Workers {
     }
 
     /// Whoever did not fold for longer than the stream keeps its records goes on with the oldest that it has, and says what is lost.
-    fn is_loss(&self, seen: &Seen, error: &ConsumeError) -> bool {
+    pub(crate) fn is_loss(&self, seen: &Seen, error: &ConsumeError) -> bool {
         let ConsumeError::Stream { source: ReadError::Trimmed { shard, asked, oldest }, .. } = error else {
             return false;
         };
         seen.has_lost.store(true, Ordering::SeqCst);
-        self.notes.lose(format!(
-            "{shard}: the records after {asked} were gone from the stream before they were folded: what they say is in no row. It goes on with \
-             {oldest}. Keep the stream's records for longer than weir may be away"
-        ));
+        self.notes.lose(lost_text(shard, *asked, *oldest));
         true
     }
 
@@ -325,18 +348,7 @@ impl Workers {
         if lost.is_empty() || seen.has_said_parents.swap(true, Ordering::SeqCst) {
             return;
         }
-        let text = |(parent, position): &(ShardId, SequenceNumber)| {
-            let folded = match *position {
-                SequenceNumber::ZERO => "was never folded".to_owned(),
-                position => format!("was folded up to {position} only"),
-            };
-            format!(
-                "{}: its parent {parent} is gone from the stream and {folded}: what else it held is in no row. Keep the stream's records for longer \
-                 than weir may be away",
-                place.shard
-            )
-        };
-        lost.iter().map(text).for_each(|loss| self.notes.lose(loss));
+        lost.iter().for_each(|lost| self.notes.lose(lost_parent_text(&place.shard, lost)));
     }
 
     pub(crate) async fn is_stopped_within(&self, wait: Duration) -> bool {

@@ -4,6 +4,8 @@
 
 #[path = "cli/alarms.rs"]
 mod alarms;
+#[path = "cli/archive.rs"]
+mod archive;
 #[path = "cli/environment.rs"]
 mod environment;
 #[path = "program/history.rs"]

@@ -12,8 +12,10 @@ use events::{
 };
 use projections::{
     fold::balance::Balance,
+    generations::View,
     store::{Generation, Store},
 };
+use serde_json::Value;
 
 /// How lines that come in are packed for an embedded stream: quickly, and in batches that its reader takes at one time, well below a record's limit
 /// when nothing packs.
@@ -44,6 +46,15 @@ pub enum Unsettled {
     Elsewhere(Box<Balance>, usize),
 }
 
+/// What was asked of generations was not done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotDone {
+    /// It is not possible, and why.
+    Refused(String),
+    /// It failed; the same again goes on.
+    Failed(String),
+}
+
 /// One thing that was looked at.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Check {
@@ -60,8 +71,8 @@ pub struct Check {
 pub struct Health {
     /// All that was checked; the process is well if each is.
     pub checks: Vec<Check>,
-    /// How much older than the newest record the last folded one is, over all shards.
-    pub behind_ms: u64,
+    /// How much older than the newest record the last folded one is, over all shards; `None`: another process folds, and it is not known here.
+    pub behind_ms: Option<u64>,
 }
 
 /// See the module.
@@ -74,6 +85,24 @@ pub trait Operator: Send + Sync + 'static {
 
     /// The generation that readers see.
     fn generation(&self) -> Generation;
+
+    /// Where readers find windows.
+    fn view(&self) -> View {
+        self.generation().into()
+    }
+
+    /// Opens a generation beside the one that counts, or goes on with it; `start` as people write it, absent only to go on. Returns how it stands;
+    /// it is folded meanwhile.
+    fn replay(&self, name: &str, start: Option<&str>) -> impl Future<Output = Result<Value, NotDone>> + Send;
+
+    /// All generations, as they are shown.
+    fn generations(&self) -> impl Future<Output = Result<Value, NotDone>> + Send;
+
+    /// Compares one with the one that counts.
+    fn compare(&self, name: &str) -> impl Future<Output = Result<Value, NotDone>> + Send;
+
+    /// From now on this one counts. Again after an error: finishes what was begun.
+    fn promote(&self, name: &str) -> impl Future<Output = Result<Value, NotDone>> + Send;
 
     /// The host's clock, Unix milliseconds.
     fn now_ms(&self) -> i64;

@@ -1,6 +1,7 @@
 //! The routes, their list, and what stands where none is.
 
 pub(crate) mod alarms;
+pub(crate) mod generations;
 pub(crate) mod ingest;
 pub(crate) mod measure;
 pub(crate) mod metrics;
@@ -15,7 +16,7 @@ use axum::{
 use crate::refusal::Refusal;
 
 /// Path, methods.
-const ROUTES: [(&str, &str); 10] = [
+const ROUTES: [(&str, &str); 14] = [
     ("/", "GET"),
     ("/metrics", "GET, POST"),
     ("/ingest", "POST"),
@@ -26,6 +27,10 @@ const ROUTES: [(&str, &str); 10] = [
     ("/alarms", "GET"),
     ("/alarms/{name}", "GET"),
     ("/definitions", "POST"),
+    ("/generations", "GET"),
+    ("/replay", "POST"),
+    ("/compare", "POST"),
+    ("/promote", "POST"),
 ];
 
 /// A path or method as it may stand in a message.

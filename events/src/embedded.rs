@@ -254,6 +254,11 @@ impl<D: Disk> Embedded<D> {
         Ok(self.shard(shard)?.tip())
     }
 
+    /// A random number that this stream was given when it was made, and that its copies share.
+    pub fn log_id(&self) -> u64 {
+        self.0.metadata.lock().unwrap_or_else(PoisonError::into_inner).log_id
+    }
+
     /// This opening's epoch: higher than that of every record before.
     pub fn epoch(&self) -> u64 {
         self.0.metadata.lock().unwrap_or_else(PoisonError::into_inner).epoch

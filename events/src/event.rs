@@ -4,7 +4,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::position::{SequenceNumber, ShardId};
+use crate::{
+    identity::Origin,
+    position::{SequenceNumber, ShardId},
+};
 
 /// Most events in one batch.
 pub const BATCH_EVENTS_MAX: usize = 10_000;
@@ -22,6 +25,8 @@ pub enum Event {
     Measured(Measured),
     /// A person confirmed that the host's clock is right although it stands before the last stamp: the only record that lowers time.
     TimeReset(TimeReset),
+    /// Something was announced, and was gone when it was to be read.
+    Missed(Missed),
 }
 
 /// See [`Event::Ticked`]. Says nothing about time itself: the stream's own stamp on it does.
@@ -55,6 +60,9 @@ pub struct RolledUp {
     /// Parts that come after this one: 0 in the last.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub parts_after: u32,
+    /// The generation of rows that says it: for any other it tells only that the source has spoken.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub generation: u32,
 }
 
 fn is_zero(number: &u32) -> bool {
@@ -81,7 +89,7 @@ pub struct RolledWindow {
 /// See [`Event::Defined`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Defined {
-    /// `alarm`, for now.
+    /// `alarm`, or `generation`: which one counts from here on.
     pub kind: String,
     /// Unique within tenant and kind: a second definition replaces the first.
     pub name: String,
@@ -125,4 +133,21 @@ pub struct Datum {
 pub struct TimeReset {
     /// The stamp that stood before, Unix milliseconds.
     pub was_ms: i64,
+}
+
+/// See [`Event::Missed`]. It stands on the shard of the slice that begins to be missing, so that the fold sees whether that was read before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Missed {
+    /// What is gone.
+    pub origin: Origin,
+    /// Its first byte, after decompression, that was not read; 0: none was.
+    pub from: u64,
+}
+
+impl Missed {
+    /// What the news itself is known by: the same of the same thing is one, however often it is said.
+    pub fn known_as(&self) -> Origin {
+        let Self { origin, from } = self;
+        Origin { version: format!("{} missed from {from}", origin.version), ..origin.clone() }
+    }
 }

@@ -1,5 +1,6 @@
 //! What happened: event types, the wire format, the Stream port and its adapters. Nothing here concludes anything.
 
+pub mod archive;
 pub mod calendar;
 pub mod cut;
 #[cfg(feature = "embedded")]

@@ -252,8 +252,12 @@ impl<S: Stream> ReadOnly<S> {
 
     /// As `oldest`, the whole record. Behind an empty page that is not the tip there may still be one.
     pub async fn first(&self, shard: &ShardId) -> Result<Option<Record>, ReadError> {
+        self.first_from(shard, Start::TrimHorizon).await
+    }
+
+    /// The first record from a place on.
+    pub async fn first_from(&self, shard: &ShardId, mut from: Start) -> Result<Option<Record>, ReadError> {
         let limits = Limits { records: NonZeroUsize::MIN, bytes: 1, wait: Duration::ZERO };
-        let mut from = Start::TrimHorizon;
         loop {
             let page = self.read(shard, from, limits).await?;
             match (page.records.into_iter().next(), page.next) {

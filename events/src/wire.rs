@@ -276,6 +276,11 @@ pub fn encode_head(header: &Header) -> Vec<u8> {
     head
 }
 
+/// How many bytes a batch of these events has, before its header.
+pub fn events_len(events: &[Event]) -> u64 {
+    rmp_serde::to_vec_named(events).map_or(0, |raw| raw.len() as u64)
+}
+
 /// A batch of events.
 pub fn encode_events(mut header: Header, events: &[Event]) -> Bytes {
     let raw = rmp_serde::to_vec_named(events).expect("events of strings and numbers always encode");

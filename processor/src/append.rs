@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use events::{
-    event::Event,
+    event::{Event, Missed},
     identity::LOCAL_TENANT,
     position::HashKey,
     stream::{APPEND_RECORDS_MAX, AppendError, Appended, Put, Refused, Stream},
-    wire::{self, Content, Header},
+    wire::{self, Content, Extent, Header},
 };
 
 /// One append has no more bytes than this, or one record (Kinesis API reference, `PutRecords`: 5 MiB with the partition keys).
@@ -24,6 +24,18 @@ pub fn system_event(hash_key: HashKey, event: Event) -> Put {
 pub fn system_event_of(tenant: &str, hash_key: HashKey, event: Event) -> Put {
     let header = Header::plain(tenant, Content::Events, 0, 0);
     Put { partition_key: "weir/system".into(), hash_key: Some(hash_key), data: wire::encode_events(header, &[event]) }
+}
+
+/// A record for something that was announced and could not be read. Each time that it is said it is the same record, apart from when that was.
+pub fn missed(tenant: &str, missed: Missed, now_ms: i64) -> Put {
+    let (origin, from) = (missed.known_as(), missed.from);
+    let partition_key = missed.origin.partition_key(tenant, from);
+    let event = [Event::Missed(missed)];
+    // Its bytes are those of the event, whatever they are: an extent explains the length of a body.
+    let header = Header::plain(tenant, Content::Events, 0, now_ms);
+    let bytes = wire::events_len(&event);
+    let extent = Extent { origin, from: 0, to: bytes };
+    Put { partition_key, hash_key: None, data: wire::encode_events(Header { extent: Some(extent), ..header }, &event) }
 }
 
 /// Appends any number of records, again those that were refused, until all are durable. Records must bear being appended twice. Returns where they

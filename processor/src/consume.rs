@@ -28,7 +28,7 @@ use projections::{
         CHANGED_ROWS_MAX, FOLD_REVISION, Input, Place, Shard, Stop,
         balance::Balance,
         sabotage::{self, Sabotage},
-        snapshot::BadSnapshot,
+        snapshot::{self, BadSnapshot},
     },
     store::{self, Store, WriteError, Written},
 };
@@ -98,6 +98,14 @@ pub enum ConsumeError {
         shard: ShardId,
         /// The cause.
         source: BadSnapshot,
+    },
+    /// What the resume point holds of other shards' words could not be read.
+    #[error("{shard}: what its resume point holds of what shards told each other cannot be read: {why}")]
+    Kept {
+        /// The shard.
+        shard: ShardId,
+        /// The cause.
+        why: String,
     },
     /// The rows were made by another revision of the fold: by a later one, or they have to be made anew first.
     #[error(
@@ -173,6 +181,8 @@ pub struct Step {
     pub passed_gap: bool,
     /// The sink holds the next record back.
     pub held_back: bool,
+    /// At the next record the generation begins to count, or ceases to: commit, and go on with another sink.
+    pub turns: bool,
     /// The shard is closed, and all of it is folded: a commit says so for its children, and there is nothing more to do.
     pub ended: bool,
 }
@@ -195,17 +205,21 @@ pub struct Worker<S, T, K> {
     lost_after: Option<SequenceNumber>,
     /// See `lost_parents`.
     lost_parents: Vec<(ShardId, SequenceNumber)>,
+    /// See `begin_at`.
+    begins_ms: Option<i64>,
 }
 
 impl<S: Stream, T: Store, K: Sink> Worker<S, T, K> {
     /// A worker at the shard's resume point; of a shard that has none, at its beginning, with the state of its parents. `NotYet`: one of them has not
     /// ended.
-    pub async fn open(stream: ReadOnly<S>, store: Arc<T>, sink: K, place: Place) -> Result<Self, ConsumeError> {
+    pub async fn open(stream: ReadOnly<S>, store: Arc<T>, mut sink: K, place: Place) -> Result<Self, ConsumeError> {
         let (shard_id, mut end_committed, mut lost_parents) = (place.shard.clone(), false, vec![]);
         let stored = store
             .checkpoint(place.generation, &place.shard)
             .await
             .map_err(|source| ConsumeError::Checkpoint { shard: shard_id.clone(), source })?;
+        let kept = stored.as_ref().map_or(vec![], |(_, parts)| snapshot::kept_beside(parts));
+        sink.recall(&kept).map_err(|why| ConsumeError::Kept { shard: shard_id.clone(), why })?;
         let shard = match stored {
             None => {
                 let begun = lineage::begin(&stream, &*store, place.clone()).await?;
@@ -240,7 +254,13 @@ impl<S: Stream, T: Store, K: Sink> Worker<S, T, K> {
             in_step,
             lost_after,
             lost_parents,
+            begins_ms: None,
         })
+    }
+
+    /// A shard of which nothing is folded begins with the first record that arrived at or after this time, Unix milliseconds.
+    pub fn begin_at(&mut self, time_ms: Option<i64>) {
+        self.begins_ms = time_ms;
     }
 
     /// The stream no longer has the records that come next: go on with the oldest that it has. What they said is in no row, which is to be told.
@@ -316,7 +336,7 @@ impl<S: Stream, T: Store, K: Sink> Worker<S, T, K> {
             return Ok(Step { caught_up: true, ended: true, ..Step::default() });
         }
         let start = match self.shard.position() {
-            SequenceNumber::ZERO => Start::TrimHorizon,
+            SequenceNumber::ZERO => self.begins_ms.map_or(Start::TrimHorizon, Start::AtTimestamp),
             position if self.lost_after == Some(position) => Start::TrimHorizon,
             position => Start::After(position),
         };
@@ -332,13 +352,26 @@ impl<S: Stream, T: Store, K: Sink> Worker<S, T, K> {
         let mut step = Step { caught_up, behind_ms: page.behind_ms, passed_gap, ..Step::default() };
         let (count, is_last) = (page.records.len(), page.next.is_none());
         for record in page.records {
-            if record.sequence > until {
+            let is_beyond = record.sequence > until;
+            // Who follows another generation looks one record further: at that one its own may begin to count.
+            if is_beyond && self.sink.acts() != Some(false) {
                 break;
             }
-            let Some(input) = self.sink.admit(Input::of(&record)) else {
-                step.held_back = true;
+            let input = Input::of(&record);
+            if is_beyond && self.shard.wants_definitions(&input).is_none() {
+                break;
+            }
+            let Some(input) = self.sink.admit(input) else {
+                step.held_back = !is_beyond;
                 break;
             };
+            if self.turns_at(&input).await? {
+                step.turns = true;
+                break;
+            }
+            if is_beyond {
+                break;
+            }
             let balance = self.fold(&input).await?;
             step.folded.push((record.sequence, balance));
             if self.shard.changed_rows() >= CHANGED_ROWS_MAX {
@@ -351,6 +384,14 @@ impl<S: Stream, T: Store, K: Sink> Worker<S, T, K> {
             self.waiting_since.get_or_insert_with(Instant::now);
         }
         Ok(step)
+    }
+
+    /// True if the generation begins to count at this record and the sink does not act, or the other way round.
+    async fn turns_at(&self, input: &Input) -> Result<bool, ConsumeError> {
+        let Some(acts) = self.sink.acts() else { return Ok(false) };
+        let after = drive::acts_after(&self.shard, &*self.store, self.place.generation, input).await;
+        let after = after.map_err(|source| ConsumeError::Drive { shard: self.place.shard.clone(), source })?;
+        Ok(after != acts)
     }
 
     async fn fold(&mut self, input: &Input) -> Result<Balance, ConsumeError> {
@@ -381,11 +422,13 @@ impl<S: Stream, T: Store, K: Sink> Worker<S, T, K> {
         }
         let shard = self.place.shard.clone();
         let resume_point = self.shard.position();
-        let mut attempt = 0;
+        let (mut attempt, kept) = (0, self.sink.keep());
         let committed = loop {
             attempt += 1;
             // Made again for each attempt, the same each time: a copy for the next would take as much memory as all that is being written.
-            match self.store.commit(self.shard.commit()).await {
+            let mut commit = self.shard.commit();
+            snapshot::keep_beside(&mut commit, &kept);
+            match self.store.commit(commit).await {
                 Ok(committed) => break committed,
                 // The same commit again is harmless, whether or not it happened.
                 Err(_) if attempt < TRIES_MAX => tokio::time::sleep(Duration::from_millis(20 << attempt)).await,
@@ -402,6 +445,7 @@ impl<S: Stream, T: Store, K: Sink> Worker<S, T, K> {
             return Err(ConsumeError::Overtaken { shard, position });
         }
         self.shard.committed();
+        self.sink.kept();
         self.committed = resume_point;
         self.end_committed = self.shard.is_ended();
         self.waiting_since = None;

@@ -9,6 +9,7 @@ use projections::{
         Folded, Input, Shard, Stop,
         sabotage::{self, Sabotage},
     },
+    generations::Live,
     store::{Generation, Kind, ReadError, Row, RowKey, Span, Store},
 };
 
@@ -94,10 +95,25 @@ pub async fn newest_revision<T: Store>(store: &T, generation: Generation) -> Res
     })
     .await?;
     let Some((_, control)) = found.iter().max().cloned() else { return Ok(SequenceNumber::ZERO) };
-    let durable = store.resume_point(generation, &control).await?;
-    let durable = durable.map_or(SequenceNumber::ZERO, |checkpoint| checkpoint.position);
+    let checkpoint = store.resume_point(generation, &control).await?;
+    let durable = checkpoint.map_or(SequenceNumber::ZERO, |checkpoint| match checkpoint.ended {
+        // Nothing of it is missing, also where its generation begins behind it.
+        true => SequenceNumber::MAX,
+        false => checkpoint.position,
+    });
     let readable = found.iter().filter(|(revision, shard)| *shard != control || *revision <= durable);
     Ok(readable.map(|(revision, _)| *revision).max().unwrap_or_default())
+}
+
+/// Whether the shard's generation counts once a record that was admitted is folded.
+pub(crate) async fn acts_after<T: Store>(
+    shard: &Shard,
+    store: &T,
+    generation: Generation,
+    input: &Input,
+) -> Result<bool, DriveError> {
+    let Some(revision) = shard.wants_definitions(input) else { return Ok(shard.acts()) };
+    Ok(Live::of(&in_force(store, generation, revision).await?).generation == generation)
 }
 
 async fn read<T: Store>(store: &T, keys: Vec<RowKey>) -> Result<Vec<Option<Row>>, ReadError> {

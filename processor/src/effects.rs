@@ -17,6 +17,25 @@ pub trait Sink: Send {
 
     /// What the fold is to see of a recorded input; `None`: it must wait.
     fn admit(&mut self, input: Input) -> Option<Input>;
+
+    /// Whether effects leave here; `None`: nobody asks whether the generation counts. A worker stops before the record at which the answer changes, and
+    /// one with another sink goes on from there.
+    fn acts(&self) -> Option<bool> {
+        None
+    }
+
+    /// What a resume point at this place is to hold for this sink; empty: nothing.
+    fn keep(&mut self) -> Vec<u8> {
+        vec![]
+    }
+
+    /// The resume point stands that holds what was kept last.
+    fn kept(&mut self) {}
+
+    /// The resume point at which the worker begins holds this; empty: nothing, or there is none. `Err`: it cannot be read.
+    fn recall(&mut self, _kept: &[u8]) -> Result<(), String> {
+        Ok(())
+    }
 }
 
 /// The live sink: effects go to the stream.

@@ -1,4 +1,4 @@
-//! Files, folders, patterns and standard input become batches, each sent until it is durable. Decides what of a file is new; never what a line
+//! Files, folders, patterns, standard input and objects of buckets become batches, each sent until it is durable. Decides what of a file is new; never what a line
 //! means, and prints nothing.
 //!
 //! Invariants:
@@ -10,10 +10,11 @@
 //! - A file that cannot be read is named in the report; the others are read all the same.
 //!
 //! Standard input and pipes have no origin. They are known by (producer, epoch, counter), and as nothing spools them they are *at least once*:
-//! lines of a run that was cut off are counted again by the next. `--as NAME` makes them exactly once, if the same bytes come again.
+//! lines of a run that was cut off are counted again by the next. `--as NAME` makes them exactly once, if the same bytes come again. Objects are known
+//! by what they are ([`design.md`](ingest/design.md)).
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     future::poll_fn,
     io::Read,
     path::PathBuf,
@@ -26,6 +27,7 @@ use std::{
 };
 
 use events::{
+    identity::Origin,
     pack::{Packed, Target},
     position::SequenceNumber,
     wire::Codec,
@@ -37,10 +39,14 @@ mod damage;
 mod gzip;
 mod input;
 pub mod list;
+pub mod notified;
+pub mod object;
 mod paths;
 mod pattern;
 mod reader;
 mod recognise;
+#[cfg(feature = "aws")]
+pub mod s3;
 mod service;
 mod source;
 mod zstd_frames;
@@ -49,13 +55,15 @@ pub use damage::FileError;
 pub use list::ReaderList;
 pub use service::service_of;
 
-use list::{EntryId, Mark};
-use reader::{Message, Reader};
+use object::Announced;
+use reader::{Message, Noted, Place, Reader};
 
 /// Sends that are under way at the same time. Fewer than the 64 that law 6 allows a producer, and enough to fill a group commit.
 pub const SENDS_MAX: usize = 16;
 /// How often the reading thread may have handed on what the sends did not take yet: one large batch, or many small ones. Then it waits.
 const AHEAD_MAX: usize = 4;
+/// Objects of which is remembered why they failed. More are only counted.
+pub const FAILED_MAX: usize = 1000;
 
 /// Where batches go: into the stream of this process, or over HTTP to another.
 pub trait Sender: Sync {
@@ -112,6 +120,8 @@ pub enum Outcome {
     Failed {
         /// The cause.
         error: FileError,
+        /// Bytes of lines before that, after decompression, which are in.
+        bytes: u64,
         /// Physical lines before the damage, which are in.
         lines: u64,
     },
@@ -120,8 +130,12 @@ pub enum Outcome {
 /// One input of the report.
 #[derive(Debug)]
 pub struct FileReport {
-    /// Its path; `-` is standard input.
+    /// Its path; `-` is standard input; `s3://bucket/key` is an object.
     pub path: PathBuf,
+    /// The object that somebody asked the outcome of.
+    pub tag: Option<usize>,
+    /// What an object is called on the stream, if it could be opened.
+    pub origin: Option<Origin>,
     /// What became of it.
     pub outcome: Outcome,
 }
@@ -129,12 +143,35 @@ pub struct FileReport {
 /// What `ingest` did.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// Every input, in the order of reading.
+    /// Every input, in the order of reading. Of objects that nobody asked the outcome of, those that failed, at most `FAILED_MAX`.
     pub files: Vec<FileReport>,
+    /// Objects that nobody asked the outcome of.
+    pub objects: Objects,
     /// What the user should know and need not act on.
     pub warnings: Vec<String>,
     /// Physical lines whose batches are durable: the fold's balance must accept as many.
     pub lines_sent: u64,
+}
+
+/// Objects, by what became of them: there may be millions.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Objects {
+    /// What was new of them is durable.
+    pub ingested: u64,
+    /// They were read before.
+    pub unchanged: u64,
+    /// They could not be read to their end.
+    pub failed: u64,
+}
+
+/// What is read.
+pub struct Inputs {
+    /// Files, folders, patterns, or `-` for `stdin`.
+    pub paths: Vec<PathBuf>,
+    /// Standard input.
+    pub stdin: Box<dyn Read + Send>,
+    /// Objects, after all paths.
+    pub objects: Option<mpsc::Receiver<Announced>>,
 }
 
 impl Report {
@@ -166,9 +203,7 @@ pub struct Progress {
     pub lines_sent: AtomicU64,
 }
 
-/// Reads what is new of the inputs, and sends it. Returns when all of it is durable, or named as failed.
-///
-/// `paths`: files, folders, patterns, or `-` for `stdin`. Dropped, it stops after at most one more batch is packed.
+/// Reads what is new of files and standard input, and sends it. See [`ingest_all`].
 pub async fn ingest<S: Sender>(
     paths: Vec<PathBuf>,
     stdin: Box<dyn Read + Send>,
@@ -177,41 +212,93 @@ pub async fn ingest<S: Sender>(
     sender: &S,
     progress: Arc<Progress>,
 ) -> Report {
-    let (messages, received) = mpsc::channel(AHEAD_MAX);
-    let stop = Arc::new(AtomicBool::new(false));
-    let broken = Arc::new(AtomicU64::new(0));
-    let reader = Reader {
-        options,
-        list: list.clone(),
-        progress: progress.clone(),
-        messages,
-        stop: stop.clone(),
-        broken: broken.clone(),
-        stdin: Some(stdin),
-        held: vec![],
-        held_bytes: 0,
-    };
-    let thread = std::thread::Builder::new().name("weir-reader".into()).spawn(move || reader.run(&paths));
-    let mut sends = Sends {
-        sender,
-        list,
-        progress,
-        received,
-        taken: vec![].into_iter(),
-        stop,
-        broken,
-        under_way: VecDeque::new(),
-        files: vec![],
-        report: Report::default(),
-    };
-    match thread {
-        Ok(_) => sends.run().await,
-        Err(error) => {
-            let error = FileError::Open(error);
-            sends.report.files.push(FileReport { path: "-".into(), outcome: Outcome::Failed { error, lines: 0 } });
+    ingest_all(Inputs { paths, stdin, objects: None }, options, Some(list), sender, progress).await
+}
+
+/// Reads what is new of the inputs, and sends it. Returns when all of it is durable, or named as failed. Dropped, it stops after at most one more
+/// batch is packed.
+///
+/// `list`: what this reader has read; without one there are neither files nor pipes, and objects are read again each time.
+pub async fn ingest_all<S: Sender>(
+    inputs: Inputs,
+    options: Options,
+    list: Option<Arc<ReaderList>>,
+    sender: &S,
+    progress: Arc<Progress>,
+) -> Report {
+    Run::start(inputs, options, list, sender, progress).finish().await
+}
+
+/// Inputs that are being read.
+pub struct Run<'a, S>(Sends<'a, S>);
+
+impl<'a, S: Sender> Run<'a, S> {
+    /// Begins to read.
+    pub fn start(
+        inputs: Inputs,
+        options: Options,
+        list: Option<Arc<ReaderList>>,
+        sender: &'a S,
+        progress: Arc<Progress>,
+    ) -> Self {
+        let (messages, received) = mpsc::channel(AHEAD_MAX);
+        let stop = Arc::new(AtomicBool::new(false));
+        let broken = Arc::new(AtomicU64::new(0));
+        let reader = Reader {
+            options,
+            list: list.clone(),
+            progress: progress.clone(),
+            messages,
+            stop: stop.clone(),
+            broken: broken.clone(),
+            stdin: Some(inputs.stdin),
+            held: vec![],
+            held_bytes: 0,
+        };
+        let thread = std::thread::Builder::new().name("weir-reader".into());
+        let thread = thread.spawn(move || reader.run(&inputs.paths, inputs.objects));
+        let mut report = Report::default();
+        if let Err(error) = thread {
+            let outcome = Outcome::Failed { error: FileError::Open(error), bytes: 0, lines: 0 };
+            report.files.push(FileReport { path: "-".into(), tag: None, origin: None, outcome });
         }
+        Self(Sends {
+            sender,
+            list,
+            progress,
+            received,
+            taken: vec![].into_iter(),
+            stop,
+            broken,
+            under_way: VecDeque::new(),
+            files: BTreeMap::new(),
+            found: 0,
+            report,
+        })
     }
-    sends.report
+
+    /// Waits until all is durable, or named as failed. May be dropped, and called again.
+    pub async fn done(&mut self) {
+        while poll_fn(|context| self.0.poll_step(context)).await {}
+    }
+
+    /// Reads no more. What is on its way may still become durable: `done` waits for it.
+    pub fn stop(&self) {
+        self.0.stop.store(true, Relaxed);
+    }
+
+    /// As `done`, and the report.
+    pub async fn finish(mut self) -> Report {
+        self.done().await;
+        self.report()
+    }
+
+    /// The report. What is not durable by now is named as failed.
+    pub fn report(mut self) -> Report {
+        self.stop();
+        self.0.finish();
+        self.0.report
+    }
 }
 
 /// One input, from the side of the sends.
@@ -223,8 +310,11 @@ struct File {
     /// The first batch that was not acknowledged: nothing after it moves the list's end.
     broken: Option<SendError>,
     /// What is durable and not in the list yet: it goes there with the next word about the file.
-    durable: Option<(EntryId, Mark)>,
-    done: bool,
+    durable: Option<Noted>,
+    /// One of many objects: it stands in the report if it fails.
+    is_one_of_many: bool,
+    tag: Option<usize>,
+    origin: Option<Origin>,
 }
 
 /// What waits for its turn. Taken from the front only, so that marks move in order and no counter runs far ahead of an unacknowledged one.
@@ -233,36 +323,33 @@ enum UnderWay<'a> {
         file: usize,
         lines: u64,
         covers: u64,
-        mark: Option<(EntryId, Mark)>,
+        mark: Option<Noted>,
         future: Pin<Box<dyn Future<Output = Result<(), SendError>> + Send + 'a>>,
         answer: Option<Result<(), SendError>>,
     },
     Done {
         file: usize,
-        entry: Option<EntryId>,
+        place: Option<Place>,
         outcome: Result<bool, FileError>,
     },
 }
 
 struct Sends<'a, S> {
     sender: &'a S,
-    list: Arc<ReaderList>,
+    list: Option<Arc<ReaderList>>,
     progress: Arc<Progress>,
     received: mpsc::Receiver<Vec<Message>>,
     taken: std::vec::IntoIter<Message>,
     stop: Arc<AtomicBool>,
     broken: Arc<AtomicU64>,
     under_way: VecDeque<UnderWay<'a>>,
-    files: Vec<File>,
+    /// By their place in the order of reading; those that are done are in the report, and forgotten here.
+    files: BTreeMap<usize, File>,
+    found: usize,
     report: Report,
 }
 
 impl<'a, S: Sender> Sends<'a, S> {
-    async fn run(&mut self) {
-        while poll_fn(|context| self.poll_step(context)).await {}
-        self.finish();
-    }
-
     /// Ready when something moved; false once all is done.
     fn poll_step(&mut self, context: &mut Context<'_>) -> Poll<bool> {
         for item in &mut self.under_way {
@@ -301,19 +388,27 @@ impl<'a, S: Sender> Sends<'a, S> {
     fn take(&mut self, message: Message) {
         match message {
             Message::Found(paths) => {
-                self.files.extend(paths.into_iter().map(|path| File { path, ..File::default() }));
+                let files = paths.into_iter().map(|path| File { path, ..File::default() });
+                self.files.extend((self.found..).zip(files));
+                self.found = self.files.last_key_value().map_or(self.found, |(last, _)| last + 1);
             }
+            Message::FoundObject(path, tag, origin) => {
+                let file = File { path, tag, origin, is_one_of_many: tag.is_none(), ..File::default() };
+                self.files.insert(self.found, file);
+                self.found += 1;
+            }
+            Message::Known(objects) => self.report.objects.unchanged += objects,
             Message::Warning(text) => self.report.warnings.push(text),
             Message::Batch { file, packed, mark } => {
-                if self.files[file].broken.is_some() {
+                if self.files.get(&file).is_none_or(|file| file.broken.is_some()) {
                     return;
                 }
                 let (lines, covers) = (packed.lines, packed.covers);
                 let future = Box::pin(self.sender.send(packed));
                 self.under_way.push_back(UnderWay::Send { file, lines, covers, mark, future, answer: None });
             }
-            Message::Done { file, entry, outcome } => {
-                self.under_way.push_back(UnderWay::Done { file, entry, outcome });
+            Message::Done { file, place, outcome } => {
+                self.under_way.push_back(UnderWay::Done { file, place, outcome });
             }
         }
     }
@@ -321,14 +416,14 @@ impl<'a, S: Sender> Sends<'a, S> {
     fn settle(&mut self, item: UnderWay<'_>) {
         match item {
             UnderWay::Send { file, lines, covers, mark, answer: Some(Ok(())), .. } => {
-                let file = &mut self.files[file];
-                file.lines += lines;
-                file.bytes += covers;
                 self.report.lines_sent += lines;
                 self.progress.lines_sent.fetch_add(lines, Relaxed);
+                let Some(file) = self.files.get_mut(&file) else { return };
+                file.lines += lines;
+                file.bytes += covers;
                 let earlier = if file.broken.is_none() { std::mem::replace(&mut file.durable, mark) } else { None };
-                if let Some((entry, mark)) = earlier
-                    && let Err(error) = self.list.advance(entry, mark)
+                if let (Some(noted), Some(list)) = (earlier, &self.list)
+                    && let Err(error) = noted.advance(list)
                 {
                     self.report.warnings.push(format!("{}: {error}; it will be read again", file.path.display()));
                 }
@@ -337,26 +432,28 @@ impl<'a, S: Sender> Sends<'a, S> {
                 if matches!(error, SendError::Unavailable(_)) {
                     self.stop.store(true, Relaxed);
                 }
-                self.files[file].broken.get_or_insert(error);
+                if let Some(file) = self.files.get_mut(&file) {
+                    file.broken.get_or_insert(error);
+                }
                 self.broken.fetch_max(file as u64 + 1, Relaxed);
             }
             UnderWay::Send { answer: None, .. } => {}
-            UnderWay::Done { file, entry, outcome } => {
-                self.note(file, entry, &outcome);
-                self.close(file, outcome);
+            UnderWay::Done { file, place, outcome } => {
+                if let Some(mut of) = self.files.remove(&file) {
+                    self.note(&mut of, place, &outcome);
+                    self.close(of, outcome);
+                }
             }
         }
     }
 
-    /// The last word about a file, as far as it is durable.
-    fn note(&mut self, file: usize, entry: Option<EntryId>, outcome: &Result<bool, FileError>) {
-        let file = &mut self.files[file];
-        let (durable, Some(entry)) = (file.durable.take(), entry) else { return };
+    /// The last word about an input, as far as it is durable.
+    fn note(&mut self, file: &mut File, place: Option<Place>, outcome: &Result<bool, FileError>) {
+        let (durable, Some(place), Some(list)) = (file.durable.take(), place, &self.list) else { return };
         let doubtful = outcome.as_ref().is_err_and(FileError::makes_bytes_doubtful);
-        let mark = durable.map(|(_, mark)| mark);
-        let noted = match (&file.broken, mark) {
-            (None, mark) if outcome.is_ok() || doubtful => self.list.finish(entry, mark, doubtful),
-            (_, Some(mark)) => self.list.advance(entry, mark),
+        let noted = match (&file.broken, durable) {
+            (None, durable) if outcome.is_ok() || doubtful => place.finish(list, durable, doubtful),
+            (_, Some(durable)) => durable.advance(list),
             _ => Ok(()),
         };
         if let Err(error) = noted {
@@ -365,17 +462,28 @@ impl<'a, S: Sender> Sends<'a, S> {
     }
 
     /// `outcome`: whether anything was new.
-    fn close(&mut self, file: usize, outcome: Result<bool, FileError>) {
-        let file = &mut self.files[file];
-        file.done = true;
+    fn close(&mut self, file: File, outcome: Result<bool, FileError>) {
         self.progress.files_done.fetch_add(1, Relaxed);
-        let outcome = match (file.broken.take(), outcome) {
-            (Some(error), _) => Outcome::Failed { error: FileError::Send(error), lines: file.lines },
-            (None, Err(error)) => Outcome::Failed { error, lines: file.lines },
-            (None, Ok(false)) if file.lines == 0 => Outcome::Unchanged,
-            (None, Ok(_)) => Outcome::Ingested { bytes: file.bytes, lines: file.lines },
+        let File { bytes, lines, .. } = file;
+        let outcome = match (file.broken, outcome) {
+            (Some(error), _) => Outcome::Failed { error: FileError::Send(error), bytes, lines },
+            (None, Err(error)) => Outcome::Failed { error, bytes, lines },
+            (None, Ok(false)) if lines == 0 => Outcome::Unchanged,
+            (None, Ok(_)) => Outcome::Ingested { bytes, lines },
         };
-        self.report.files.push(FileReport { path: file.path.clone(), outcome });
+        if file.is_one_of_many {
+            let objects = &mut self.report.objects;
+            let count = match outcome {
+                Outcome::Ingested { .. } => &mut objects.ingested,
+                Outcome::Unchanged => &mut objects.unchanged,
+                Outcome::Failed { .. } => &mut objects.failed,
+            };
+            *count += 1;
+            if !matches!(outcome, Outcome::Failed { .. }) || objects.failed > FAILED_MAX as u64 {
+                return;
+            }
+        }
+        self.report.files.push(FileReport { path: file.path, tag: file.tag, origin: file.origin, outcome });
     }
 
     /// Files that were not reached, because sending had to stop.
@@ -390,14 +498,12 @@ impl<'a, S: Sender> Sends<'a, S> {
                 self.report.warnings.push(text);
             }
         }
-        for file in 0..self.files.len() {
-            if !self.files[file].done {
-                let entry = self.files[file].durable.map(|(entry, _)| entry);
-                self.note(file, entry, &Err(FileError::NotRead));
-                self.close(file, Err(FileError::NotRead));
-            }
+        for mut file in std::mem::take(&mut self.files).into_values() {
+            let place = file.durable.map(Noted::place);
+            self.note(&mut file, place, &Err(FileError::NotRead));
+            self.close(file, Err(FileError::NotRead));
         }
-        if let Err(error) = self.list.sync() {
+        if let Some(Err(error)) = self.list.as_ref().map(|list| list.sync()) {
             self.report
                 .warnings
                 .push(format!("{error}: what was read may be read again, and is then counted as duplicate"));

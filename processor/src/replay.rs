@@ -4,7 +4,7 @@
 //! has come that far. What the stream no longer has is taken as it was recorded, or as it stands in rows.
 
 pub(crate) mod kept;
-mod said;
+pub(crate) mod said;
 
 use std::{
     collections::HashMap,
@@ -16,7 +16,7 @@ use events::{
     event::Event,
     identity::CONTROL_KEY,
     position::{HashKey, SequenceNumber, ShardId},
-    stream::{ReadOnly, Stream},
+    stream::{ReadOnly, Start, Stream},
 };
 use projections::{
     fold::{
@@ -45,6 +45,9 @@ pub enum ReplayError {
     /// Definitions could not be read.
     #[error("definitions could not be read: {0}")]
     Definitions(#[source] DriveError),
+    /// The archive could not be used.
+    #[error(transparent)]
+    Archive(Box<crate::archive::ArchiveError>),
     /// The stream could not be read.
     #[error("the stream could not be read: {0}")]
     Stream(#[from] events::stream::ReadError),
@@ -142,6 +145,8 @@ pub struct Replay<S, R> {
     defined: Arc<Mutex<SequenceNumber>>,
     oldest: HashMap<ShardId, SequenceNumber>,
     begins_ms: HashMap<ShardId, i64>,
+    /// See `open_from`.
+    from_ms: Option<i64>,
     said: Arc<Mutex<Said>>,
     records: u64,
 }
@@ -154,10 +159,22 @@ impl<S: Stream, R: Store> Replay<S, R> {
         places: Vec<Place>,
         stand: &ResumePoints,
     ) -> Result<Self, ReplayError> {
+        Self::open_from(stream, scratch, places, stand, None).await
+    }
+
+    /// The same, with the records that arrived at a time or later, Unix milliseconds, as if the stream had lost all others.
+    pub(crate) async fn open_from(
+        stream: ReadOnly<S>,
+        scratch: Arc<R>,
+        places: Vec<Place>,
+        stand: &ResumePoints,
+        from_ms: Option<i64>,
+    ) -> Result<Self, ReplayError> {
         let listed = stream.shards().await?;
         let (mut oldest, mut begins_ms) = (HashMap::new(), HashMap::new());
         for place in &places {
-            let first = match stream.first(&place.shard).await? {
+            let start = from_ms.map_or(Start::TrimHorizon, Start::AtTimestamp);
+            let first = match stream.first_from(&place.shard, start).await? {
                 Some(first) => {
                     begins_ms.insert(place.shard.clone(), first.arrived_at_ms);
                     first.sequence
@@ -186,7 +203,19 @@ impl<S: Stream, R: Store> Replay<S, R> {
             }
         });
         let workers = workers.collect();
-        Ok(Self { stream, workers, scratch, generation, control, defined, oldest, begins_ms, said, records: 0 })
+        Ok(Self {
+            stream,
+            workers,
+            scratch,
+            generation,
+            control,
+            defined,
+            oldest,
+            begins_ms,
+            from_ms,
+            said,
+            records: 0,
+        })
     }
 
     /// Opens a shard's worker, if that was not done; false: its parents have not ended.
@@ -198,7 +227,10 @@ impl<S: Stream, R: Store> Replay<S, R> {
         let (said, defined, control) = (self.said.clone(), Arc::clone(&self.defined), self.control.clone());
         let sink = Barrier { said, home: of.home, defined, control, oldest: self.oldest.clone() };
         match Worker::open(self.stream.clone(), self.scratch.clone(), sink, of.place.clone()).await {
-            Ok(worker) => self.workers[number].worker = Some(worker),
+            Ok(mut worker) => {
+                worker.begin_at(self.from_ms);
+                self.workers[number].worker = Some(worker);
+            }
             Err(ConsumeError::NotYet { .. }) => return Ok(false),
             Err(error) => return Err(error.into()),
         }

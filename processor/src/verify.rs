@@ -60,10 +60,23 @@ pub async fn verify<S: Stream, T: Store, R: Store, G>(
     pause: impl Future<Output = G>,
     progress: impl Fn(Progress),
 ) -> Result<Report, ReplayError> {
+    verify_from(stream, store, scratch, places, None, pause, progress).await
+}
+
+/// As `verify`, of a generation that begins at a time, Unix milliseconds: what it was given of the time before is taken as it stands.
+pub async fn verify_from<S: Stream, T: Store, R: Store, G>(
+    stream: ReadOnly<S>,
+    store: &T,
+    scratch: Arc<R>,
+    places: Vec<Place>,
+    begins_ms: Option<i64>,
+    pause: impl Future<Output = G>,
+    progress: impl Fn(Progress),
+) -> Result<Report, ReplayError> {
     let generation = places.first().map_or(Generation::default(), |place| place.generation);
     let shards: Vec<ShardId> = places.iter().map(|place| place.shard.clone()).collect();
     let until = resume_points(store, generation, &shards).await?;
-    let mut replay = Replay::open(stream.clone(), scratch.clone(), places, &until).await?;
+    let mut replay = Replay::open_from(stream.clone(), scratch.clone(), places, &until, begins_ms).await?;
     let brought = Brought::read(&stream, store, generation, replay.oldest()).await?;
     let marks = [Kind::Taken, Kind::Producer, Kind::Identified, Kind::Definition];
     replay.give(store, &marks, |row, first| brought.before(row, first)).await?;

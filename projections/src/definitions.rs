@@ -10,6 +10,8 @@ use crate::alarm::Alarm;
 
 /// What definitions of alarms are called.
 pub const ALARM: &str = "alarm";
+/// What the definition is called that says which generation counts from the record on that names it. There is one name, of the local tenant.
+pub const GENERATION: &str = "generation";
 /// Most alarms of a tenant. A further one is refused when it is applied; one that comes onto the stream all the same is skipped as
 /// `too_many_alarms`, and no row is made of it.
 pub const ALARMS_MAX: usize = 1_000;
@@ -36,10 +38,15 @@ pub struct Definition {
     pub at_ms: i64,
 }
 
+/// The subject of the row of the definition with this revision.
+pub fn row_name(revision: SequenceNumber) -> String {
+    format!("{:0>40}", revision.to_string())
+}
+
 impl Definition {
     /// The subject of its row. A revision is part of it, so a body is never replaced.
     pub fn row_name(&self) -> String {
-        format!("{:0>40}", self.revision.to_string())
+        row_name(self.revision)
     }
 
     /// The body of its row.

@@ -52,6 +52,7 @@ use crate::{
     canonical::DecodeError,
     cell::Cell,
     definitions::Definition,
+    generations::Live,
     lines::Parser,
     store::{Day, Generation, Kind, Partial, Row, RowKey, Subject},
 };
@@ -162,11 +163,15 @@ pub struct Shard {
     identified: OpenRows<(Subject, i64), Identified>,
     /// A mark has grown so large that it is time to commit.
     crowded: bool,
-    balances: OpenRows<(String, i64), Balance>,
+    balances: OpenRows<(String, i64, Partial), Balance>,
     seen: OpenRows<Subject, services::Seen>,
     /// Rows that are facts of one record and are never added to: definitions, dead letters, alarms' states and changes.
     facts: BTreeMap<RowKey, Row>,
     alarms: Alarms,
+    /// Which generation counts, by the definitions in force.
+    live: Live,
+    /// At the record that is about to be folded this generation begins to count.
+    begins_to_count: bool,
 }
 
 impl Shard {
@@ -194,6 +199,8 @@ impl Shard {
             seen: OpenRows::default(),
             facts: BTreeMap::new(),
             alarms: Alarms::default(),
+            live: Live::default(),
+            begins_to_count: false,
         }
     }
 
@@ -227,6 +234,23 @@ impl Shard {
         // The record's own time: what this process happens to remember of earlier records must not show.
         self.alarms.advance(self.time_ms.max(input.arrived_at_ms));
         self.alarms.define(revision, definitions);
+        let (before, own) = (self.live, self.place.generation);
+        self.live = self.alarms.live();
+        self.begins_to_count = before.generation != own && self.live.generation == own;
+        if before != self.live {
+            // Lines go into other partials from here on.
+            self.services.forget_windows();
+        }
+    }
+
+    /// Which generation counts, by the definitions in force.
+    pub fn live(&self) -> Live {
+        self.live
+    }
+
+    /// True if the effects of this shard's fold are to leave: its generation counts.
+    pub fn acts(&self) -> bool {
+        self.live.generation == self.place.generation
     }
 
     /// Folds a record. `read` are the rows that `wants` named, in its order.
@@ -244,6 +268,10 @@ impl Shard {
         }
         self.alarms.advance(self.time_ms);
         self.begin_day();
+        if std::mem::take(&mut self.begins_to_count) {
+            self.alarms.say_standings();
+            self.keep_decisions(input);
+        }
         let mut folded = Folded::default();
         for body in &input.bodies {
             let Folded { balance, effects } = self.fold_body(input, body)?;
@@ -287,7 +315,7 @@ impl Shard {
             return;
         }
         let minute = self.time_ms.div_euclid(60_000) * 60;
-        let slot = self.balances.open(&(body.tenant().to_owned(), minute));
+        let slot = self.balances.open(&(body.tenant().to_owned(), minute, self.live.partial()));
         let current = self.current(input);
         if let Some(row) = self.balances.touch(slot, &current) {
             row.add(balance);
@@ -297,7 +325,8 @@ impl Shard {
     /// Rows that were opened by the last record and must be read now.
     pub fn unmet(&self) -> Vec<RowKey> {
         let windows = self.windows.unmet().map(|key| self.window_key(key));
-        let balances = self.balances.unmet().map(|(tenant, minute)| self.balance_key(tenant, *minute));
+        let balances =
+            self.balances.unmet().map(|(tenant, minute, partial)| self.balance_key(tenant, *minute, *partial));
         let seen = self.seen.unmet().map(|subject| self.key(subject.clone(), 0, 0));
         windows.chain(balances).chain(seen).collect()
     }
@@ -328,17 +357,21 @@ impl Shard {
         Subject { tenant: tenant.to_owned(), generation: self.place.generation, kind, name: name.to_owned() }
     }
 
+    /// Of rows that have one partial: nobody adds those of two generations up.
     fn key(&self, subject: Subject, at: i64, page: u16) -> RowKey {
-        // Nothing was ever promoted.
-        RowKey { subject, at, shard: self.place.shard.clone(), partial: Partial(0), page }
+        self.key_in(Partial(0), subject, at, page)
+    }
+
+    fn key_in(&self, partial: Partial, subject: Subject, at: i64, page: u16) -> RowKey {
+        RowKey { subject, at, shard: self.place.shard.clone(), partial, page }
     }
 
     fn window_key(&self, key: &WindowKey) -> RowKey {
         let (tenant, service) = self.services.name(key.service);
-        self.key(self.subject(tenant, Kind::Window, service), key.start_secs, key.page)
+        self.key_in(key.partial, self.subject(tenant, Kind::Window, service), key.start_secs, key.page)
     }
 
-    fn balance_key(&self, tenant: &str, minute: i64) -> RowKey {
-        self.key(self.subject(tenant, Kind::Balance, ""), minute, 0)
+    fn balance_key(&self, tenant: &str, minute: i64, partial: Partial) -> RowKey {
+        self.key_in(partial, self.subject(tenant, Kind::Balance, ""), minute, 0)
     }
 }

@@ -10,6 +10,7 @@ pub mod dynamodb;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 pub mod fold;
+pub mod generations;
 pub mod lines;
 pub mod query;
 pub mod series;

@@ -12,7 +12,9 @@ mod cursor;
 mod digest;
 mod item;
 mod json;
+mod merged;
 mod names;
+mod services;
 pub mod tally;
 
 use std::{num::NonZeroUsize, sync::Arc};
@@ -20,11 +22,11 @@ use std::{num::NonZeroUsize, sync::Arc};
 use crate::{
     cell::visit::{self, Values},
     distribution::stored::{Part, Pool},
+    generations::{Source, View},
     series::Series,
-    store::{Generation, KeyRef, Kind, Partial, ReadError, Row, RowKey, Span, Store, Subject},
+    store::{Generation, KeyRef, Kind, ReadError, Span, Store, Subject},
 };
 
-use self::names::Names;
 pub use self::{
     alarms::{alarms, in_force},
     cursor::{BadCursor, Cursor},
@@ -33,6 +35,7 @@ pub use self::{
     json::write_items,
     tally::{Tally, balance},
 };
+use self::{merged::Merged, names::Names, services::Services};
 
 /// Lengths of a window that can be asked for, in seconds.
 pub const PERIODS_SECS: [u32; 3] = [60, 300, 3600];
@@ -48,8 +51,8 @@ const SCAN_ROWS_MIN: usize = 64;
 pub struct Query {
     /// From the credential.
     pub tenant: String,
-    /// The replay.
-    pub generation: Generation,
+    /// Which generations' rows.
+    pub view: View,
     /// One service; `None`: all, one after the other.
     pub service: Option<String>,
     /// One namespace.
@@ -90,57 +93,8 @@ pub async fn metrics<S: Store>(
     Ok(gather.page())
 }
 
-/// The services to look at, one after the other.
-struct Services<'a> {
-    query: &'a Query,
-    /// Behind all rows that were looked at.
-    after: Option<RowKey>,
-    at_end: bool,
-    found: std::vec::IntoIter<Row>,
-    last: Option<String>,
-}
-
-impl<'a> Services<'a> {
-    fn new(query: &'a Query, cursor: Option<&Cursor>) -> Self {
-        // A key before all rows of the cursor's service, so that a page does not list the services of the pages before it.
-        let after = cursor.map(|cursor| RowKey {
-            subject: subject(query, Kind::Service, &cursor.service),
-            at: i64::MIN,
-            shard: events::position::ShardId::named(""),
-            partial: Partial(0),
-            page: 0,
-        });
-        Self { query, after, at_end: false, found: vec![].into_iter(), last: None }
-    }
-
-    async fn next<S: Store>(&mut self, store: &S) -> Result<Option<Arc<str>>, ReadError> {
-        if let Some(service) = &self.query.service {
-            let is_first = !std::mem::replace(&mut self.at_end, true);
-            return Ok(is_first.then(|| service.as_str().into()));
-        }
-        loop {
-            for row in self.found.by_ref() {
-                // Each shard that met the service has listed it.
-                if self.last.as_ref() != Some(&row.key.subject.name) {
-                    self.last = Some(row.key.subject.name.clone());
-                    return Ok(Some(row.key.subject.name.into()));
-                }
-            }
-            if self.at_end {
-                return Ok(None);
-            }
-            let Query { tenant, generation, .. } = self.query;
-            let span = Span::All { tenant: Some(tenant.clone()), generation: *generation, kind: Kind::Service };
-            let rows = store.scan(&span, self.after.as_ref(), SCAN_ROWS).await?;
-            self.at_end = rows.next_after.is_none();
-            self.after = rows.next_after;
-            self.found = rows.rows.into_iter();
-        }
-    }
-}
-
-fn subject(query: &Query, kind: Kind, name: &str) -> Subject {
-    Subject { tenant: query.tenant.clone(), generation: query.generation, kind, name: name.to_owned() }
+fn subject(query: &Query, generation: Generation, kind: Kind, name: &str) -> Subject {
+    Subject { tenant: query.tenant.clone(), generation, kind, name: name.to_owned() }
 }
 
 /// The page that is being made.
@@ -188,33 +142,92 @@ impl<'a> Gather<'a> {
         if from >= to {
             return Ok(false);
         }
-        let span = Span::Of { subject: subject(self.query, Kind::Window, &service), from, to };
-        let mut after_key = None;
         let mut start: Option<i64> = None;
+        for (part, sources) in self.query.view.windows(from, to) {
+            let spans = sources.into_iter().map(|source| {
+                let subject = subject(self.query, source.generation, Kind::Window, &service);
+                (Span::Of { subject, from: part.start, to: part.end }, source)
+            });
+            let mut spans: Vec<_> = spans.collect();
+            let is_full = match (spans.pop(), spans.is_empty()) {
+                (Some((span, source)), true) => self.walk(store, &service, &span, &source, resume, &mut start).await?,
+                (last, _) => {
+                    spans.extend(last);
+                    self.merged(store, &service, spans, resume, &mut start).await?
+                }
+            };
+            if is_full {
+                return Ok(true);
+            }
+        }
+        Ok(start.is_some_and(|start| self.close(&service, start)))
+    }
+
+    /// Adds the rows of a span where they lie; true: the page is full.
+    async fn walk<S: Store>(
+        &mut self,
+        store: &S,
+        service: &Arc<str>,
+        span: &Span,
+        source: &Source,
+        resume: Option<&Cursor>,
+        start: &mut Option<i64>,
+    ) -> Result<bool, ReadError> {
+        let mut after_key = None;
         loop {
             let mut is_full = false;
             let rows = self.scan_rows();
             let look = |key: KeyRef<'_>, body: &[u8]| {
-                let of = floor(key.at, self.period);
-                if let Some(before) = start.filter(|start| *start != of) {
-                    is_full = self.close(&service, before);
-                }
-                if !is_full {
-                    start = Some(of);
-                    self.add(key, body, resume.filter(|cursor| cursor.start_secs == of))?;
+                if source.takes(key.partial) {
+                    is_full = self.look(service, key, body, resume, start)?;
                 }
                 Ok(!is_full)
             };
-            let next_after = store.walk(&span, after_key.as_ref(), rows, look).await?;
-            if is_full {
-                return Ok(true);
-            }
+            let next_after = store.walk(span, after_key.as_ref(), rows, look).await?;
             match next_after {
+                _ if is_full => return Ok(true),
                 Some(key) => after_key = Some(key),
-                None => break,
+                None => return Ok(false),
             }
         }
-        Ok(start.is_some_and(|start| self.close(&service, start)))
+    }
+
+    /// The same for windows that several generations have a part of.
+    async fn merged<S: Store>(
+        &mut self,
+        store: &S,
+        service: &Arc<str>,
+        spans: Vec<(Span, Source)>,
+        resume: Option<&Cursor>,
+        start: &mut Option<i64>,
+    ) -> Result<bool, ReadError> {
+        let mut rows = Merged::new(spans, self.scan_rows());
+        while let Some(row) = rows.next(store).await? {
+            if self.look(service, KeyRef::from(&row.key), &row.body, resume, start)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Adds a row to its window, and closes the one before; true: the page is full, and the row was not added.
+    fn look(
+        &mut self,
+        service: &Arc<str>,
+        key: KeyRef<'_>,
+        body: &[u8],
+        resume: Option<&Cursor>,
+        start: &mut Option<i64>,
+    ) -> Result<bool, ReadError> {
+        let of = floor(key.at, self.period);
+        if let Some(before) = start.filter(|start| *start != of)
+            && self.close(service, before)
+        {
+            return Ok(true);
+        }
+        *start = Some(of);
+        self.add(key, body, resume.filter(|cursor| cursor.start_secs == of))?;
+        Ok(false)
     }
 
     /// Rows worth asking for at once: about those that the page still takes.

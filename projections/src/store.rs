@@ -49,11 +49,13 @@ pub enum Kind {
     /// The ids of one source's events of one minute that were taken, each with its position. Subject: the source. At: the minute of the events' own
     /// time, Unix seconds.
     Identified = 10,
+    /// What generations there are: one row under a generation that no fold writes to, replaced by who has read it. Subject: empty. At: 0.
+    Generations = 11,
 }
 
 impl Kind {
     /// Every kind, in stored order.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Window,
         Self::Taken,
         Self::Producer,
@@ -64,12 +66,13 @@ impl Kind {
         Self::Alarm,
         Self::Transition,
         Self::Identified,
+        Self::Generations,
     ];
 
-    /// False for what stays as long as its generation: definitions, which any record may name, and the states that alarms are in, which are not
-    /// written again until they change.
+    /// False for what stays as long as its generation: definitions, which any record may name, the states that alarms are in, which are not
+    /// written again until they change, and the list of generations.
     pub const fn expires(self) -> bool {
-        !matches!(self, Self::Definition | Self::Alarm)
+        !matches!(self, Self::Definition | Self::Alarm | Self::Generations)
     }
 }
 
@@ -167,6 +170,7 @@ impl fmt::Display for KeyRef<'_> {
             Kind::Alarm => write!(f, "the state of alarm `{name}`"),
             Kind::Transition => write!(f, "the change of alarm `{name}` at {at}"),
             Kind::Identified => write!(f, "the ids of `{name}` in the minute {at}"),
+            Kind::Generations => write!(f, "the list of generations"),
         }?;
         write!(f, " (tenant {tenant}, {shard}, page {page})")
     }

@@ -149,6 +149,17 @@ impl Client {
         }
     }
 
+    /// Has what the stream no longer has read from an archive. A server has its own, which it was started with. `is_typed`: asked for by hand.
+    pub async fn read_archive(&self, url: &str, is_typed: bool) -> Result<(), Failure> {
+        match self {
+            Self::Here { system, .. } => system.read_archive(url).await.map_err(|error| Failure::of(&error)),
+            Self::There { url: server, .. } if is_typed => Err(Failure::new(format!(
+                "the weir at {server} reads the archive that it was started with (`weir up --archive`): leave --archive out"
+            ))),
+            Self::There { .. } => Ok(()),
+        }
+    }
+
     /// Speaks to a system of this process.
     pub fn here(system: System) -> Self {
         let system = Arc::new(system);

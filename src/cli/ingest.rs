@@ -16,13 +16,16 @@ use bytes::Bytes;
 use events::{identity::LOCAL_TENANT, pack::Packed, position::ShardId};
 use hyper::{Method, StatusCode};
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
-use processor::ingest::{self, FileError, Options, Progress, ReaderList, Report, SendError, Sender, list::ListError};
+use processor::ingest::{
+    self, FileError, Inputs, Options, Progress, ReaderList, Report, SendError, Sender, list::ListError,
+};
 use serde_json::Value;
 use weir::with_causes;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
     Answer, END_PROCESS, Failure, Ingest,
+    buckets::{self, Prepared},
     client::{Client, Purpose, data_folder},
     held_up,
     output::{called, say},
@@ -129,6 +132,7 @@ pub async fn run(options: Ingest) -> Result<Answer, Failure> {
     if options.as_name.is_some() && options.paths.len() != 1 {
         return Err(Failure::new("--as names one input: give one PATH"));
     }
+    buckets::check(&buckets::split(&options.paths).0, &options)?;
     let client = Client::connect(&options.to, Purpose::Add).await?;
     let answer = held_up::beside(&client, read(&client, &options)).await;
     client.close().await?;
@@ -216,7 +220,14 @@ async fn read(client: &Client, options: &Ingest) -> Result<Answer, Failure> {
     let list = Arc::new(reader_list(client, &folder, options, &tenant)?);
     let run = Run::new(client).telling(list.clone());
     let progress = Arc::new(Progress::default());
-    tell_pipes(&options.paths);
+    let (names, paths) = buckets::split(&options.paths);
+    let Prepared { objects, failed, is_declined } =
+        buckets::prepare(&names, &list, &progress, client.is_elsewhere(), options.yes).await?;
+    if is_declined {
+        eprintln!("nothing was read");
+        return Ok(Answer::No);
+    }
+    tell_pipes(&paths);
     let shown = Shown::start(progress.clone());
     let profile = client.profile().await;
     let settings = Options {
@@ -229,11 +240,13 @@ async fn read(client: &Client, options: &Ingest) -> Result<Answer, Failure> {
         now_ms: weir::now_ms(),
         definitions: None,
     };
-    let mut report =
-        ingest::ingest(options.paths.clone(), Box::new(std::io::stdin()), settings, list.clone(), &run, progress).await;
+    let is_any = objects.is_some();
+    let inputs = Inputs { paths, stdin: Box::new(std::io::stdin()), objects };
+    let mut report = ingest::ingest_all(inputs, settings, Some(list.clone()), &run, progress).await;
     shown.stop();
     report.warnings.splice(0..0, list.warnings());
     tell(&report);
+    failed.iter().for_each(|(name, why)| eprintln!("failed: {name}: {why}"));
     let balance = run.settled(report.lines_sent > 0).await.map_err(|error| {
         let next = "Once that is mended, run the same again: what is in is known, and nothing is counted twice";
         Failure::new(format!("{} lines are durable, but not all can be read yet: {error}. {next}", report.lines_sent))
@@ -262,12 +275,13 @@ async fn read(client: &Client, options: &Ingest) -> Result<Answer, Failure> {
             report.lines_sent
         )));
     }
-    if report.files.is_empty() {
+    if report.files.is_empty() && !is_any && failed.is_empty() {
         let named: Vec<_> = options.paths.iter().map(|path| path.display().to_string()).collect();
         eprintln!("failed: {}: there is no file in it. Name files, or a folder that holds some", named.join(", "));
         return Ok(Answer::No);
     }
-    Ok(if report.failed().next().is_some() { Answer::No } else { Answer::Yes })
+    let all_well = failed.is_empty() && report.failed().next().is_none();
+    Ok(if all_well { Answer::Yes } else { Answer::No })
 }
 
 /// Warnings and failures, on standard error: the answer is the balance.
@@ -305,6 +319,10 @@ fn tell(report: &Report) {
         .count();
     if unchanged > 0 {
         eprintln!("{unchanged} of {} files hold nothing new since they were last read", report.files.len());
+    }
+    let ingest::Objects { ingested, unchanged, failed } = report.objects;
+    if ingested + unchanged + failed > 0 {
+        eprintln!("objects: {ingested} read, {unchanged} known from before, {failed} failed");
     }
 }
 

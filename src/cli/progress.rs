@@ -16,7 +16,7 @@ const SAID_BYTES_MIN: u64 = 1 << 20;
 const SHOWN_LOOK: Duration = Duration::from_millis(200);
 
 /// A bar of bytes. It hides itself where standard error is no terminal.
-fn bar() -> ProgressBar {
+pub fn bar() -> ProgressBar {
     let bar = ProgressBar::new(0);
     if let Ok(style) = ProgressStyle::with_template("{bar:30} {percent:>3}%  {msg}{bytes_per_sec}  {eta} left") {
         bar.set_style(style);

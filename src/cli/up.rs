@@ -59,6 +59,9 @@ pub async fn run(options: Up) -> Result<Answer, Failure> {
             (system, format!("data folder {}", folder.display()))
         }
     };
+    if let Some(url) = super::archive(options.archive.as_deref()) {
+        system.archive_to(&url).await.map_err(|error| Failure::of(&error))?;
+    }
     let serving = Serving::start(system, listener, access)?;
     let end = if pair.is_some() { "Ctrl-C commits and exits" } else { "Ctrl-C drains and exits" };
     say(&format!("weir serves {}  ({of}; {end})", serving.url))?;

@@ -15,6 +15,9 @@ use super::{
 /// Runs the command.
 pub async fn run(options: Verify) -> Result<Answer, Failure> {
     let client = Client::connect(&options.of, Purpose::Verify).await?;
+    if let Some(url) = super::archive(options.archive.as_deref()) {
+        client.read_archive(&url, options.archive.is_some()).await?;
+    }
     let asked = client.json(Method::POST, "/verify", Bytes::new());
     let report = held_up::beside(&client, progress::verifying(&client, asked)).await;
     let is_elsewhere = client.is_elsewhere();
@@ -49,6 +52,7 @@ fn words(report: &Value, same: bool, rows: Rows) -> Vec<String> {
     if older > 0 {
         lines.extend(not_recomputed(report, older));
     }
+    lines.extend(archived(report));
     let digest = report["digest"].as_str().unwrap_or("?");
     if same {
         lines.push(match older {
@@ -84,6 +88,23 @@ fn words(report: &Value, same: bool, rows: Rows) -> Vec<String> {
         }
     };
     lines.push(next.to_owned());
+    lines
+}
+
+/// What the archive had, and from where each shard was read with it.
+fn archived(report: &Value) -> Vec<String> {
+    let Some(place) = report["archive"]["place"].as_str() else { return vec![] };
+    let mut lines = vec![format!("read from the archive {place} and the stream behind it:")];
+    let missing: Vec<&str> =
+        report["archive"]["missing"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    lines.extend(missing.iter().take(OLDER_SHOWN_MAX).map(|missing| format!("  {missing}")));
+    if missing.len() > OLDER_SHOWN_MAX {
+        lines.push(format!("  and {} more; `weir verify --json` names them", missing.len() - OLDER_SHOWN_MAX));
+    }
+    lines.extend(report["from"].as_object().into_iter().flatten().map(|(shard, first)| match first.as_str() {
+        None | Some("nothing") => format!("  {shard}: nothing"),
+        Some(first) => format!("  {shard} from {first} on"),
+    }));
     lines
 }
 

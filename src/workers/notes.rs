@@ -110,3 +110,23 @@ pub(crate) fn lost_shard(shard: &ShardId, committed: SequenceNumber) -> String {
         "{shard}: it is gone from the stream, and {folded}: what else it held is in no row. Keep the stream's records for longer than weir may be away"
     )
 }
+
+/// That records are gone which were not folded, in words.
+pub(crate) fn lost_text(shard: &ShardId, asked: SequenceNumber, oldest: SequenceNumber) -> String {
+    format!(
+        "{shard}: the records after {asked} were gone from the stream before they were folded: what they say is in no row. It goes on with \
+         {oldest}. Keep the stream's records for longer than weir may be away"
+    )
+}
+
+/// That a parent is gone which was not folded to its end, in words.
+pub(crate) fn lost_parent_text(shard: &ShardId, (parent, position): &(ShardId, SequenceNumber)) -> String {
+    let folded = match *position {
+        SequenceNumber::ZERO => "was never folded".to_owned(),
+        position => format!("was folded up to {position} only"),
+    };
+    format!(
+        "{shard}: its parent {parent} is gone from the stream and {folded}: what else it held is in no row. Keep the stream's records for longer \
+         than weir may be away"
+    )
+}

@@ -8,14 +8,14 @@ use projections::{fold::Stop, store};
 use crate::chance;
 
 /// First pause of a worker that could not read or write; it doubles with each attempt that moves nothing.
-pub(super) const PAUSE: Duration = Duration::from_millis(500);
+pub(crate) const PAUSE: Duration = Duration::from_millis(500);
 /// Longest such pause.
-pub(super) const PAUSE_MAX: Duration = Duration::from_secs(60);
+pub(crate) const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// About so long waits one that was overtaken, so that two do not run into each other again at once; or one that waits for its parents.
-pub(super) const OVERTAKEN_PAUSE: Duration = Duration::from_millis(100);
+pub(crate) const OVERTAKEN_PAUSE: Duration = Duration::from_millis(100);
 
 /// Another worker has gone on from further: what this one holds is of no more use.
-pub(super) fn is_overtaken(error: &ConsumeError) -> bool {
+pub(crate) fn is_overtaken(error: &ConsumeError) -> bool {
     matches!(
         error,
         ConsumeError::Overtaken { .. } | ConsumeError::Drive { source: DriveError::Stop(Stop::Overtaken(_)), .. }
@@ -23,12 +23,12 @@ pub(super) fn is_overtaken(error: &ConsumeError) -> bool {
 }
 
 /// It can only be waited for: another worker has to end a parent first.
-pub(super) fn is_too_early(error: &ConsumeError) -> bool {
+pub(crate) fn is_too_early(error: &ConsumeError) -> bool {
     matches!(error, ConsumeError::NotYet { .. })
 }
 
 /// Another attempt can mend it.
-pub(super) fn passes(error: &ConsumeError) -> bool {
+pub(crate) fn passes(error: &ConsumeError) -> bool {
     use events::stream::ReadError;
     match error {
         ConsumeError::Stream { source: ReadError::Unavailable(_), .. }
@@ -42,6 +42,6 @@ pub(super) fn passes(error: &ConsumeError) -> bool {
 }
 
 /// Between half and the whole of it: workers that failed together do not come again together.
-pub(super) fn spread(pause: Duration) -> Duration {
+pub(crate) fn spread(pause: Duration) -> Duration {
     pause / 2 + (pause / 2).mul_f64(f64::from(chance() as u32) / f64::from(u32::MAX))
 }

@@ -12,10 +12,11 @@ use std::{
 
 use bytes::Bytes;
 use events::{
+    archive::{self as archived, Checksum, Segment},
     cut,
     pack::{self, Packed},
-    position::{SEQUENCE_NUMBER_DIGITS_MAX, SequenceNumber, ShardId},
-    stream::Record,
+    position::{HashKey, HashRange, SEQUENCE_NUMBER_DIGITS_MAX, SequenceNumber, ShardId},
+    stream::{self, Record},
     wire::{
         self,
         part::{Entry, Part, Said},
@@ -47,7 +48,7 @@ use projections::{
 pub type Target = fn(&[u8]);
 
 /// Name and body of every target.
-pub const ALL: [(&str, Target); 8] = [
+pub const ALL: [(&str, Target); 9] = [
     ("wire", wire),
     ("strangers", strangers),
     ("json", json),
@@ -56,6 +57,7 @@ pub const ALL: [(&str, Target); 8] = [
     ("texts", texts),
     ("unpack", unpack),
     ("files", files),
+    ("archive", archive),
 ];
 
 /// A record's payload: what is read of it is what a writer of the same header and body writes.
@@ -75,6 +77,49 @@ pub fn wire(payload: &[u8]) {
     if let Ok(events) = wire::decode_events(&batch.body) {
         drop(events);
     }
+}
+
+/// A segment of the archive, or its header alone with a checksum that matches, and blocks with theirs: what is believed is within its limits, in order,
+/// and what its writer would write.
+pub fn archive(bytes: &[u8]) {
+    let place = archived::Place { stream: "s".into(), shard: ShardId::named("a"), after: SequenceNumber::ZERO };
+    let (header, blocks) = match bytes.iter().position(|byte| *byte == 0) {
+        Some(end) => (&bytes[..end], &bytes[end + 1..]),
+        None => (bytes, &[][..]),
+    };
+    let length = u32::try_from(header.len()).expect("short").to_le_bytes();
+    let forged = [&archived::MAGIC[..], &length, &Checksum::of(header).0, header, blocks].concat();
+    for object in [bytes, &forged] {
+        let Ok(segment) = Segment::read(object, &place) else { continue };
+        assert!(segment.after < segment.last || segment.shard.closed);
+        let mut last = segment.after;
+        for number in 0..segment.blocks.len() {
+            let range = segment.range(number).expect("it has this block");
+            let (from, to) = (range.start as usize, range.end as usize);
+            let Ok(records) = segment.records(number, object.get(from..to).unwrap_or_default()) else { return };
+            for record in records {
+                assert!(record.sequence > last && record.data.len() <= archived::DATA_BYTES_MAX);
+                last = record.sequence;
+            }
+        }
+        assert_eq!(last, segment.last);
+    }
+    // The same records, written.
+    let mut builder = archived::Builder::first("s".into(), ShardId::named("a"), archived::Codec::Zstd);
+    let record = |(number, data): (usize, &[u8])| Record {
+        sequence: SequenceNumber::from_parts(1, number as u64),
+        arrived_at_ms: 0,
+        partition_key: "k".into(),
+        data: Bytes::copy_from_slice(data),
+    };
+    let records: Vec<Record> = bytes.split(|byte| *byte == 0).take(100).enumerate().map(record).collect();
+    records.iter().for_each(|record| builder.push(record).expect("in order"));
+    let range = HashRange { from: HashKey(0), through: HashKey(1) };
+    let shard = stream::Shard { id: ShardId::named("a"), range, parents: vec![], closed: false };
+    let sealed = builder.seal(&shard, archived::Closing::Open).expect("it has a record");
+    let segment = Segment::read(&sealed.bytes, &place).expect("what was written can be read");
+    let range = segment.range(0).expect("it has a block");
+    assert_eq!(segment.records(0, &sealed.bytes[range.start as usize..range.end as usize]), Ok(records));
 }
 
 /// A payload of somebody who never heard of Weir, as it is, packed by gzip, or cut at NUL bytes into records of an aggregate: what it unpacks to is

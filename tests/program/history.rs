@@ -168,7 +168,7 @@ pub fn live(folder: &Path, shards: u16, left: Rows) -> serde_json::Value {
             _ => &[],
         });
     }
-    let found = block_on(query::alarms(&*world.store, "local", Generation(0), Some(ALARM))).unwrap();
+    let found = block_on(query::alarms(&*world.store, "local", &Generation(0).into(), Some(ALARM))).unwrap();
     world.close();
     match left {
         Rows::All => std::fs::remove_file(definition).unwrap(),

@@ -49,7 +49,7 @@ pub(crate) async fn list<O: Operator>(
     let parameters = Parameters::of(&uri, &["limit", "nextToken"])?;
     let limit = parameters.number("limit", 1, PAGE_MAX)?.unwrap_or(PAGE_MAX) as usize;
     let after = parameters.text("nextToken").map(|token| name_in(token).ok_or_else(bad_token)).transpose()?;
-    let mut alarms = query::alarms(api.operator.store(), caller.tenant()?, api.operator.generation(), None).await?;
+    let mut alarms = query::alarms(api.operator.store(), caller.tenant()?, &api.operator.view(), None).await?;
     alarms.retain(|alarm| after.as_ref().is_none_or(|after| alarm.name > *after));
     let is_last = alarms.len() <= limit;
     alarms.truncate(limit);
@@ -99,7 +99,7 @@ pub(crate) async fn one<O: Operator>(
     if name.len() > 255 || name.chars().any(char::is_control) {
         return Err(unknown());
     }
-    let found = query::alarms(api.operator.store(), caller.tenant()?, api.operator.generation(), Some(&name)).await?;
+    let found = query::alarms(api.operator.store(), caller.tenant()?, &api.operator.view(), Some(&name)).await?;
     found.first().map(|alarm| answer(StatusCode::OK, alarm)).ok_or_else(unknown)
 }
 

@@ -61,7 +61,7 @@ pub(crate) async fn read<O: Operator>(
     let (from_secs, to_secs) = range(&parameters, operator.now_ms())?;
     let query = Query {
         tenant: caller.tenant()?.to_owned(),
-        generation: operator.generation(),
+        view: operator.view(),
         service: parameters.service()?.map(str::to_owned),
         namespace: name(&parameters, "namespace")?.map(str::to_owned),
         metric: name(&parameters, "metric")?.map(str::to_owned),
@@ -80,7 +80,7 @@ pub(crate) async fn read<O: Operator>(
     let page = query::metrics(operator.store(), &query, after.as_ref(), limit).await?;
     let besides = Besides {
         next_token: page.next.map(|cursor| cursor.to_string()),
-        generation: query.generation.0,
+        generation: query.view.live().0,
         applied_through: applied_through.iter().map(|(shard, at)| (shard.to_string(), at.to_string())).collect(),
     };
     let mut json = b"{\"items\":".to_vec();

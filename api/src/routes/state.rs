@@ -74,7 +74,7 @@ pub(crate) async fn balance<O: Operator>(
     uri: Uri,
 ) -> Result<Response, Refusal> {
     Parameters::of(&uri, &[])?;
-    let balance = query::balance(api.operator.store(), caller.tenant()?, api.operator.generation()).await?;
+    let balance = query::balance(api.operator.store(), caller.tenant()?, &api.operator.view()).await?;
     Ok(answer(StatusCode::OK, &Tally::from(&balance)))
 }
 

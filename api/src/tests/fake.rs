@@ -27,7 +27,7 @@ use projections::{
 };
 use serde_json::{Value, json};
 
-use crate::operator::{AppendFailed, Check, Health, Operator, Unsettled};
+use crate::operator::{AppendFailed, Check, Health, NotDone, Operator, Unsettled};
 
 pub(super) const HOUR: i64 = 1_767_322_800;
 pub(super) const NOW_MS: i64 = (HOUR + 1_800) * 1000;
@@ -91,7 +91,7 @@ impl Fake {
     }
 
     pub(super) fn balance(&self, tenant: &str) -> Balance {
-        block_on(projections::query::balance(&self.store, tenant, Generation(0))).unwrap()
+        block_on(projections::query::balance(&self.store, tenant, &Generation(0).into())).unwrap()
     }
 
     fn take(&self, put: Put) -> Result<Appended, AppendFailed> {
@@ -139,6 +139,25 @@ impl Operator for Fake {
         Generation(0)
     }
 
+    async fn replay(&self, name: &str, start: Option<&str>) -> Result<serde_json::Value, NotDone> {
+        match start {
+            Some("broken") => Err(NotDone::Failed("the disk".into())),
+            start => Ok(serde_json::json!({"name": name, "start": start})),
+        }
+    }
+
+    async fn generations(&self) -> Result<serde_json::Value, NotDone> {
+        Ok(serde_json::json!({"generations": []}))
+    }
+
+    async fn compare(&self, name: &str) -> Result<serde_json::Value, NotDone> {
+        Err(NotDone::Refused(format!("no {name}")))
+    }
+
+    async fn promote(&self, name: &str) -> Result<serde_json::Value, NotDone> {
+        Err(NotDone::Refused(format!("no {name}")))
+    }
+
     fn now_ms(&self) -> i64 {
         NOW_MS
     }
@@ -181,7 +200,7 @@ impl Operator for Fake {
     }
 
     async fn health(&self) -> Health {
-        Health { checks: self.checks.lock().unwrap().clone(), behind_ms: 7 }
+        Health { checks: self.checks.lock().unwrap().clone(), behind_ms: Some(7) }
     }
 
     async fn verify(&self) -> Result<Value, String> {

@@ -1,8 +1,8 @@
 //! Why an input could not be read, in words that name the cause and the next step. The path stands in the report beside it.
 
-use std::{io, path::PathBuf};
+use std::{error::Error, io, path::PathBuf};
 
-use super::{SendError, list::ListError};
+use super::{SendError, list::ListError, object::NotGiven};
 
 /// An input could not be read, or not to its end. What stands before the damage is in.
 #[derive(Debug, thiserror::Error)]
@@ -104,6 +104,9 @@ pub enum FileError {
         "it is damaged now before the place up to which it was read earlier: nothing more was read. Once it is whole, ingest it again"
     )]
     WorseDamaged,
+    /// An object could not be had.
+    #[error("{0}")]
+    Object(Box<dyn Error + Send + Sync>),
     /// `--as` with several inputs.
     #[error("--as names one input, and {0} were found. Name one file")]
     AsOne(usize),
@@ -122,6 +125,18 @@ pub enum FileError {
 }
 
 impl FileError {
+    /// Reading failed at an offset. What an object's reader says is said as it is.
+    pub(super) fn reading(offset: u64, error: io::Error) -> Self {
+        if !error.get_ref().is_some_and(|inner| inner.is::<NotGiven>()) {
+            return Self::Read { offset, source: error };
+        }
+        match error.into_inner().map(|inner| inner.downcast::<NotGiven>()) {
+            Some(Ok(not_given)) => Self::Object(not_given.0),
+            Some(Err(other)) => Self::Object(other),
+            None => Self::NotRead,
+        }
+    }
+
     /// What a packed file's damage means for what was taken of it.
     pub(super) fn spoilt(self, unverified: bool) -> Self {
         match self {

@@ -6,16 +6,17 @@ use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
-use super::{FileError, Progress};
+use super::{FileError, Progress, object::Ranged};
 
 /// How much of a packed file is read at once.
 const BUFFER_BYTES: usize = 128 << 10;
 /// Most bytes that can be looked at without taking them.
 const PEEK_BYTES_MAX: usize = 16;
 
-/// A file, or a pipe.
+/// A file, an object, or a pipe.
 pub(super) enum Raw {
     File(File),
+    Object(Box<dyn Ranged>),
     Pipe(Box<dyn Read + Send>),
 }
 
@@ -24,6 +25,7 @@ impl Raw {
         loop {
             let result = match self {
                 Self::File(file) => file.read(out),
+                Self::Object(object) => object.read(out),
                 Self::Pipe(pipe) => pipe.read(out),
             };
             match result {
@@ -78,7 +80,7 @@ impl Input {
             self.begin = 0;
             while self.end < wanted {
                 let read = self.raw.read(&mut self.buffer[self.end..]);
-                let count = read.map_err(|source| FileError::Read { offset: self.offset + self.end as u64, source })?;
+                let count = read.map_err(|error| FileError::reading(self.offset + self.end as u64, error))?;
                 if count == 0 {
                     break;
                 }
@@ -116,7 +118,7 @@ impl Input {
             count
         } else {
             let offset = self.offset;
-            let count = self.raw.read(out).map_err(|source| FileError::Read { offset, source })?;
+            let count = self.raw.read(out).map_err(|error| FileError::reading(offset, error))?;
             self.count(count);
             count
         };
@@ -124,19 +126,28 @@ impl Input {
         Ok(count)
     }
 
-    /// Goes to `offset` of a file, which counts as read.
+    /// Goes to `offset` of a file or an object, which counts as read.
     pub(super) fn seek(&mut self, offset: u64) -> Result<(), FileError> {
-        let Raw::File(file) = &mut self.raw else { return Ok(()) };
-        file.seek(SeekFrom::Start(offset)).map_err(|source| FileError::Read { offset, source })?;
+        match &mut self.raw {
+            Raw::File(file) => {
+                file.seek(SeekFrom::Start(offset)).map_err(|source| FileError::Read { offset, source })?;
+            }
+            Raw::Object(object) => object.go_to(offset),
+            Raw::Pipe(_) => return Ok(()),
+        }
         let known = offset.saturating_sub(self.offset + (self.end - self.begin) as u64);
         (self.begin, self.end, self.offset) = (0, 0, offset);
         self.count(known as usize);
         Ok(())
     }
 
-    /// How long the file is now; `None` for a pipe.
+    /// How long the file is now, or the object for ever; `None` for a pipe.
     pub(super) fn len(&self) -> Result<Option<u64>, FileError> {
-        let Raw::File(file) = &self.raw else { return Ok(None) };
+        let file = match &self.raw {
+            Raw::File(file) => file,
+            Raw::Object(object) => return Ok(Some(object.size())),
+            Raw::Pipe(_) => return Ok(None),
+        };
         let metadata = file.metadata().map_err(|source| FileError::Read { offset: self.offset, source })?;
         Ok(Some(metadata.len()))
     }

@@ -15,6 +15,7 @@
 
 use std::{
     fs::{self, File, TryLockError},
+    io,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -29,6 +30,7 @@ use xxhash_rust::xxh3::xxh3_128;
 mod error;
 mod index;
 mod journal;
+mod objects;
 mod tips;
 
 pub use error::ListError;
@@ -36,8 +38,12 @@ pub use index::{Seen, Stamp};
 
 use index::Index;
 use journal::Journal;
+use objects::Objects;
 use tips::Tips;
 
+use super::object::ObjectId;
+
+pub use objects::OBJECTS_MAX;
 pub use tips::compare;
 
 /// How much of a file's beginning is remembered.
@@ -142,6 +148,7 @@ struct State {
     /// So much of the journal must be durable before the next append.
     named: u64,
     tips: Tips,
+    objects: Objects,
     warnings: Vec<String>,
 }
 
@@ -174,13 +181,15 @@ impl ReaderList {
         if let Some(parent) = folder.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             File::open(parent).and_then(|parent| parent.sync_all()).map_err(disk("synced"))?;
         }
-        let mut state =
-            State { journal, index: Index::default(), named: 0, tips: Tips::open(folder), warnings: vec![] };
+        let objects = Objects::open(folder).map_err(disk("read"))?;
+        let (index, tips) = (Index::default(), Tips::open(folder));
+        let mut state = State { journal, index, named: 0, tips, objects, warnings: vec![] };
         for entry in entries {
             state.index.insert(entry);
         }
         if tips::is_noted(folder) {
             state.send_all_again()?;
+            state.objects.forget().map_err(disk("written"))?;
             tips::forget(folder).map_err(disk("written"))?;
             state.tips = Tips::open(folder);
         }
@@ -338,6 +347,42 @@ impl ReaderList {
         Ok(Producer { id, epoch, counter: 0 })
     }
 
+    /// True if an object was read to its end, and all of it is durable.
+    pub fn knows_object(&self, id: ObjectId) -> bool {
+        self.state().objects.is_read(id)
+    }
+
+    /// First byte of an object, after decompression, that is not durable.
+    pub fn object_end(&self, id: ObjectId) -> u64 {
+        self.state().objects.end(id)
+    }
+
+    /// All of an object before this byte is durable. May be noted later.
+    pub fn object_is_durable(&self, id: ObjectId, end: u64) -> Result<(), ListError> {
+        let noted = self.state().objects.advance(id, end);
+        self.noted(noted)
+    }
+
+    /// An object was read to its end, and all of it is durable.
+    pub fn object_was_read(&self, id: ObjectId) -> Result<(), ListError> {
+        let noted = self.state().objects.finish(id);
+        self.noted(noted)
+    }
+
+    fn noted(&self, noted: io::Result<bool>) -> Result<(), ListError> {
+        let mut state = self.state();
+        let path = state.journal.path().with_file_name("objects");
+        if !noted.map_err(|source| ListError::Disk { what: "written", path: path.clone(), source })? {
+            let full = format!(
+                "the list {} holds {OBJECTS_MAX} objects, and takes no more: others are read again when they are named again, and their lines are \
+                 duplicates",
+                path.display()
+            );
+            state.warnings.push(full);
+        }
+        Ok(())
+    }
+
     /// What this file is called on the stream.
     pub fn origin(&self, entry: &Entry) -> Origin {
         let version = format!("{:016x}-{}", entry.reader, entry.id.0);
@@ -360,7 +405,9 @@ impl ReaderList {
     pub fn sync(&self) -> Result<(), ListError> {
         let mut state = self.state();
         let path = state.journal.path().to_owned();
-        state.tips.write(true).map_err(|source| ListError::Disk { what: "synced", path, source })?;
+        let disk = |source| ListError::Disk { what: "synced", path: path.clone(), source };
+        state.tips.write(true).map_err(disk)?;
+        state.objects.sync().map_err(disk)?;
         self.sync_journal(state)
     }
 

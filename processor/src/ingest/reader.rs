@@ -20,7 +20,8 @@ use xxhash_rust::xxh3::Xxh3Default;
 use super::{
     FileError, Options, Progress, ReaderList,
     input::Raw,
-    list::{EntryId, HEAD_BYTES, Mark, Seen},
+    list::{EntryId, HEAD_BYTES, ListError, Mark, Seen},
+    object::{Announced, Object, ObjectId},
     paths::{Finder, Found, Kind, spelt},
     recognise::{Next, Question, stamp},
     service_of,
@@ -37,25 +38,82 @@ const HELD_BYTES_MAX: usize = 1 << 20;
 pub(super) enum Message {
     /// All inputs, in the order of reading: their places are the `file` of what follows.
     Found(Vec<PathBuf>),
+    /// One input more, whose outcome it is, and what it is called on the stream, if that is known.
+    FoundObject(PathBuf, Option<usize>, Option<Origin>),
+    /// So many objects were read before.
+    Known(u64),
     Warning(String),
     /// `mark`: what the list says once the batch and all before it are durable.
     Batch {
         file: usize,
         packed: Packed,
-        mark: Option<(EntryId, Mark)>,
+        mark: Option<Noted>,
     },
     /// Nothing more of this input. `outcome`: whether anything was new.
     Done {
         file: usize,
-        entry: Option<EntryId>,
+        place: Option<Place>,
         outcome: Result<bool, FileError>,
     },
+}
+
+/// Which line of the list an input has.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Place {
+    File(EntryId),
+    Object(ObjectId),
+}
+
+/// What the list is to say of an input.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Noted {
+    File(EntryId, Mark),
+    /// First byte that is not durable.
+    Object(ObjectId, u64),
+}
+
+impl Place {
+    fn with(self, mark: Mark) -> Noted {
+        match self {
+            Self::File(entry) => Noted::File(entry, mark),
+            Self::Object(id) => Noted::Object(id, mark.end),
+        }
+    }
+
+    /// It was read to its end, or as far as it can be.
+    pub(super) fn finish(self, list: &ReaderList, noted: Option<Noted>, doubtful: bool) -> Result<(), ListError> {
+        match (self, noted) {
+            (Self::File(entry), Some(Noted::File(_, mark))) => list.finish(entry, Some(mark), doubtful),
+            (Self::File(entry), _) => list.finish(entry, None, doubtful),
+            // Its damage is said each time that it is named; what stands before that is sent once.
+            (Self::Object(_), noted) if doubtful => noted.map_or(Ok(()), |noted| noted.advance(list)),
+            (Self::Object(id), _) => list.object_was_read(id),
+        }
+    }
+}
+
+impl Noted {
+    pub(super) fn place(self) -> Place {
+        match self {
+            Self::File(entry, _) => Place::File(entry),
+            Self::Object(id, _) => Place::Object(id),
+        }
+    }
+
+    /// All before it is durable.
+    pub(super) fn advance(self, list: &ReaderList) -> Result<(), ListError> {
+        match self {
+            Self::File(entry, mark) => list.advance(entry, mark),
+            Self::Object(id, end) => list.object_is_durable(id, end),
+        }
+    }
 }
 
 /// See the module.
 pub(super) struct Reader {
     pub options: Options,
-    pub list: Arc<ReaderList>,
+    /// None: there are neither files nor pipes.
+    pub list: Option<Arc<ReaderList>>,
     pub progress: Arc<Progress>,
     pub messages: mpsc::Sender<Vec<Message>>,
     /// Nothing more can be sent.
@@ -74,7 +132,7 @@ struct Pour<'a> {
     path: &'a Path,
     source: Source,
     packer: Packer,
-    entry: Option<EntryId>,
+    place: Option<Place>,
     taken: Option<Taken>,
     alike: Vec<(Mark, String)>,
     warned: bool,
@@ -121,12 +179,12 @@ impl Pour<'_> {
 }
 
 impl Reader {
-    pub(super) fn run(mut self, paths: &[PathBuf]) {
+    pub(super) fn run(mut self, paths: &[PathBuf], objects: Option<mpsc::Receiver<Announced>>) {
         let finder = Finder::find(paths);
         let count = finder.found.len();
-        self.progress.files_total.store(count as u64, Relaxed);
+        self.progress.files_total.fetch_add(count as u64, Relaxed);
         let sizes = finder.found.iter().map(|found| if let Kind::File(_, len) = found.kind { len } else { 0 });
-        self.progress.disk_bytes_total.store(sizes.sum(), Relaxed);
+        self.progress.disk_bytes_total.fetch_add(sizes.sum(), Relaxed);
         let named = finder.found.iter().map(|found| found.path.clone()).collect();
         let mut told = self.tell(Message::Found(named));
         for warning in finder.warnings {
@@ -138,10 +196,66 @@ impl Reader {
             }
             let mut entry = None;
             let outcome = self.read_one(file, found, count, &mut entry);
-            told = self.tell(Message::Done { file, entry, outcome });
+            told = self.tell(Message::Done { file, place: entry.map(Place::File), outcome });
+        }
+        if let Some(objects) = objects {
+            told = told.and_then(|()| self.read_objects(count, objects));
         }
         // An error has nobody to hear it.
-        let _ = self.tell_held();
+        let _ = told.and_then(|()| self.tell_held());
+    }
+
+    fn read_objects(&mut self, mut file: usize, mut objects: mpsc::Receiver<Announced>) -> Result<(), FileError> {
+        // Opening the next may take long: nothing waits for it.
+        self.tell_held()?;
+        while let Some(announced) = objects.blocking_recv() {
+            if self.stop.load(Relaxed) {
+                return Ok(());
+            }
+            match announced {
+                Announced::Known { objects, bytes } => {
+                    self.progress.files_done.fetch_add(objects, Relaxed);
+                    self.progress.disk_bytes_read.fetch_add(bytes, Relaxed);
+                    self.tell(Message::Known(objects))?;
+                }
+                Announced::One { name, id, tag, opened } => {
+                    let origin = opened.as_ref().ok().filter(|_| tag.is_some()).map(|object| object.origin.clone());
+                    self.tell(Message::FoundObject(name.clone().into(), tag, origin))?;
+                    let outcome = opened.and_then(|object| self.read_object(file, Path::new(&name), id, object));
+                    self.tell(Message::Done { file, place: id.map(Place::Object), outcome })?;
+                    file += 1;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn read_object(
+        &mut self,
+        file: usize,
+        path: &Path,
+        id: Option<ObjectId>,
+        object: Object,
+    ) -> Result<bool, FileError> {
+        let mut source = Source::new(Raw::Object(object.bytes), Some(self.progress.clone()))?;
+        let from = match (id, &self.list) {
+            (Some(id), Some(list)) => list.object_end(id),
+            _ => 0,
+        };
+        let mut passed = Passed::default();
+        if source.is_packed() && from > 0 {
+            // What is packed is unpacked from its first byte on, and none of it is sent.
+            passed.hash = Some(Box::default());
+        }
+        if from > 0 && !source.skip_to(from, &mut passed)? {
+            return Ok(true);
+        }
+        let identity = Identity::Origin { origin: object.origin, from };
+        let mut pour = self.plain(file, path, source, identity, object.taken_at_ms);
+        pour.packer.remember(&passed.before);
+        pour.place = id.map(Place::Object);
+        // An object of nothing is read, and holds nothing.
+        self.pour(pour).0.map(|_| true)
     }
 
     /// Tells it, or holds it until the list is durable.
@@ -151,13 +265,14 @@ impl Reader {
         }
         self.held.push(message);
         let enough = self.held.len() >= HELD_MAX || self.held_bytes >= HELD_BYTES_MAX;
-        if enough || !self.list.has_unsynced_names() { self.tell_held() } else { Ok(()) }
+        let waits = self.list.as_ref().is_some_and(|list| list.has_unsynced_names());
+        if enough || !waits { self.tell_held() } else { Ok(()) }
     }
 
     /// Waits until the sends are near enough; an error: nobody listens any more, or nothing may be sent.
     fn tell_held(&mut self) -> Result<(), FileError> {
         self.held_bytes = 0;
-        if let Err(error) = self.list.sync_named() {
+        if let Some(Err(error)) = self.list.as_ref().map(|list| list.sync_named()) {
             // No byte of these files may leave; the report names them as not read.
             self.held.clear();
             // Where nobody listens, nothing is left to stop.
@@ -187,7 +302,7 @@ impl Reader {
             Kind::File(real, _) => self.read_file(file, path, &real, entry),
             Kind::Stdin | Kind::Pipe => {
                 let source = self.open_pipe(&found)?;
-                let producer = self.list.new_producer()?;
+                let producer = self.list()?.new_producer()?;
                 self.pour(self.plain(file, path, source, Identity::Producer(producer), self.options.now_ms)).0
             }
         }
@@ -211,6 +326,10 @@ impl Reader {
         self.pour(self.plain(file, &found.path, source, identity, self.options.now_ms)).0
     }
 
+    fn list(&self) -> Result<Arc<ReaderList>, FileError> {
+        self.list.clone().ok_or(FileError::NotRead)
+    }
+
     /// A pipe may be silent for long: nothing waits for it.
     fn open_pipe(&mut self, found: &Found) -> Result<Source, FileError> {
         self.tell_held()?;
@@ -230,7 +349,7 @@ impl Reader {
     ) -> Result<bool, FileError> {
         let path_text =
             &spelt(real).filter(|text| text.len() <= ORIGIN_NAME_BYTES_MAX).ok_or(FileError::NameTooLong)?;
-        let list = self.list.clone();
+        let list = self.list()?;
         let opened = open_file(real)?;
         let question = Question {
             list: &list,
@@ -253,7 +372,7 @@ impl Reader {
         let mut first = None;
         match known.next {
             Next::End => {
-                self.see(&opened, known.entry.id, known.entry.mark);
+                see(&list, &opened, known.entry.id, known.entry.mark);
                 return Ok(false);
             }
             // The last line lacked its newline when it was taken, and was counted: this only ends it. Anything else is a line of its own.
@@ -265,12 +384,12 @@ impl Reader {
                     hash.update(b"\n");
                     mark.whole = Some(hash.digest128());
                 }
-                self.list.advance(known.entry.id, mark)?;
+                list.advance(known.entry.id, mark)?;
             }
             Next::Byte(byte) => first = Some(byte),
             Next::Unread => {}
         }
-        let identity = Identity::Origin { origin: self.list.origin(&known.entry), from };
+        let identity = Identity::Origin { origin: list.origin(&known.entry), from };
         let read_at_ms = known.entry.reading_since_ms.unwrap_or(self.options.now_ms);
         let Passed { before, hash } = known.passed;
         let taken = known.source.is_packed().then(|| Taken {
@@ -281,18 +400,12 @@ impl Reader {
         let mut pour = self.plain(file, path, known.source, identity, read_at_ms);
         pour.packer.remember(&before);
         pour.packer.push(first.as_slice());
-        pour.entry = Some(known.entry.id);
+        pour.place = Some(Place::File(known.entry.id));
         pour.alike = known.alike;
         pour.taken = taken;
         let (result, mark) = self.pour(pour);
-        self.see(&opened, known.entry.id, mark);
+        see(&list, &opened, known.entry.id, mark);
         result.map(|new| new || from > known.from || known.is_new)
-    }
-
-    /// What this run saw of a file, before anything can be renamed behind its back.
-    fn see(&self, opened: &File, id: EntryId, mark: Mark) {
-        let stamp = opened.metadata().ok().as_ref().and_then(stamp);
-        self.list.see(id, Seen { mark, stamp });
     }
 
     fn plain<'a>(&self, file: usize, path: &'a Path, source: Source, identity: Identity, read_at_ms: i64) -> Pour<'a> {
@@ -305,7 +418,7 @@ impl Reader {
             definitions: options.definitions,
         };
         let packer = Packer::new(speaks, options.codec, options.target);
-        Pour { file, path, source, packer, entry: None, taken: None, alike: vec![], warned: false }
+        Pour { file, path, source, packer, place: None, taken: None, alike: vec![], warned: false }
     }
 
     /// Reads to the end; whether there was anything, and how far it came.
@@ -392,7 +505,13 @@ impl Reader {
         }
         self.progress.lines_packed.fetch_add(packed.lines, Relaxed);
         let mark = pour.mark();
-        let mark = pour.entry.map(|entry| (entry, mark));
+        let mark = pour.place.map(|place| place.with(mark));
         self.tell(Message::Batch { file: pour.file, packed, mark })
     }
+}
+
+/// What this run saw of a file, before anything can be renamed behind its back.
+fn see(list: &ReaderList, opened: &File, id: EntryId, mark: Mark) {
+    let stamp = opened.metadata().ok().as_ref().and_then(stamp);
+    list.see(id, Seen { mark, stamp });
 }

@@ -79,7 +79,8 @@ impl Brought {
             }
         }
         for (shard, through) in through {
-            brought.listen(stream, &shard, through).await?;
+            let first = oldest.get(&shard).copied().unwrap_or_default();
+            brought.listen(stream, &shard, first, through).await?;
         }
         Ok(brought)
     }
@@ -88,9 +89,10 @@ impl Brought {
         &mut self,
         stream: &ReadOnly<S>,
         shard: &ShardId,
+        first: SequenceNumber,
         through: SequenceNumber,
     ) -> Result<(), ReplayError> {
-        let mut from = Start::TrimHorizon;
+        let mut from = Start::At(first);
         loop {
             let page = stream.read(shard, from, PAGE).await?;
             let Some(last) = page.records.last() else { return Ok(()) };

@@ -29,7 +29,7 @@ fn part(word: &RolledUp) -> Part {
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct Said {
+pub(crate) struct Said {
     /// Homes of whose records the stream has none: they never ask, and of what they are told the last words are kept.
     gone: BTreeSet<HashKey>,
     waiting: BTreeMap<Pair, BTreeMap<Part, RolledUp>>,
@@ -84,6 +84,26 @@ impl Said {
         *through = word.source_position.max(*through);
     }
 
+    /// A home begins again where it had heard so much of each source: it asks for these words once more.
+    pub fn begin_again(&mut self, home: HashKey, heard: &BTreeMap<ShardId, SequenceNumber>, words: Vec<RolledUp>) {
+        self.heard_through.retain(|(_, of), _| *of != home);
+        let through = heard.iter().map(|(source, through)| ((source.clone(), home), *through));
+        self.heard_through.extend(through);
+        let count = &mut self.count;
+        self.waiting.retain(|(_, of), words| {
+            *count -= if *of == home { words.len() } else { 0 };
+            *of != home
+        });
+        words.into_iter().for_each(|word| self.say_again(home, word));
+    }
+
+    /// As `say`, of a word that the home may have heard a part of.
+    fn say_again(&mut self, home: HashKey, word: RolledUp) {
+        let waiting = self.waiting.entry((word.source.clone(), home)).or_default();
+        self.count += usize::from(waiting.insert(part(&word), word).is_none());
+        self.most = self.most.max(self.count);
+    }
+
     /// True if the source should wait for the homes.
     pub fn is_ahead(&self, source: &ShardId) -> bool {
         let pairs = self.waiting.range((source.clone(), HashKey(0))..=(source.clone(), HashKey(u128::MAX)));
@@ -116,6 +136,7 @@ mod tests {
             windows: vec![],
             part: 0,
             parts_after: 0,
+            generation: 0,
         }
     }
 

@@ -128,7 +128,7 @@ const fn lists(kind: Kind) -> u64 {
         Kind::Taken | Kind::DeadLetter | Kind::Identified => 16,
         Kind::Producer | Kind::Service | Kind::Transition => 4,
         // One subject; or bounded by what people write.
-        Kind::Balance | Kind::Definition | Kind::Alarm => 1,
+        Kind::Balance | Kind::Definition | Kind::Alarm | Kind::Generations => 1,
     }
 }
 
@@ -144,6 +144,7 @@ const fn label(kind: Kind) -> &'static str {
         Kind::Alarm => "alarms",
         Kind::Transition => "transitions",
         Kind::Identified => "identities",
+        Kind::Generations => "generations",
     }
 }
 

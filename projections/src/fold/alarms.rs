@@ -36,6 +36,7 @@ use super::{
 use crate::{
     alarm::{Alarm, State},
     definitions::{self, Definition, Room},
+    generations::Live,
 };
 
 /// A home waits so many ticks for a shard that has not spoken; then it decides without it, and says so.
@@ -112,6 +113,26 @@ impl Alarms {
     /// The revision of definitions in force.
     pub fn revision(&self) -> SequenceNumber {
         self.in_force.revision
+    }
+
+    /// Which generation counts, by what is in force.
+    pub fn live(&self) -> Live {
+        Live::of(&self.in_force.all)
+    }
+
+    /// Its generation begins to count: where each alarm stands is said, as it is, although nothing changed.
+    pub fn say_standings(&mut self) {
+        let (time_secs, revision) = (self.now_secs.div_euclid(60) * 60, self.in_force.revision);
+        self.decisions.extend(self.standings.iter().map(|((tenant, alarm), standing)| Decision {
+            tenant: tenant.clone(),
+            alarm: alarm.clone(),
+            from: Some(standing.state),
+            to: standing.state,
+            reason: "Its generation counts from here on, and this is the state in which it stands.".into(),
+            reason_data: String::new(),
+            time_secs,
+            revision,
+        }));
     }
 
     /// The fold's time.
@@ -215,6 +236,7 @@ impl Alarms {
                 windows: self.changed_windows(&at_home),
                 part: 0,
                 parts_after: 0,
+                generation: place.generation.0,
             };
             if sabotage::breaks(Sabotage::SaysWrong) && *home != place.shard {
                 rolled_up.windows.clear();

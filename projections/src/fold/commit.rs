@@ -21,7 +21,9 @@ impl Shard {
         );
         rows.extend(self.seen.to_write().map(|(key, open, body)| row(self.key(key.clone(), 0, 0), open, body)));
         let balances = self.balances.to_write();
-        rows.extend(balances.map(|((tenant, minute), open, body)| row(self.balance_key(tenant, *minute), open, body)));
+        rows.extend(balances.map(|((tenant, minute, partial), open, body)| {
+            row(self.balance_key(tenant, *minute, *partial), open, body)
+        }));
         rows.extend(self.facts.values().cloned());
         if sabotage::breaks(Sabotage::ResumePointBeforeRows) {
             rows.truncate(rows.len() / 2);

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use events::{
     cut,
-    event::{Datum, Defined, Event},
+    event::{Datum, Defined, Event, Missed},
     identity::{self, LOCAL_TENANT},
     wire::{self, Batch, Content, Header},
 };
@@ -23,6 +23,9 @@ use crate::{
     distribution,
     store::{Kind, ROW_BYTES_MAX, Row},
 };
+
+/// Why an object is dead.
+const MISSING: &str = "object_missing";
 
 impl Shard {
     pub(super) fn fold_body(&mut self, input: &Input, body: &Body) -> Result<Folded, Stop> {
@@ -65,6 +68,16 @@ impl Shard {
                         }
                     }
                 }
+                Event::Missed(missed) if matches!(fresh, Fresh::Refused(_)) => {
+                    folded.balance.skip(NO_ROOM, 1, missed.origin.name.as_bytes());
+                }
+                Event::Missed(missed) if !is_fresh || self.was_taken(input, &batch.header, missed) => {
+                    folded.balance.duplicate += 1;
+                }
+                Event::Missed(missed) => {
+                    let dead = self.bury_missed(input, missed);
+                    folded.balance.add(&dead.balance);
+                }
                 _ if !is_fresh => {}
                 Event::Defined(defined) => {
                     if self.record_definition(input, &batch.header, defined).is_err() {
@@ -106,7 +119,12 @@ impl Shard {
         }
         let (name, start_secs, page) = wanted::place(header, datum, named);
         identity::check_service(name).map_err(|_| "bad_service")?;
-        let key = WindowKey { service: self.service(input, &header.tenant, name)?, start_secs, page };
+        let key = WindowKey {
+            service: self.service(input, &header.tenant, name)?,
+            start_secs,
+            partial: self.live.partial(),
+            page,
+        };
         let slot = match self.windows.find(&key) {
             Some(slot) => slot,
             None => {
@@ -182,14 +200,34 @@ impl Shard {
         folded
     }
 
+    /// True if a lower position brought the byte from which on something is missing: it was read after all, by another way or before.
+    fn was_taken(&mut self, input: &Input, header: &Header, missed: &Missed) -> bool {
+        let mark = input::missing(header, missed, &self.place);
+        let mark = self.taken.find(&mark).map(|slot| self.taken.body(slot));
+        mark.is_some_and(|mark| mark.holds(missed.from, input.sequence))
+    }
+
+    fn bury_missed(&mut self, input: &Input, missed: &Missed) -> Folded {
+        let Missed { origin, from } = missed;
+        let cause = format!("{origin} was announced, and was gone when it was to be read from byte {from} on");
+        self.bury(input, None, MISSING, &cause, &Bytes::copy_from_slice(origin.name.as_bytes()))
+    }
+
     /// Alarms that were decided just now become rows.
-    fn keep_decisions(&mut self, input: &Input) {
+    pub(super) fn keep_decisions(&mut self, input: &Input) {
         for decision in self.alarms.take_decisions() {
-            let state = self.subject(&decision.tenant, Kind::Alarm, &decision.alarm);
-            self.state(input, state, 0, 0, decision.encode().into());
+            if decision.from != Some(decision.to) {
+                let state = self.subject(&decision.tenant, Kind::Alarm, &decision.alarm);
+                self.state(input, state, 0, 0, decision.encode().into());
+            }
             let change = self.subject(&decision.tenant, Kind::Transition, &decision.alarm);
             // An alarm may begin and change in one minute.
-            let page = u16::from(decision.from.is_some());
+            let page = match decision.from {
+                None => 0,
+                Some(from) if from != decision.to => 1,
+                // No change: its generation has begun to count.
+                Some(_) => 2,
+            };
             self.state(input, change, decision.time_secs, page, decision.encode().into());
         }
     }

@@ -8,7 +8,7 @@
 
 use bytes::Bytes;
 use events::{
-    event::{Datum, Event, RolledUp},
+    event::{Datum, Event, Missed, RolledUp},
     identity::LOCAL_TENANT,
     position::SequenceNumber,
     stream::Record,
@@ -148,8 +148,13 @@ impl Body {
     /// The rows that decide what of it is new; none: it has no identity, and everything is.
     pub fn marks(&self, place: &Place) -> Vec<(Subject, i64)> {
         match self {
-            Self::Lines(batch) | Self::Events(batch, ..) => {
-                mark(&batch.header, place).map(|of| (of, 0)).into_iter().collect()
+            Self::Lines(batch) => mark(&batch.header, place).map(|of| (of, 0)).into_iter().collect(),
+            Self::Events(batch, events, _) => {
+                let missed = events.iter().filter_map(|event| match event {
+                    Event::Missed(missed) => Some(missing(&batch.header, missed, place)),
+                    _ => None,
+                });
+                mark(&batch.header, place).into_iter().chain(missed).map(|of| (of, 0)).collect()
             }
             Self::Told(told) => told.entries.iter().filter_map(|entry| told.mark(entry, place)).collect(),
             _ => vec![],
@@ -219,6 +224,11 @@ pub(super) fn mark(header: &Header, place: &Place) -> Option<Subject> {
         (None, None) => return None,
     };
     Some(subject(place, &header.tenant, kind, name))
+}
+
+/// The row that knows whether the first byte of what is missing was taken before.
+pub(super) fn missing(header: &Header, missed: &Missed, place: &Place) -> Subject {
+    subject(place, &header.tenant, Kind::Taken, missed.origin.partition_key(&header.tenant, missed.from))
 }
 
 fn subject(place: &Place, tenant: &str, kind: Kind, name: String) -> Subject {

@@ -50,6 +50,7 @@ impl Shard {
             return Err(BadSnapshot::Lineage(shard.lineage.len()));
         }
         shard.alarms.restore();
+        shard.live = shard.alarms.live();
         Ok(shard)
     }
 }

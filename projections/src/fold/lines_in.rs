@@ -73,6 +73,7 @@ struct Touched<'a> {
     seen: &'a mut OpenRows<Subject, Seen>,
     alarms: &'a mut Alarms,
     generation: crate::store::Generation,
+    partial: crate::store::Partial,
 }
 
 impl Shard {
@@ -116,6 +117,7 @@ impl Shard {
             seen: &mut self.seen,
             alarms: &mut self.alarms,
             generation: self.place.generation,
+            partial: self.live.partial(),
         };
         (touched, &mut self.parser)
     }
@@ -227,7 +229,12 @@ impl Touched<'_> {
         let slot = match self.services.recent(service, start) {
             Some(slot) => slot,
             None => {
-                let slot = self.windows.open(&WindowKey { service, start_secs: start, page: LINES_PAGE });
+                let slot = self.windows.open(&WindowKey {
+                    service,
+                    start_secs: start,
+                    partial: self.partial,
+                    page: LINES_PAGE,
+                });
                 self.services.remember(service, start, slot);
                 slot
             }

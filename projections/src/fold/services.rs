@@ -20,7 +20,10 @@ use super::{
     limits::limits,
     rows::{Body, Current, OpenRows, Slot},
 };
-use crate::{canonical::DecodeError, store::Subject};
+use crate::{
+    canonical::DecodeError,
+    store::{Partial, Subject},
+};
 
 pub const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
@@ -33,6 +36,7 @@ pub struct ServiceId(u32);
 pub struct WindowKey {
     pub service: ServiceId,
     pub start_secs: i64,
+    pub partial: Partial,
     pub page: u16,
 }
 

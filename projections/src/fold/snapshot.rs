@@ -5,6 +5,7 @@
 //! | section | holds | changes |
 //! | --- | --- | --- |
 //! | `STATE` | time and alarms, MessagePack | with every record |
+//! | `SAID` | what the driver keeps beside the fold of a generation that does not count: not the fold's, and compared with nothing | with every record |
 //! | `SERVICES` | whom the day has met, each piece by itself | the last piece grows; none does once everybody was met |
 
 use bytes::Bytes;
@@ -16,11 +17,15 @@ use super::{
     sabotage::{self, Sabotage},
     services::Services,
 };
-use crate::{canonical::DecodeError, store::PART_BYTES_MAX};
+use crate::{
+    canonical::DecodeError,
+    store::{Checkpoint, Commit, PART_BYTES_MAX, PartName},
+};
 
 const VERSION: u8 = 1;
 const STATE: u8 = 1;
 const SERVICES: u8 = 2;
+const SAID: u8 = 3;
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct Snapshot<A> {
@@ -86,6 +91,7 @@ impl Shard {
             shard.alarms = Alarms::default();
         }
         shard.alarms.restore();
+        shard.live = shard.alarms.live();
         Ok(shard)
     }
 }
@@ -99,6 +105,7 @@ pub(super) fn read(parts: &[Bytes]) -> Result<Pieces<'_>, BadSnapshot> {
         match part.split_first() {
             Some((&STATE, piece)) => state.extend_from_slice(piece),
             Some((&SERVICES, piece)) => services.push(piece),
+            Some((&SAID, _)) => {}
             other => return Err(BadSnapshot::Section(other.map(|(section, _)| *section))),
         }
     }
@@ -109,6 +116,28 @@ pub(super) fn read(parts: &[Bytes]) -> Result<Pieces<'_>, BadSnapshot> {
     Ok((snapshot, services))
 }
 
+/// Adds parts to a commit in which whoever drives the fold keeps bytes of its own; none: no parts. Their names hold what they say: a worker that comes to
+/// the same position by another way may have others.
+pub fn keep_beside(commit: &mut Commit, bytes: &[u8]) {
+    let Checkpoint { generation, shard, position, .. } = &commit.checkpoint;
+    let of = format!("{}/{shard}/{position}/said-{:016x}", generation.0, xxhash_rust::xxh3::xxh3_64(bytes));
+    for (i, piece) in bytes.chunks(PART_BYTES_MAX - 1).enumerate() {
+        let name = PartName(format!("{of}-{i}"));
+        commit.checkpoint.parts.push(name.clone());
+        commit.parts.push((name, part(SAID, piece)));
+    }
+}
+
+/// What `beside` kept.
+pub fn kept_beside(parts: &[Bytes]) -> Vec<u8> {
+    let pieces = parts.iter().filter_map(|part| part.strip_prefix(&[SAID]));
+    pieces.flatten().copied().collect()
+}
+
+fn is_own(part: &&Bytes) -> bool {
+    part.first() != Some(&SAID)
+}
+
 /// The first record that a snapshot holds something of: one older than the stream's oldest means that it cannot be recomputed.
 pub fn applied_from(parts: &[Bytes]) -> Result<SequenceNumber, BadSnapshot> {
     Ok(read(parts)?.0.began)
@@ -117,7 +146,7 @@ pub fn applied_from(parts: &[Bytes]) -> Result<SequenceNumber, BadSnapshot> {
 /// What the snapshot of a resume point holds that is not what the stream says; `None`: both are equal to the byte, also in what has not led to a
 /// decision yet.
 pub fn difference(stored: &[Bytes], replayed: &[Bytes]) -> Option<String> {
-    if stored == replayed {
+    if stored.iter().filter(is_own).eq(replayed.iter().filter(is_own)) {
         return None;
     }
     let ((stored, met), (replayed, meets)) = match (read(stored), read(replayed)) {

@@ -122,6 +122,11 @@ impl Taken {
         pieces + 1 - reached <= pieces.max(pieces_max)
     }
 
+    /// True if a position before this one took the byte.
+    pub fn holds(&self, byte: u64, before: SequenceNumber) -> bool {
+        self.ranges.iter().any(|range| (range.from..range.to).contains(&byte) && range.position < before)
+    }
+
     /// True if it is time to commit, so that ranges can be joined.
     pub fn is_crowded(&self) -> bool {
         self.ranges.len() > RANGES_CROWDED

@@ -78,6 +78,7 @@ impl Shard {
         let Some(header) = body.values_header() else { return };
         let latest_ms = self.time_ms.max(input.arrived_at_ms).saturating_add(AHEAD_MAX_MS);
         let mut seen: FxHashSet<(&str, i64, u16)> = HashSet::default();
+        let partial = self.live.partial();
         for (datum, named) in body.values() {
             let Some(named) = named else { continue };
             let (name, start_secs, page) = place(header, datum, named);
@@ -87,9 +88,9 @@ impl Shard {
                 continue;
             }
             let open = self.services.known(&header.tenant, name);
-            let open = open.and_then(|service| self.windows.find(&WindowKey { service, start_secs, page }));
+            let open = open.and_then(|service| self.windows.find(&WindowKey { service, start_secs, partial, page }));
             if open.is_none() {
-                keys.push(self.key(self.subject(&header.tenant, Kind::Window, name), start_secs, page));
+                keys.push(self.key_in(partial, self.subject(&header.tenant, Kind::Window, name), start_secs, page));
             }
         }
     }

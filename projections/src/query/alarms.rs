@@ -10,6 +10,7 @@ use crate::{
     alarm::State,
     definitions::{self, Definition},
     fold::alarms::Decision,
+    generations::View,
     store::{Generation, Kind, ReadError, Row, Span, Store, Subject},
     when::Second,
 };
@@ -65,9 +66,10 @@ pub struct Transition {
 pub async fn alarms<S: Store>(
     store: &S,
     tenant: &str,
-    generation: Generation,
+    view: &View,
     name: Option<&str>,
 ) -> Result<Vec<Status>, ReadError> {
+    let generation = view.live();
     let span = |kind| Span::All { tenant: Some(tenant.to_owned()), generation, kind };
     let all = in_force(store, tenant, generation).await?;
     let in_force: BTreeMap<&str, &Definition> = all
@@ -99,7 +101,7 @@ pub async fn alarms<S: Store>(
         .map(|name| status(in_force.get(name.as_str()).copied(), decided.remove(&name), name))
         .collect();
     if let (Some(name), Some(status)) = (name, answer.first_mut()) {
-        let (transitions, omitted) = transitions(store, &of(tenant, generation, Kind::Transition, name)).await?;
+        let (transitions, omitted) = transitions(store, tenant, view, name).await?;
         status.transitions = Some(transitions);
         status.omitted = Some(omitted).filter(|omitted| *omitted > 0);
     }
@@ -143,26 +145,40 @@ fn status(definition: Option<&Definition>, decided: Option<Decision>, name: Stri
     }
 }
 
-async fn transitions<S: Store>(store: &S, span: &Span) -> Result<(Vec<Transition>, u64), ReadError> {
+/// What was decided for minutes that a generation has all of is its word, and before that its parent's. When it began to count it changed nothing.
+async fn transitions<S: Store>(
+    store: &S,
+    tenant: &str,
+    view: &View,
+    name: &str,
+) -> Result<(Vec<Transition>, u64), ReadError> {
     let mut newest = VecDeque::new();
     let mut omitted = 0;
-    each(store, span, |row| {
-        let decision = decision(row)?;
-        if newest.len() == TRANSITIONS_MAX {
-            newest.pop_front();
-            omitted += 1;
-        }
-        newest.push_back(Transition {
-            time: Second(decision.time_secs),
-            from: decision.from,
-            to: decision.to,
-            reason: decision.reason,
-            reason_data: raw(decision.reason_data),
-            revision: decision.revision.to_string(),
-        });
-        Ok(())
-    })
-    .await?;
+    for (part, sources) in view.windows(i64::MIN, i64::MAX) {
+        let Some(source) = sources.last() else { continue };
+        let (tenant, generation) = (tenant.to_owned(), source.generation);
+        let subject = Subject { tenant, generation, kind: Kind::Transition, name: name.to_owned() };
+        each(store, &Span::Of { subject, from: part.start, to: part.end }, |row| {
+            let decision = decision(row)?;
+            if decision.from == Some(decision.to) {
+                return Ok(());
+            }
+            if newest.len() == TRANSITIONS_MAX {
+                newest.pop_front();
+                omitted += 1;
+            }
+            newest.push_back(Transition {
+                time: Second(decision.time_secs),
+                from: decision.from,
+                to: decision.to,
+                reason: decision.reason,
+                reason_data: raw(decision.reason_data),
+                revision: decision.revision.to_string(),
+            });
+            Ok(())
+        })
+        .await?;
+    }
     Ok((newest.into(), omitted))
 }
 

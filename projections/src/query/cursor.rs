@@ -93,7 +93,7 @@ fn fingerprint(query: &Query) -> u64 {
         bytes.push(u8::from(text.is_some()));
         canonical::put_text(&mut bytes, text.as_deref().unwrap_or_default());
     }
-    canonical::put_varint(&mut bytes, query.generation.0.into());
+    canonical::put_varint(&mut bytes, query.view.live().0.into());
     canonical::put_varint(&mut bytes, query.period_secs.into());
     xxh3_64(&bytes)
 }

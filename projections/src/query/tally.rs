@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::{SCAN_ROWS, damaged};
 use crate::{
     fold::{balance::Balance, rows::Body},
-    store::{Generation, Kind, ReadError, Span, Store, Subject},
+    generations::View,
+    store::{Kind, ReadError, Span, Store, Subject},
 };
 
 /// accepted = folded + skipped + duplicate + dead.
@@ -45,19 +46,25 @@ impl From<&Balance> for Tally {
 }
 
 /// What became of every line that a tenant ever sent, over all shards.
-pub async fn balance<S: Store>(store: &S, tenant: &str, generation: Generation) -> Result<Balance, ReadError> {
-    let subject = Subject { tenant: tenant.to_owned(), generation, kind: Kind::Balance, name: String::new() };
-    let span = Span::Of { subject, from: i64::MIN, to: i64::MAX };
+pub async fn balance<S: Store>(store: &S, tenant: &str, view: &View) -> Result<Balance, ReadError> {
     let mut total = Balance::default();
-    let mut after = None;
-    loop {
-        let page = store.scan(&span, after.as_ref(), SCAN_ROWS).await?;
-        for row in &page.rows {
-            total.add(&Balance::decode(&row.body).map_err(|error| damaged(&row.key, &error))?);
-        }
-        match page.next_after {
-            Some(key) => after = Some(key),
-            None => return Ok(total),
+    for (part, sources) in view.minutes(i64::MIN, i64::MAX) {
+        for source in sources {
+            let (tenant, generation) = (tenant.to_owned(), source.generation);
+            let subject = Subject { tenant, generation, kind: Kind::Balance, name: String::new() };
+            let span = Span::Of { subject, from: part.start, to: part.end };
+            let mut after = None;
+            loop {
+                let page = store.scan(&span, after.as_ref(), SCAN_ROWS).await?;
+                for row in page.rows.iter().filter(|row| source.takes(row.key.partial)) {
+                    total.add(&Balance::decode(&row.body).map_err(|error| damaged(&row.key, &error))?);
+                }
+                match page.next_after {
+                    Some(key) => after = Some(key),
+                    None => break,
+                }
+            }
         }
     }
+    Ok(total)
 }

@@ -14,6 +14,7 @@ use proptest::prelude::*;
 
 use self::world::*;
 use super::*;
+use crate::store::{Row, RowKey};
 use crate::{
     cell::Cell,
     fold::FOLD_REVISION,
@@ -170,7 +171,7 @@ fn a_page_keeps_the_range_of_the_first_and_a_token_its_query() {
         Query { metric: Some("lines".into()), ..first.clone() },
         Query { namespace: Some("lines".into()), ..first.clone() },
         Query { period_secs: 300, ..first.clone() },
-        Query { generation: Generation(4), ..first },
+        Query { view: Generation(4).into(), ..first },
     ] {
         assert_eq!(Cursor::parse(&token, &other), Err(BadCursor::OtherQuery), "{other:?}");
     }
@@ -186,10 +187,10 @@ fn a_reader_sees_one_tenant_and_one_generation() {
     for tenant in ["local", "loca", "locals"] {
         let items = world.metrics(&Query { tenant: tenant.into(), ..query() }, None, 100).items;
         assert_eq!(items.iter().map(|item| item.service.to_string()).collect::<Vec<_>>(), [format!("of {tenant}")]);
-        assert_eq!(block_on(balance(&world.store, tenant, GENERATION)).unwrap().folded, 1);
+        assert_eq!(block_on(balance(&world.store, tenant, &GENERATION.into())).unwrap().folded, 1);
     }
-    assert_eq!(world.metrics(&Query { generation: Generation(2), ..query() }, None, 100).items, []);
-    assert_eq!(block_on(balance(&world.store, "nobody", GENERATION)).unwrap().accepted(), 0);
+    assert_eq!(world.metrics(&Query { view: Generation(2).into(), ..query() }, None, 100).items, []);
+    assert_eq!(block_on(balance(&world.store, "nobody", &GENERATION.into())).unwrap().accepted(), 0);
 }
 
 #[test]
@@ -226,7 +227,7 @@ fn a_row_that_cannot_be_read_is_named() {
         "{damaged}"
     );
     assert_eq!(block_on(digest(&store, GENERATION)).unwrap_err(), damaged);
-    let damaged = block_on(balance(&store, "local", GENERATION)).unwrap_err();
+    let damaged = block_on(balance(&store, "local", &GENERATION.into())).unwrap_err();
     assert!(damaged.to_string().starts_with("the balance of the minute 2026-01-02T03:00:00Z ("), "{damaged}");
 }
 
@@ -237,7 +238,7 @@ fn the_balance_counts_every_line_of_every_shard() {
         world.lines("local", &i.to_string(), "{\"time\":1767322800,\"service\":\"a\"}\n{\"time\":99999999999}\n\n");
     }
     world.commit();
-    let total = block_on(balance(&world.store, "local", GENERATION)).unwrap();
+    let total = block_on(balance(&world.store, "local", &GENERATION.into())).unwrap();
     let tally = Tally::from(&total);
     assert_eq!((tally.accepted, tally.folded, tally.skipped["future"]), (27, 9, 9), "{tally:?}");
     assert_eq!(tally.skipped.values().sum::<u64>(), 18, "{tally:?}");
@@ -256,7 +257,7 @@ fn an_alarm_is_shown_with_its_definition_its_state_and_every_change() {
     let start_ms = HOUR * 1000;
     let revision = world.events("local", control, start_ms, &[defined("hot", body)]);
     world.commit();
-    let shown = |world: &World, name| block_on(alarms(&world.store, "local", GENERATION, name)).unwrap();
+    let shown = |world: &World, name| block_on(alarms(&world.store, "local", &GENERATION.into(), name)).unwrap();
     assert_eq!(shown(&world, None)[0].state, crate::alarm::State::InsufficientData);
     assert_eq!(shown(&world, None)[0].decided_at, None);
     for minute in 1..=8i64 {
@@ -285,7 +286,7 @@ fn an_alarm_is_shown_with_its_definition_its_state_and_every_change() {
     assert_eq!(transitions.last().unwrap().to, one.state);
     assert!(shown(&world, None)[0].transitions.is_none());
     assert_eq!(shown(&world, Some("cold")).len(), 0);
-    assert_eq!(block_on(alarms(&world.store, "other", GENERATION, None)).unwrap().len(), 0);
+    assert_eq!(block_on(alarms(&world.store, "other", &GENERATION.into(), None)).unwrap().len(), 0);
 
     world.events("local", control, start_ms + 300_000, &[defined("hot", "null")]);
     world.commit();

@@ -41,6 +41,7 @@ fn events() -> Vec<Event> {
             windows: vec![window],
             part: 0,
             parts_after: 0,
+            generation: 0,
         }),
         Event::Defined(Defined { kind: "alarm".into(), name: "a".into(), body: "{}".into(), by: "somebody".into() }),
         Event::Measured(Measured { data: vec![datum, bare] }),

@@ -106,6 +106,7 @@ mod tests {
             windows: vec![RolledWindow { tenant, service, series: vec![], start_secs: 0, value: vec![0] }],
             part,
             parts_after,
+            generation: 0,
         }
     }
 

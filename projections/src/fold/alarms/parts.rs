@@ -31,7 +31,7 @@ const _: () = {
 pub(super) fn of(whole: RolledUp) -> Vec<RolledUp> {
     let mut parts: Vec<Vec<RolledWindow>> = vec![vec![]];
     let mut bytes = 0;
-    let RolledUp { source, source_position, source_time_ms, windows, .. } = whole;
+    let RolledUp { source, source_position, source_time_ms, windows, generation, .. } = whole;
     for window in windows {
         let more = encoded_bytes_max(&window);
         if bytes + more > limits().told_bytes && bytes > 0 {
@@ -44,7 +44,7 @@ pub(super) fn of(whole: RolledUp) -> Vec<RolledUp> {
     let last = parts.len() as u32 - 1;
     let part = |(part, windows)| {
         let source = source.clone();
-        RolledUp { source, source_position, source_time_ms, windows, part, parts_after: last - part }
+        RolledUp { source, source_position, source_time_ms, windows, part, parts_after: last - part, generation }
     };
     (0..).zip(parts).map(part).collect()
 }
@@ -85,6 +85,7 @@ mod tests {
             let source = ShardId::named(&"x".repeat(shard));
             let whole = RolledUp {
                 source, source_position: SequenceNumber::MAX, source_time_ms: i64::MIN, windows, part: 0, parts_after: 0,
+                generation: 7,
             };
             let parts = of(whole.clone());
             prop_assert_eq!(&parts, &of(whole.clone()));

@@ -121,7 +121,7 @@ impl World {
 pub(super) fn query() -> Query {
     Query {
         tenant: "local".into(),
-        generation: GENERATION,
+        view: GENERATION.into(),
         service: None,
         namespace: None,
         metric: None,

@@ -73,7 +73,7 @@ pub fn definitions_and_states_of_alarms_never_expire<A: Adapter>(adapter: &A) {
     bench.write(&rows);
     for row in rows {
         let kind = row.key.subject.kind;
-        let stays = matches!(kind, Kind::Definition | Kind::Alarm);
+        let stays = matches!(kind, Kind::Definition | Kind::Alarm | Kind::Generations);
         assert_eq!(expire(&bench, 0, kind, u16::MAX), u64::from(!stays), "{kind:?}");
         assert_eq!(bench.read(&row.key), stays.then_some(row), "{kind:?}");
     }

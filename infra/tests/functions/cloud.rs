@@ -1,0 +1,211 @@
+//! A stream and tables that one test has to itself, functions on them, and what they come to beside the embedded pair. Decides nothing.
+
+use std::{
+    num::NonZeroU16,
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use aws_sdk_kinesis::config::{BehaviorVersion, Credentials, Region};
+use events::{
+    identity::{Origin, OriginKind},
+    kinesis::{self, Kinesis},
+    pack::{Identity, Packed, Packer, Source},
+    position::ShardId,
+    stream::{Put, ReadOnly, Stream},
+    wire::Codec,
+};
+use processor::verify::{self, Report};
+use projections::{
+    dynamodb::{self, DynamoDb},
+    fold::Place,
+    store::{Generation, Store},
+};
+use weir::{LocalStore, System};
+
+use crate::lambda::Function;
+
+pub const CONSUMER: &str = env!("CARGO_BIN_EXE_weir-consumer");
+pub const TICKER: &str = env!("CARGO_BIN_EXE_weir-ticker");
+pub const API: &str = env!("CARGO_BIN_EXE_weir-api");
+
+/// One line a second from 2026-01-01T00:00:00Z on, of one service; the latency is the number of the line.
+pub fn lines(service: &str, numbers: std::ops::Range<u64>) -> String {
+    let line = |i: u64| {
+        let (hour, minute, second) = (i / 3600 % 24, i / 60 % 60, i % 60);
+        format!(
+            "{{\"timestamp\":\"2026-01-01T{hour:02}:{minute:02}:{second:02}Z\",\"service\":\"{service}\",\"status\":200,\"latency_ms\":{i}}}\n"
+        )
+    };
+    numbers.map(line).collect()
+}
+
+/// Many lines of one minute: much to fold, and little to write.
+pub fn minute(lines_a_second: u64) -> String {
+    lines("app", 0..60).repeat(usize::try_from(lines_a_second).unwrap())
+}
+
+/// A file's lines as batches of some thirty, as they are put on any stream.
+pub fn batches(name: &str, text: &str) -> Vec<Put> {
+    batches_of(name, text, 3_000)
+}
+
+/// A file's lines as batches of about so many bytes of them.
+pub fn batches_of(name: &str, text: &str, bytes: usize) -> Vec<Put> {
+    let origin = Origin { kind: OriginKind::Named, name: name.to_owned(), version: String::new() };
+    let source = Source {
+        tenant: "local".to_owned(),
+        service: None,
+        identity: Identity::Origin { origin, from: 0 },
+        read_at_ms: 1_767_225_600_000,
+        definitions: None,
+    };
+    let mut packer = Packer::new(source, Codec::Zstd, bytes);
+    let put = |packed: Packed| Put { partition_key: packed.partition_key, hash_key: None, data: packed.data };
+    let mut puts = vec![];
+    for piece in text.as_bytes().chunks(1 << 20) {
+        packer.push(piece);
+        puts.extend(std::iter::from_fn(|| packer.next(false)).map(put));
+    }
+    puts.extend(std::iter::from_fn(|| packer.next(true)).map(put));
+    puts
+}
+
+/// A pair of its own on the emulators.
+pub struct Cloud {
+    pub name: String,
+    pub runtime: tokio::runtime::Runtime,
+    pub client: aws_sdk_kinesis::Client,
+    pub stream: Arc<Kinesis>,
+    pub store: Arc<DynamoDb>,
+    rows: aws_sdk_dynamodb::Client,
+}
+
+impl Cloud {
+    pub fn new(shards: u16) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let name = format!("weir-functions-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let credentials = || Credentials::new("test", "test", None, None, "test");
+        let http = || aws_smithy_http_client::Builder::new().build_http();
+        let client = aws_sdk_kinesis::Client::from_conf(
+            aws_sdk_kinesis::Config::builder()
+                .behavior_version(BehaviorVersion::latest())
+                .region(Region::new("us-east-1"))
+                .credentials_provider(credentials())
+                .endpoint_url(&emulators::kinesis().endpoint)
+                .http_client(http())
+                .build(),
+        );
+        let rows = aws_sdk_dynamodb::Client::from_conf(
+            aws_sdk_dynamodb::Config::builder()
+                .behavior_version(BehaviorVersion::latest())
+                .region(Region::new("us-east-1"))
+                .credentials_provider(credentials())
+                .endpoint_url(&emulators::dynamodb().endpoint)
+                .http_client(http())
+                .build(),
+        );
+        let (stream, store) = runtime.block_on(async {
+            let shards = NonZeroU16::new(shards).unwrap();
+            let stream = Kinesis::open(client.clone(), &name, kinesis::Missing::Create(shards)).await.unwrap();
+            let (store, _) = DynamoDb::open(&rows, &name, dynamodb::Create::Missing).await.unwrap();
+            (Arc::new(stream), Arc::new(store))
+        });
+        Self { name, runtime, client, stream, store, rows }
+    }
+
+    pub fn arn(&self) -> String {
+        format!("arn:aws:kinesis:us-east-1:000000000000:stream/{}", self.name)
+    }
+
+    /// Leads a program to the pair.
+    pub fn lead(&self, command: &mut Command) {
+        command
+            .env("AWS_REGION", "us-east-1")
+            .env("AWS_ACCESS_KEY_ID", "test")
+            .env("AWS_SECRET_ACCESS_KEY", "a-secret");
+        command.env("AWS_EC2_METADATA_DISABLED", "true").env("AWS_CONFIG_FILE", "/dev/null");
+        command.env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null");
+        command.env("AWS_ENDPOINT_URL_KINESIS", &emulators::kinesis().endpoint);
+        command.env("AWS_ENDPOINT_URL_DYNAMODB", &emulators::dynamodb().endpoint);
+        command.env("WEIR_STREAM", format!("kinesis://{}", self.name));
+        command.env("WEIR_STORE", format!("dynamodb://{}", self.name));
+    }
+
+    pub fn function(&self, program: &str) -> Function {
+        Function::start(program, |command| self.lead(command))
+    }
+
+    /// Puts records on the stream.
+    pub fn append(&self, puts: &[Put]) {
+        self.runtime.block_on(async {
+            for call in puts.chunks(100) {
+                self.stream.append(call.to_vec()).await.unwrap().into_iter().for_each(|answer| drop(answer.unwrap()));
+            }
+        });
+    }
+
+    /// Whoever needs them finds none.
+    pub fn delete_tables(&self) {
+        self.runtime.block_on(async {
+            for table in ["ApplicationMetrics", "state", "checkpoints"] {
+                self.rows.delete_table().table_name(format!("{}-{table}", self.name)).send().await.unwrap();
+            }
+        });
+    }
+
+    pub fn shards(&self) -> Vec<events::stream::Shard> {
+        self.runtime.block_on(self.stream.shards()).unwrap()
+    }
+
+    /// Where a shard's resume point stands, as text, and whether the shard has ended there.
+    pub fn resume_point(&self, shard: &str) -> Option<(String, bool)> {
+        let point =
+            self.runtime.block_on(self.store.checkpoint(Generation::default(), &ShardId::named(shard))).unwrap();
+        point.map(|(point, _)| (point.position.to_string(), point.ended))
+    }
+
+    /// Folds the stream again and compares: every row is what the stream says. The digest.
+    #[track_caller]
+    pub fn verifies(&self) -> String {
+        let report = self.runtime.block_on(async {
+            let shards = self.stream.shards().await.unwrap();
+            let ring: Vec<_> =
+                shards.iter().filter(|shard| !shard.closed).map(|shard| (shard.id.clone(), shard.range)).collect();
+            let place = |id: ShardId| Place { generation: Generation::default(), shard: id, ring: ring.clone() };
+            let places = shards.iter().map(|shard| place(shard.id.clone())).collect();
+            let folder = tempfile::tempdir().unwrap();
+            let scratch = Arc::new(LocalStore::open(&folder.path().join("rows.redb")).unwrap());
+            let stream = ReadOnly::new(self.stream.clone());
+            verify::verify(stream, &*self.store, scratch, places, async {}, |_| {}).await.unwrap()
+        });
+        digest(report)
+    }
+
+    /// The digest of the same records on the embedded pair.
+    pub fn embedded(&self, puts: &[Put]) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        self.runtime.block_on(async {
+            let options = weir::Options { shards: NonZeroU16::new(1), confirm_clock: false, who: "a test".into() };
+            let system = System::open(folder.path(), options).await.unwrap();
+            for put in puts {
+                system.append(put.clone()).await.unwrap();
+            }
+            assert!(system.caught_up(Duration::from_secs(100)).await.unwrap());
+            let report = system.verify(|_| {}).await.unwrap();
+            assert_eq!(tokio::task::spawn_blocking(|| system.close()).await.unwrap(), None);
+            digest(report)
+        })
+    }
+}
+
+#[track_caller]
+fn digest(report: Report) -> String {
+    assert_eq!((report.differences, report.older_than_stream), (0, 0), "{report:?}");
+    report.digest.unwrap()
+}

@@ -1,0 +1,11 @@
+//! The functions as they are deployed: the real programs, started by a runtime API that plays Lambda, on emulators of Kinesis and DynamoDB that others
+//! wrote. What Lambda does besides (retries, halves, repeats, an end in the middle) is played here, as its developer guide describes it.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod cloud;
+mod consumer;
+mod digest;
+mod lambda;
+mod mapping;
+mod others;
+mod web;

@@ -1,0 +1,218 @@
+//! Two generations side by side, before one of them is promoted: windows that differ and by how much, decisions of alarms that one of them made and the
+//! other did not. Decides what is compared: what both can have; it writes nothing.
+//!
+//! Both have to stand still at one place meanwhile, which is the caller's part. A window is compared as readers see it, all shards, partials and pages
+//! merged: how rows are cut is no difference.
+
+use std::collections::BTreeMap;
+
+use projections::{
+    alarm::Alarm,
+    cell::Cell,
+    definitions,
+    distribution::Distribution,
+    fold::alarms::Decision,
+    generations::{
+        Compared,
+        record::{DecisionDiffers, SHOWN_MAX, WindowDiffers},
+    },
+    store::{Generation, Kind, ReadError, Row, RowKey, Span, Store},
+};
+
+use crate::drive::{self, DriveError, SCAN_ROWS};
+
+/// Rows of one kind and generation, those of one subject and place in time together.
+struct Groups<'a, T> {
+    store: &'a T,
+    span: Span,
+    page: std::vec::IntoIter<Row>,
+    after: Option<RowKey>,
+    at_end: bool,
+    next: Option<Row>,
+}
+
+/// Tenant, name and place in time.
+type Place = (String, String, i64);
+
+fn place(row: &Row) -> Place {
+    (row.key.subject.tenant.clone(), row.key.subject.name.clone(), row.key.at)
+}
+
+impl<'a, T: Store> Groups<'a, T> {
+    fn new(store: &'a T, generation: Generation, kind: Kind) -> Self {
+        let span = Span::All { tenant: None, generation, kind };
+        Self { store, span, page: vec![].into_iter(), after: None, at_end: false, next: None }
+    }
+
+    async fn row(&mut self) -> Result<Option<Row>, ReadError> {
+        loop {
+            if let Some(row) = self.page.next() {
+                return Ok(Some(row));
+            }
+            if self.at_end {
+                return Ok(None);
+            }
+            let page = self.store.scan(&self.span, self.after.as_ref(), SCAN_ROWS).await?;
+            self.at_end = page.next_after.is_none();
+            self.after = page.next_after;
+            self.page = page.rows.into_iter();
+        }
+    }
+
+    async fn next(&mut self) -> Result<Option<(Place, Vec<Row>)>, ReadError> {
+        let first = match self.next.take() {
+            Some(row) => row,
+            None => match self.row().await? {
+                Some(row) => row,
+                None => return Ok(None),
+            },
+        };
+        let (of, mut rows) = (place(&first), vec![first]);
+        while let Some(row) = self.row().await? {
+            if place(&row) != of {
+                self.next = Some(row);
+                break;
+            }
+            rows.push(row);
+        }
+        Ok(Some((of, rows)))
+    }
+}
+
+/// Both generations' rows of a kind, place by place; `each` hears of those from a time on.
+async fn side_by_side<T: Store>(
+    store: &T,
+    (old, new): (Generation, Generation),
+    kind: Kind,
+    mut each: impl FnMut(&Place, &[Row], &[Row]) -> Result<(), ReadError>,
+) -> Result<(), ReadError> {
+    let (mut ours, mut theirs) = (Groups::new(store, old, kind), Groups::new(store, new, kind));
+    let (mut left, mut right) = (ours.next().await?, theirs.next().await?);
+    loop {
+        let at = left.iter().chain(&right).map(|(place, _)| place).min().cloned();
+        let Some(at) = at else { return Ok(()) };
+        let (mut before, mut after) = (vec![], vec![]);
+        if let Some((_, rows)) = left.take_if(|(place, _)| *place == at) {
+            before = rows;
+            left = ours.next().await?;
+        }
+        if let Some((_, rows)) = right.take_if(|(place, _)| *place == at) {
+            after = rows;
+            right = theirs.next().await?;
+        }
+        each(&at, &before, &after)?;
+    }
+}
+
+/// Compares what both can have: windows from `from_secs` on, decisions once alarms that began anew stand as they would have stood.
+pub async fn compare<T: Store>(
+    store: &T,
+    (old, with): (Generation, &str),
+    new: Generation,
+    from_secs: i64,
+    now_ms: i64,
+) -> Result<Compared, DriveError> {
+    let mut compared = Compared {
+        at_ms: now_ms,
+        with: with.to_owned(),
+        windows: 0,
+        windows_differ: 0,
+        first: vec![],
+        decisions: 0,
+        decisions_differ: 0,
+        first_decisions: vec![],
+        from_secs: (from_secs > i64::MIN).then_some(from_secs),
+    };
+    side_by_side(store, (old, new), Kind::Window, |place, before, after| {
+        if place.2 < from_secs {
+            return Ok(());
+        }
+        compared.windows += 1;
+        if let Some(differs) = window(place, before, after)? {
+            compared.windows_differ += 1;
+            if compared.first.len() < SHOWN_MAX {
+                compared.first.push(differs);
+            }
+        }
+        Ok(())
+    })
+    .await?;
+    let ranges = ranges(store, old).await?;
+    side_by_side(store, (old, new), Kind::Transition, |place, before, after| {
+        let range = ranges.get(&(place.0.clone(), place.1.clone())).copied().unwrap_or_default();
+        if place.2 < from_secs.saturating_add(2 * range) {
+            return Ok(());
+        }
+        let (before, after) = (became(before)?, became(after)?);
+        if before.is_none() && after.is_none() {
+            return Ok(());
+        }
+        compared.decisions += 1;
+        if before != after {
+            compared.decisions_differ += 1;
+            if compared.first_decisions.len() < SHOWN_MAX {
+                let (tenant, alarm, time_secs) = place.clone();
+                compared.first_decisions.push(DecisionDiffers { tenant, alarm, time_secs, old: before, new: after });
+            }
+        }
+        Ok(())
+    })
+    .await?;
+    Ok(compared)
+}
+
+fn unreadable(row: &Row, error: &dyn std::fmt::Display) -> ReadError {
+    ReadError::Damaged(format!("{} cannot be read: {error}; have the rows made anew from the stream", row.key))
+}
+
+fn merged(rows: &[Row]) -> Result<Cell, ReadError> {
+    let mut merged = Cell::default();
+    for row in rows {
+        merged.merge(&Cell::decode(&row.body).map_err(|error| unreadable(row, &error))?);
+    }
+    Ok(merged)
+}
+
+/// The first metric that differs; `None`: none does.
+fn window((tenant, service, start_secs): &Place, old: &[Row], new: &[Row]) -> Result<Option<WindowDiffers>, ReadError> {
+    let (old, new) = (merged(old)?, merged(new)?);
+    let windows = |cell: &Cell| {
+        let windows = cell.windows().into_iter();
+        windows.map(|(series, length, values)| ((series, length), values)).collect::<BTreeMap<_, _>>()
+    };
+    let (old, new) = (windows(&old), windows(&new));
+    let key = old.keys().chain(new.keys()).filter(|key| old.get(key) != new.get(key)).min();
+    let numbers = |values: Option<&Distribution>| values.map_or((0, 0.0), |values| (values.count(), values.sum()));
+    Ok(key.map(|key| {
+        let ((old_count, old_sum), (new_count, new_sum)) = (numbers(old.get(key)), numbers(new.get(key)));
+        let (tenant, service, start_secs) = (tenant.clone(), service.clone(), *start_secs);
+        let metric = key.0.metric.clone();
+        WindowDiffers { tenant, service, start_secs, metric, old_count, old_sum, new_count, new_sum }
+    }))
+}
+
+/// What an alarm became in one minute; `None`: nothing new.
+fn became(rows: &[Row]) -> Result<Option<String>, ReadError> {
+    let mut became = None;
+    for row in rows {
+        let decision = Decision::decode(&row.body).map_err(|error| unreadable(row, &error))?;
+        if decision.from != Some(decision.to) {
+            became = Some(decision.to.as_str().to_owned());
+        }
+    }
+    Ok(became)
+}
+
+/// How far each alarm looks back, Unix seconds, by any definition that it ever had.
+async fn ranges<T: Store>(store: &T, generation: Generation) -> Result<BTreeMap<(String, String), i64>, DriveError> {
+    let mut ranges = BTreeMap::new();
+    for definition in drive::definitions(store, generation).await? {
+        if definition.kind == definitions::ALARM
+            && let Ok(alarm) = Alarm::parse(&definition.body)
+        {
+            let range: &mut i64 = ranges.entry((definition.tenant, definition.name)).or_default();
+            *range = alarm.range_secs().max(*range);
+        }
+    }
+    Ok(ranges)
+}

@@ -1,0 +1,469 @@
+//! What generations there are: one row outside the fold. Decides which may be opened, promoted and ended; how it is folded and read is others'.
+//!
+//! The row's `applied_through` counts its versions. Whoever changes it writes the version after the one that it has read; of two that have read the same
+//! one loses, and reads again. So nothing of this needs more than the Store port has.
+//!
+//! | a generation | becomes | when |
+//! | --- | --- | --- |
+//! | `Opening` | `Filling` | it has what it needs to know of the time before its start; a killed opening is done again |
+//! | `Filling` | `Following` | it had caught up with the one that counts once |
+//! | `Following` | counts | promoted; the one before follows it |
+//! | `Following` | `Ended` | it did not count for `FOLLOWS_MS`, or was never promoted for `UNPROMOTED_MS`; both by its fold's time |
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use events::position::{SequenceNumber, ShardId};
+use serde::{Deserialize, Serialize};
+
+use crate::store::{Day, Generation, Kind, Partial, ReadError, Row, RowKey, Store, Subject, WriteError, Written};
+
+/// A generation that does not count any more folds on for so long: a day, so that whoever is called at night by what a promotion did can go back at
+/// work, and two generations are paid for no longer.
+pub const FOLLOWS_MS: i64 = 24 * 60 * 60 * 1000;
+/// One that was opened and never promoted ends after a week: it costs as much as the one that counts.
+pub const UNPROMOTED_MS: i64 = 7 * 24 * 60 * 60 * 1000;
+/// Most generations that are remembered, with those that have ended. A further one is refused.
+pub const GENERATIONS_MAX: usize = 64;
+/// Most generations that are folded at once, with the one that counts.
+pub const OPEN_MAX: usize = 3;
+/// Longest name.
+pub const NAME_BYTES_MAX: usize = 64;
+/// What the first one is called.
+pub const FIRST: &str = "first";
+/// Of windows that differ between two generations, so many are kept with the record.
+pub const SHOWN_MAX: usize = 20;
+
+/// The generation under which the record lies: no fold writes there.
+const OUTSIDE: Generation = Generation(u32::MAX);
+
+/// How far a generation is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// It is being given what it needs to know of the time before its start.
+    Opening,
+    /// It folds what is older than its opening.
+    Filling,
+    /// It has caught up, and goes on behind the one that counts.
+    Following,
+    /// It is folded no longer.
+    Ended,
+}
+
+/// A comparison with the generation that counted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Compared {
+    /// When, Unix milliseconds.
+    pub at_ms: i64,
+    /// With which.
+    pub with: String,
+    /// Windows that both could have.
+    pub windows: u64,
+    /// Of these, those that differ.
+    pub windows_differ: u64,
+    /// The first of them, in words and numbers.
+    pub first: Vec<WindowDiffers>,
+    /// Decisions of alarms that both could have made.
+    pub decisions: u64,
+    /// Of these, those that one of them made, or made otherwise.
+    pub decisions_differ: u64,
+    /// The first of them.
+    pub first_decisions: Vec<DecisionDiffers>,
+    /// Windows that begin earlier are read from the parent, and were not compared. Unix seconds; `None`: all were.
+    pub from_secs: Option<i64>,
+}
+
+/// A metric of a window that differs, and by how much.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WindowDiffers {
+    /// The tenant.
+    pub tenant: String,
+    /// The service.
+    pub service: String,
+    /// Window start, Unix seconds.
+    pub start_secs: i64,
+    /// The first metric that differs.
+    pub metric: String,
+    /// How many values it has in the generation that counts.
+    pub old_count: u64,
+    /// And their sum.
+    pub old_sum: f64,
+    /// How many in the other.
+    pub new_count: u64,
+    /// And their sum.
+    pub new_sum: f64,
+}
+
+/// What an alarm did in one minute in one generation and not in the other.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DecisionDiffers {
+    /// The tenant.
+    pub tenant: String,
+    /// The alarm.
+    pub alarm: String,
+    /// Time of evaluation, Unix seconds.
+    pub time_secs: i64,
+    /// What it became in the generation that counts; `None`: nothing.
+    pub old: Option<String>,
+    /// What it became in the other.
+    pub new: Option<String>,
+}
+
+/// One generation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Its place in every row's key.
+    pub number: u32,
+    /// What people call it.
+    pub name: String,
+    /// Whose windows stand where it has none; `None`: the first has no parent.
+    pub parent: Option<u32>,
+    /// It holds the records that arrived from here on, Unix milliseconds, a whole minute; `None`: all.
+    pub start_ms: Option<i64>,
+    /// By shard, the first record that it holds; a shard that is not named had none.
+    pub starts: BTreeMap<ShardId, SequenceNumber>,
+    /// When, Unix milliseconds.
+    pub opened_at_ms: i64,
+    /// How far it is.
+    pub standing: Standing,
+    /// When it ceased to count, by the stream's time; `None`: it never did.
+    pub counted_until_ms: Option<i64>,
+    /// The last comparison.
+    pub compared: Option<Compared>,
+}
+
+/// One promotion.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Promotion {
+    /// 1 is the first.
+    pub number: u16,
+    /// What was promoted.
+    pub generation: u32,
+    /// The definition that says so; `None`: it may not be on the stream yet. The same promotion again finishes it.
+    pub revision: Option<SequenceNumber>,
+    /// When, Unix milliseconds.
+    pub at_ms: i64,
+}
+
+/// See the module.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// Without the first, which is always there.
+    pub entries: Vec<Entry>,
+    /// In their order.
+    pub promotions: Vec<Promotion>,
+    /// When the first ceased to count; `None`: it never did.
+    pub first_counted_until_ms: Option<i64>,
+    /// The first is folded no longer.
+    pub first_ended: bool,
+}
+
+/// A generation cannot be opened.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OpenRefused {
+    /// No name.
+    #[error(
+        "`{0}` is no name of a generation: give one of 1 to {NAME_BYTES_MAX} letters, digits, `-`, `_` and `.`, other than `{FIRST}`"
+    )]
+    Name(String),
+    /// Opened before, with another start.
+    #[error(
+        "there is a generation `{0}` already, and it has another start: take another name, or give the same --start to go on with it"
+    )]
+    Taken(String),
+    /// It has ended.
+    #[error("the generation `{0}` has ended and is not folded any more: take another name")]
+    Ended(String),
+    /// One at a time.
+    #[error(
+        "the replay into generation `{0}` is under way: wait until it has caught up (`weir generations` says how far it is)"
+    )]
+    UnderWay(String),
+    /// Each costs as much as the first.
+    #[error(
+        "{OPEN_MAX} generations are folded beside each other, which is the limit: one that does not count ends a day after it did, one that never \
+         counted a week after its opening"
+    )]
+    Many,
+    /// Forever.
+    #[error("{GENERATIONS_MAX} generations were opened on these rows, which is the limit")]
+    TooMany,
+}
+
+/// A generation cannot be promoted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PromoteRefused {
+    /// No such.
+    #[error("there is no generation `{name}`; there is {known}")]
+    Unknown {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: String,
+    },
+    /// It counts.
+    #[error("the generation `{0}` counts already")]
+    Counts(String),
+    /// It has not caught up.
+    #[error("the generation `{0}` has not caught up yet: wait until `weir generations` says that it follows")]
+    Filling(String),
+    /// Too late.
+    #[error(
+        "the generation `{0}` has ended: one that does not count folds on for a day, and only so long can be gone back to it. A replay into a new one \
+         makes its rows again"
+    )]
+    Ended(String),
+    /// Somebody else does.
+    #[error("the promotion of `{0}` is under way, or was cut short: finish it first with `weir promote {0}`")]
+    UnderWay(String),
+    /// The number of a partial has no more room.
+    #[error("there were {0} promotions on these rows, which is the limit")]
+    TooMany(u16),
+}
+
+impl Entry {
+    /// Windows that begin from here on are all its own, Unix seconds; before, they are the parent's.
+    pub fn windows_from_secs(&self) -> i64 {
+        self.start_ms.map_or(i64::MIN, |start_ms| start_ms.saturating_add(crate::fold::AHEAD_MAX_MS).div_euclid(1000))
+    }
+}
+
+impl Record {
+    /// The one that counts, and the promotion that made it so. A promotion that is not finished does not count for readers.
+    pub fn live(&self) -> Generation {
+        self.finished().last().map_or(Generation::default(), |promotion| Generation(promotion.generation))
+    }
+
+    /// Those that are known to be on the stream.
+    pub fn finished(&self) -> impl DoubleEndedIterator<Item = &Promotion> {
+        self.promotions.iter().filter(|promotion| promotion.revision.is_some())
+    }
+
+    /// The promotion that is begun and not known to be on the stream.
+    pub fn unfinished(&self) -> Option<&Promotion> {
+        self.promotions.last().filter(|promotion| promotion.revision.is_none())
+    }
+
+    /// One of them; the first has none.
+    pub fn entry(&self, generation: Generation) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.number == generation.0)
+    }
+
+    /// What a generation is called.
+    pub fn name(&self, generation: Generation) -> &str {
+        self.entry(generation).map_or(FIRST, |entry| &entry.name)
+    }
+
+    /// The generation of this name.
+    pub fn named(&self, name: &str) -> Option<Generation> {
+        if name == FIRST {
+            return Some(Generation::default());
+        }
+        self.entries.iter().find(|entry| entry.name == name).map(|entry| Generation(entry.number))
+    }
+
+    /// How far it is.
+    pub fn standing(&self, generation: Generation) -> Standing {
+        let first = if self.first_ended { Standing::Ended } else { Standing::Following };
+        self.entry(generation).map_or(first, |entry| entry.standing)
+    }
+
+    /// Those that are to be folded.
+    pub fn folded(&self) -> Vec<Generation> {
+        let all =
+            std::iter::once(Generation::default()).chain(self.entries.iter().map(|entry| Generation(entry.number)));
+        all.filter(|generation| !matches!(self.standing(*generation), Standing::Ended | Standing::Opening)).collect()
+    }
+
+    /// When it begins, Unix milliseconds; `None`: with the first record.
+    pub fn start_ms(&self, generation: Generation) -> Option<i64> {
+        self.entry(generation).and_then(|entry| entry.start_ms)
+    }
+
+    /// The nearest ancestor that knows all of the time before a start.
+    pub fn knows_before(&self, start_ms: Option<i64>) -> Generation {
+        let mut of = self.live();
+        while let Some(entry) = self.entry(of) {
+            if entry.start_ms <= start_ms && start_ms.is_some() || entry.start_ms.is_none() {
+                break;
+            }
+            of = Generation(entry.parent.unwrap_or_default());
+        }
+        of
+    }
+
+    /// Opens a generation, or finds the one that was opened so before. True: it is new.
+    pub fn open(
+        &mut self,
+        name: &str,
+        start_ms: Option<i64>,
+        starts: BTreeMap<ShardId, SequenceNumber>,
+        now_ms: i64,
+    ) -> Result<(Generation, bool), OpenRefused> {
+        let is_fine = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.bytes().all(is_fine) || name == FIRST {
+            return Err(OpenRefused::Name(name.chars().take(NAME_BYTES_MAX).collect()));
+        }
+        if let Some(entry) = self.entries.iter().find(|entry| entry.name == name) {
+            return match entry.standing {
+                Standing::Ended => Err(OpenRefused::Ended(name.to_owned())),
+                _ if entry.start_ms != start_ms => Err(OpenRefused::Taken(name.to_owned())),
+                _ => Ok((Generation(entry.number), false)),
+            };
+        }
+        let busy = |entry: &&Entry| matches!(entry.standing, Standing::Opening | Standing::Filling);
+        if let Some(other) = self.entries.iter().find(busy) {
+            return Err(OpenRefused::UnderWay(other.name.clone()));
+        }
+        if self.folded().len() >= OPEN_MAX {
+            return Err(OpenRefused::Many);
+        }
+        if self.entries.len() + 1 >= GENERATIONS_MAX {
+            return Err(OpenRefused::TooMany);
+        }
+        let number = self.entries.iter().map(|entry| entry.number).max().unwrap_or_default() + 1;
+        self.entries.push(Entry {
+            number,
+            name: name.to_owned(),
+            parent: Some(self.live().0),
+            start_ms,
+            starts,
+            opened_at_ms: now_ms,
+            standing: Standing::Opening,
+            counted_until_ms: None,
+            compared: None,
+        });
+        Ok((Generation(number), true))
+    }
+
+    /// A generation has come so far. It never goes back.
+    pub fn stands(&mut self, generation: Generation, standing: Standing) {
+        let rank = |standing| match standing {
+            Standing::Opening => 0,
+            Standing::Filling => 1,
+            Standing::Following => 2,
+            Standing::Ended => 3,
+        };
+        if generation == Generation::default() {
+            self.first_ended |= standing == Standing::Ended;
+        }
+        let found = self.entries.iter_mut().find(|entry| entry.number == generation.0);
+        if let Some(entry) = found.filter(|entry| rank(entry.standing) < rank(standing)) {
+            entry.standing = standing;
+        }
+    }
+
+    /// True if it is to end at this time of the fold.
+    pub fn is_over(&self, generation: Generation, time_ms: i64) -> bool {
+        let is_wanted = self.live() == generation
+            || self.unfinished().is_some_and(|promotion| promotion.generation == generation.0);
+        let until = match self.entry(generation) {
+            None => self.first_counted_until_ms.map(|until| until.saturating_add(FOLLOWS_MS)),
+            Some(entry) => Some(match entry.counted_until_ms {
+                Some(until) => until.saturating_add(FOLLOWS_MS),
+                None => entry.opened_at_ms.saturating_add(UNPROMOTED_MS),
+            }),
+        };
+        !is_wanted && until.is_some_and(|until| time_ms >= until)
+    }
+
+    /// Begins a promotion, or finds the one that was cut short. Nothing counts yet: `promoted` says so once its definition is on the stream.
+    pub fn promote(&mut self, name: &str, now_ms: i64) -> Result<Promotion, PromoteRefused> {
+        let of = |generation: u32| self.name(Generation(generation)).to_owned();
+        let Some(generation) = self.named(name) else {
+            let known = std::iter::once(FIRST).chain(self.entries.iter().map(|entry| entry.name.as_str()));
+            let known = known.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+            return Err(PromoteRefused::Unknown { name: name.chars().take(NAME_BYTES_MAX).collect(), known });
+        };
+        if let Some(begun) = self.unfinished() {
+            return match begun.generation == generation.0 {
+                true => Ok(begun.clone()),
+                false => Err(PromoteRefused::UnderWay(of(begun.generation))),
+            };
+        }
+        if self.live() == generation {
+            return Err(PromoteRefused::Counts(name.to_owned()));
+        }
+        match self.standing(generation) {
+            Standing::Opening | Standing::Filling => return Err(PromoteRefused::Filling(name.to_owned())),
+            Standing::Ended => return Err(PromoteRefused::Ended(name.to_owned())),
+            Standing::Following => {}
+        }
+        let last = self.promotions.last().map_or(0, |promotion| promotion.number);
+        let number = last.checked_add(1).ok_or(PromoteRefused::TooMany(last))?;
+        let promotion = Promotion { number, generation: generation.0, revision: None, at_ms: now_ms };
+        self.promotions.push(promotion.clone());
+        Ok(promotion)
+    }
+
+    /// A promotion's definition is on the stream: readers take it from here on, and the one before ends a day after this time.
+    pub fn promoted(&mut self, number: u16, revision: SequenceNumber, now_ms: i64) {
+        let before = self.live();
+        let Some(promotion) = self.promotions.iter_mut().find(|of| of.number == number && of.revision.is_none()) else {
+            return;
+        };
+        promotion.revision = Some(revision);
+        let after = promotion.generation;
+        let mut until = |generation: u32, until_ms| match self.entries.iter_mut().find(|of| of.number == generation) {
+            Some(entry) => entry.counted_until_ms = until_ms,
+            None => self.first_counted_until_ms = until_ms,
+        };
+        until(before.0, Some(now_ms));
+        until(after, None);
+    }
+}
+
+/// The record as it was read, with its version.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Read {
+    /// What it says.
+    pub record: Record,
+    version: u64,
+}
+
+/// What is stored.
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    version: u8,
+    record: Record,
+}
+
+const VERSION: u8 = 1;
+
+fn key() -> RowKey {
+    let tenant = events::identity::LOCAL_TENANT.to_owned();
+    let subject = Subject { tenant, generation: OUTSIDE, kind: Kind::Generations, name: String::new() };
+    RowKey { subject, at: 0, shard: ShardId::named(""), partial: Partial(0), page: 0 }
+}
+
+/// Reads it; nothing is there: nothing was ever replayed.
+pub async fn read<S: Store>(store: &S) -> Result<Read, ReadError> {
+    let Some(row) = store.read(&[key()]).await?.into_iter().next().flatten() else { return Ok(Read::default()) };
+    let damaged =
+        |why: &dyn std::fmt::Display| ReadError::Damaged(format!("the list of generations cannot be read: {why}"));
+    let stored: Stored = rmp_serde::from_slice(&row.body).map_err(|error| damaged(&error))?;
+    if stored.version != VERSION {
+        return Err(damaged(&format!("it has version {}, and this program reads {VERSION}", stored.version)));
+    }
+    let version = row.applied_through.parts().map_or(0, |(_, version)| version);
+    Ok(Read { record: stored.record, version })
+}
+
+/// Replaces what was read. False: somebody else did so before; read it again. After an error it may have been replaced: read it again too.
+pub async fn write<S: Store>(store: &S, read: &Read, record: &Record) -> Result<bool, WriteError> {
+    let stored = Stored { version: VERSION, record: record.clone() };
+    let body = Bytes::from(rmp_serde::to_vec_named(&stored).expect("a record of strings and numbers always encodes"));
+    let version = SequenceNumber::from_parts(0, read.version + 1);
+    let row = Row {
+        key: key(),
+        applied_from: version,
+        applied_through: version,
+        folded_on: Day(0),
+        fold_revision: crate::fold::FOLD_REVISION,
+        body,
+    };
+    Ok(store.write(vec![row]).await?.into_iter().all(|written| written == Written::Stored))
+}

@@ -1,0 +1,159 @@
+//! `weir generations`: what there is, from where, how far, which one counts, and how it was compared.
+
+use bytes::Bytes;
+use hyper::Method;
+use serde_json::{Value, json};
+
+use super::{
+    Answer, Failure, Format, Generations,
+    client::{Client, Purpose, escaped},
+    output::{Column, Printer, say},
+};
+
+const fn column(name: &'static str, field: &'static str) -> Column {
+    Column { name, field, right: false }
+}
+
+static COLUMNS: [Column; 7] = [
+    column("GENERATION", "name"),
+    column("STANDING", "standing"),
+    column("PARENT", "parent"),
+    column("FROM", "start"),
+    column("FOLDED", "folded"),
+    column("COMPARED", "comparison"),
+    column("GO BACK UNTIL", "goBackUntil"),
+];
+
+/// Runs the command.
+pub async fn run(options: Generations) -> Result<Answer, Failure> {
+    let format = options.output.format()?;
+    // Only who folds can compare.
+    let purpose = if options.compare.is_some() { Purpose::Verify } else { Purpose::Read };
+    let client = Client::connect(&options.of, purpose).await?;
+    let answer = match &options.compare {
+        Some(name) => compare(&client, name, format).await,
+        None => list(&client, format).await.map(|()| Answer::Yes),
+    };
+    client.close().await?;
+    answer
+}
+
+async fn list(client: &Client, format: Format) -> Result<(), Failure> {
+    let found = client.json(Method::GET, "/generations", Bytes::new()).await?;
+    let mut items: Vec<Value> = found["generations"].as_array().cloned().unwrap_or_default();
+    if format != Format::Json {
+        items.iter_mut().for_each(words);
+    }
+    for trouble in items.iter().flat_map(|item| item["troubles"].as_array().cloned().unwrap_or_default()) {
+        eprintln!("trouble: {}", trouble.as_str().unwrap_or("?"));
+    }
+    if let Some(name) = found["unfinishedPromotion"].as_str() {
+        eprintln!("the promotion of `{name}` was cut short: `weir promote {name}` finishes it");
+    }
+    let mut printer = Printer::new(format, &COLUMNS);
+    printer.items(&items)?;
+    printer.end("no generations")
+}
+
+/// Of an item what a person reads.
+fn words(item: &mut Value) {
+    if item["start"].is_null() {
+        item["start"] = json!("the first record");
+    }
+    let (done, total) = (item["bytes"].as_u64().unwrap_or(0), item["bytesTotal"].as_u64().unwrap_or(0));
+    item["folded"] = match item["standing"].as_str() {
+        Some("ended" | "opening") => Value::Null,
+        _ if total > 0 => json!(format!("{} %", u128::from(done) * 100 / u128::from(total))),
+        _ => Value::Null,
+    };
+    let compared = &item["compared"];
+    let number = |field: &str| compared[field].as_u64().unwrap_or(0);
+    item["comparison"] = match compared.is_null() {
+        true => Value::Null,
+        false => json!(format!(
+            "{} of {} windows and {} of {} decisions differ from {}",
+            number("windowsDiffer"),
+            number("windows"),
+            number("decisionsDiffer"),
+            number("decisions"),
+            compared["with"].as_str().unwrap_or("?")
+        )),
+    };
+}
+
+/// Compares one and says what differs.
+pub(super) async fn compare(client: &Client, name: &str, format: Format) -> Result<Answer, Failure> {
+    let compared = client.json(Method::POST, &format!("/compare?generation={}", escaped(name)), Bytes::new()).await?;
+    let same = compared["windowsDiffer"].as_u64() == Some(0) && compared["decisionsDiffer"].as_u64() == Some(0);
+    match format {
+        Format::Json => say(&compared.to_string())?,
+        _ => sentences(name, &compared).iter().try_for_each(|line| say(line))?,
+    }
+    Ok(if same { Answer::Yes } else { Answer::No })
+}
+
+fn sentences(name: &str, compared: &Value) -> Vec<String> {
+    let number = |field: &str| compared[field].as_u64().unwrap_or(0);
+    let text = |value: &Value| value.as_str().unwrap_or("?").to_owned();
+    let from = match compared["windowsFrom"].as_str() {
+        Some(from) => format!(" from {from} on (earlier ones are read from the parent)"),
+        None => String::new(),
+    };
+    let mut lines = vec![format!(
+        "compared {name} with {}: {} of {} windows{from} differ, {} of {} decisions of alarms differ",
+        text(&compared["with"]),
+        number("windowsDiffer"),
+        number("windows"),
+        number("decisionsDiffer"),
+        number("decisions"),
+    )];
+    for of in compared["firstWindows"].as_array().into_iter().flatten() {
+        lines.push(format!(
+            "  {} of service `{}` at {} (tenant {}): {} values with the sum {} there, {} with {} in {name}",
+            text(&of["metric"]),
+            text(&of["service"]),
+            text(&of["time"]),
+            text(&of["tenant"]),
+            of["oldCount"],
+            of["oldSum"],
+            of["newCount"],
+            of["newSum"],
+        ));
+    }
+    for of in compared["firstDecisions"].as_array().into_iter().flatten() {
+        let became = |state: &Value| state.as_str().unwrap_or("unchanged").to_owned();
+        lines.push(format!(
+            "  alarm `{}` at {} (tenant {}): {} there, {} in {name}",
+            text(&of["alarm"]),
+            text(&of["time"]),
+            text(&of["tenant"]),
+            became(&of["old"]),
+            became(&of["new"]),
+        ));
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_differs_is_said_with_both_numbers_and_both_states() {
+        let compared = json!({
+            "with": "first", "windowsFrom": "2026-01-01T02:00:00Z", "windows": 9, "windowsDiffer": 1, "decisions": 2, "decisionsDiffer": 1,
+            "firstWindows": [{"tenant": "local", "service": "shop", "metric": "errors", "time": "2026-01-01T03:00:00Z", "oldCount": 3, "oldSum": 3.5,
+                              "newCount": 2, "newSum": 2.0}],
+            "firstDecisions": [{"tenant": "local", "alarm": "a", "time": "2026-01-01T04:00:00Z", "old": "ALARM", "new": null}],
+        });
+        let said = sentences("new", &compared).join("\n");
+        for part in [
+            "1 of 9 windows from 2026-01-01T02:00:00Z on",
+            "1 of 2 decisions",
+            "errors of service `shop` at 2026-01-01T03:00:00Z (tenant local): 3 values with the sum 3.5 there, 2 with 2.0 in new",
+            "alarm `a` at 2026-01-01T04:00:00Z (tenant local): ALARM there, unchanged in new",
+        ] {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! `weir promote`: from now on this generation counts. To go back is the same with the other's name.
+
+use bytes::Bytes;
+use hyper::Method;
+
+use super::{
+    Answer, Failure, Promote,
+    client::{Client, Purpose, escaped},
+    output::say,
+};
+
+/// Runs the command.
+pub async fn run(options: Promote) -> Result<Answer, Failure> {
+    let client = Client::connect(&options.of, Purpose::Verify).await?;
+    let path = format!("/promote?generation={}", escaped(&options.generation));
+    let promoted = client.json(Method::POST, &path, Bytes::new()).await;
+    client.close().await?;
+    let promoted = promoted?;
+    if options.json {
+        say(&promoted.to_string())?;
+    } else {
+        let before = promoted["before"].as_str().unwrap_or("?");
+        say(&format!(
+            "{} counts; {before} is folded on for a day, and until then `weir promote {before}` goes back",
+            options.generation
+        ))?;
+    }
+    Ok(Answer::Yes)
+}

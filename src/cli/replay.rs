@@ -1,0 +1,54 @@
+//! `weir replay`: the stream folded again into another generation, beside the one that counts, until it has caught up; then both are compared.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::Method;
+use serde_json::Value;
+
+use super::{
+    Answer, Failure, Format, Replay,
+    client::{Client, Purpose, escaped},
+    generations, progress,
+};
+
+/// Between two looks at how far it is.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Runs the command.
+pub async fn run(options: Replay) -> Result<Answer, Failure> {
+    let client = Client::connect(&options.to, Purpose::Verify).await?;
+    let answer = replay(&client, &options).await;
+    client.close().await?;
+    answer
+}
+
+async fn replay(client: &Client, options: &Replay) -> Result<Answer, Failure> {
+    let name = &options.generation;
+    let start = options.start.as_deref().map(|start| format!("&start={}", escaped(start))).unwrap_or_default();
+    let opened =
+        client.json(Method::POST, &format!("/replay?generation={}{start}", escaped(name)), Bytes::new()).await?;
+    let from = opened["start"].as_str().unwrap_or("the first record").to_owned();
+    eprintln!("generation {name}: every record from {from} on is folded again, beside the rows that count");
+    let bar = progress::bar();
+    let mut said = Value::Null;
+    loop {
+        let all = client.json(Method::GET, "/generations", Bytes::new()).await?;
+        let own = all["generations"].as_array().into_iter().flatten().find(|of| of["name"] == name.as_str());
+        let Some(own) = own else { return Err(Failure::new(format!("the generation {name} is gone"))) };
+        bar.set_length(own["bytesTotal"].as_u64().unwrap_or(0).max(1));
+        bar.set_position(own["bytes"].as_u64().unwrap_or(0));
+        if own["troubles"] != said && own["troubles"] != Value::Array(vec![]) {
+            said = own["troubles"].clone();
+            eprintln!("it is tried again: {said}");
+        }
+        match own["standing"].as_str() {
+            Some("opening" | "filling") => tokio::time::sleep(LOOK).await,
+            Some("ended") => return Err(Failure::new(format!("the generation {name} has ended"))),
+            _ => break,
+        }
+    }
+    bar.finish_and_clear();
+    eprintln!("it has caught up, and goes on beside the one that counts; `weir promote {name}` makes it count");
+    generations::compare(client, name, if options.json { Format::Json } else { Format::Table }).await
+}

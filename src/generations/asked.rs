@@ -1,0 +1,277 @@
+//! What people ask of generations: a replay, a list, a comparison, a promotion. Decides the order in which things are written, so that whoever is killed
+//! in the middle finds it half done and finishes it.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use api::operator::{NotDone, Operator};
+use events::{
+    event::Defined,
+    identity::LOCAL_TENANT,
+    position::{SequenceNumber, ShardId},
+    stream::{ReadOnly, Stream},
+};
+use processor::{
+    generations::{Began, BeginError, Start, begin, compare, give},
+    replay::bytes_before,
+};
+use projections::{
+    definitions::GENERATION,
+    generations::{
+        Compared, LIVE, Live, PromoteRefused, Record, Standing,
+        record::{FIRST, FOLLOWS_MS},
+    },
+    store::{Generation, Store},
+    when::Second,
+};
+use serde_json::{Value, json};
+
+use crate::{System, now_ms, with_causes};
+
+/// Longest that one which follows is waited for until it stands where the one that counts does.
+const STAND_WAIT: Duration = Duration::from_secs(60);
+const STAND_LOOK: Duration = Duration::from_millis(20);
+
+fn refused(error: &(impl std::error::Error + 'static)) -> NotDone {
+    NotDone::Refused(with_causes(error))
+}
+
+fn failed(why: impl Into<String>) -> NotDone {
+    NotDone::Failed(why.into())
+}
+
+fn not_begun(error: &BeginError) -> NotDone {
+    match error {
+        BeginError::Stream(_) | BeginError::Read(_) | BeginError::Write(_) | BeginError::Marks(_) => {
+            NotDone::Failed(with_causes(error))
+        }
+        _ => NotDone::Refused(with_causes(error)),
+    }
+}
+
+impl System {
+    /// Opens a generation, or goes on with one that was opened before; its threads begin. `start`: `None` only to go on.
+    pub async fn replay(&self, name: &str, start: Option<Start>) -> Result<Value, NotDone> {
+        let generations = &self.generations;
+        let _one = generations.changing.lock().await;
+        let record = generations.look().await.map_err(|error| failed(with_causes(&error)))?;
+        let stream = ReadOnly::new(self.stream.clone());
+        let known = record.named(name).and_then(|generation| record.entry(generation));
+        let began = match (&start, known) {
+            (None, Some(known)) => Began { start_ms: known.start_ms, starts: known.starts.clone() },
+            (None, None) => {
+                return Err(NotDone::Refused(format!(
+                    "there is no generation `{name}` yet: give --start TIME, SHARD:POSITION or oldest"
+                )));
+            }
+            (Some(start), _) => {
+                let all = record.knows_before(None);
+                begin(&stream, &*self.store, all, start).await.map_err(|error| not_begun(&error))?
+            }
+        };
+        let open = |record: &mut Record| record.open(name, began.start_ms, began.starts.clone(), now_ms());
+        let (generation, _) = generations.change(open).await.map_err(failed)?.map_err(|error| refused(&error))?;
+        let record = generations.look().await.map_err(|error| failed(with_causes(&error)))?;
+        if let Some(entry) = record.entry(generation).filter(|entry| entry.standing == Standing::Opening) {
+            let began = Began { start_ms: entry.start_ms, starts: entry.starts.clone() };
+            let from = record.knows_before(entry.start_ms);
+            let from = if from == generation { Generation(entry.parent.unwrap_or_default()) } else { from };
+            give(&stream, &*self.store, from, generation, &began).await.map_err(|error| not_begun(&error))?;
+            generations.stands(generation, Standing::Filling).await.map_err(failed)?;
+        }
+        generations.attend_now().await.map_err(failed)?;
+        let record = generations.look().await.map_err(|error| failed(with_causes(&error)))?;
+        self.shown(&record, generation).await.map_err(failed)
+    }
+
+    /// All generations, the first one first.
+    pub async fn generations(&self) -> Result<Value, String> {
+        let record = self.generations.look().await.map_err(|error| with_causes(&error))?;
+        let all = std::iter::once(Generation::default());
+        let all = all.chain(record.entries.iter().map(|entry| Generation(entry.number)));
+        let mut shown = vec![];
+        for generation in all {
+            shown.push(self.shown(&record, generation).await?);
+        }
+        let unfinished = record.unfinished().map(|promotion| record.name(Generation(promotion.generation)).to_owned());
+        Ok(json!({"generations": shown, "unfinishedPromotion": unfinished, "trouble": self.generations.trouble()}))
+    }
+
+    async fn shown(&self, record: &Record, generation: Generation) -> Result<Value, String> {
+        let entry = record.entry(generation);
+        let time = |time_ms: i64| Second(time_ms.div_euclid(1000)).to_string();
+        let counts = record.live() == generation;
+        let applied = self.resume_points(generation).await?;
+        let until = if counts { applied.clone() } else { self.resume_points(record.live()).await? };
+        let (mut bytes, mut bytes_total) = (0, 0);
+        for (shard, until) in &until {
+            let first = entry.and_then(|entry| entry.starts.get(shard)).copied().unwrap_or_default();
+            let end = bytes_before(*until);
+            let first = bytes_before(first).min(end);
+            let at = applied.get(shard).copied().unwrap_or_default();
+            bytes += bytes_before(at).clamp(first, end) - first;
+            bytes_total += end - first;
+        }
+        let counted_until_ms = entry.map_or(record.first_counted_until_ms, |entry| entry.counted_until_ms);
+        let back = counted_until_ms.filter(|_| record.standing(generation) == Standing::Following && !counts);
+        let troubles = self.generations.crew(generation).map(|crew| crew.troubles()).unwrap_or_default();
+        let texts = |positions: BTreeMap<ShardId, SequenceNumber>| -> BTreeMap<String, String> {
+            positions.into_iter().map(|(shard, at)| (shard.to_string(), at.to_string())).collect()
+        };
+        Ok(json!({
+            "name": record.name(generation),
+            "number": generation.0,
+            "parent": entry.and_then(|entry| entry.parent).map(|parent| record.name(Generation(parent)).to_owned()),
+            "start": entry.and_then(|entry| entry.start_ms).map(time),
+            "starts": entry.map(|entry| texts(entry.starts.clone())),
+            "openedAt": entry.map(|entry| time(entry.opened_at_ms)),
+            "standing": if counts { json!("counts") } else { json!(record.standing(generation)) },
+            "bytes": bytes,
+            "bytesTotal": bytes_total,
+            "appliedThrough": texts(applied),
+            "goBackUntil": back.map(|until| time(until.saturating_add(FOLLOWS_MS))),
+            "troubles": troubles,
+            "compared": entry.and_then(|entry| entry.compared.as_ref()).map(told),
+        }))
+    }
+
+    /// Whoever folds it, in this process or another.
+    async fn resume_points(&self, generation: Generation) -> Result<BTreeMap<ShardId, SequenceNumber>, String> {
+        let mut points = BTreeMap::new();
+        for shard in self.stream.shards().await.map_err(|error| with_causes(&error))? {
+            let stored = self.store.checkpoint(generation, &shard.id).await.map_err(|error| with_causes(&error))?;
+            points.extend(stored.map(|(checkpoint, _)| (shard.id, checkpoint.position)));
+        }
+        Ok(points)
+    }
+
+    /// Compares a generation with the one that counts, and keeps what came of it.
+    pub async fn compare_generations(&self, name: &str) -> Result<Value, NotDone> {
+        let _one = self.generations.changing.lock().await;
+        let compared = self.compare_with_live(name).await?;
+        Ok(told(&compared))
+    }
+
+    async fn compare_with_live(&self, name: &str) -> Result<Compared, NotDone> {
+        let generations = &self.generations;
+        let record = generations.look().await.map_err(|error| failed(with_causes(&error)))?;
+        let Some(generation) = record.named(name) else {
+            let unknown = record.clone().promote(name, 0);
+            return Err(unknown.map_or_else(|error| refused(&error), |_| failed("unknown")));
+        };
+        let live = record.live();
+        if generation == live {
+            return Err(refused(&PromoteRefused::Counts(name.to_owned())));
+        }
+        match record.standing(generation) {
+            Standing::Opening | Standing::Filling => return Err(refused(&PromoteRefused::Filling(name.to_owned()))),
+            Standing::Ended => return Err(refused(&PromoteRefused::Ended(name.to_owned()))),
+            Standing::Following => {}
+        }
+        // The one that counts commits nothing meanwhile, and the other goes no further than it.
+        let _still = self.workers.commits.write().await;
+        self.stand(generation).await?;
+        let from = |of: Generation| record.entry(of).map_or(i64::MIN, |entry| entry.windows_from_secs());
+        let from_secs = from(live).max(from(generation));
+        let with = (live, record.name(live));
+        let compared = compare(&*self.store, with, generation, from_secs, now_ms()).await;
+        let compared = compared.map_err(|error| failed(with_causes(&error)))?;
+        let keep = |record: &mut Record| {
+            if let Some(entry) = record.entries.iter_mut().find(|entry| entry.number == generation.0) {
+                entry.compared = Some(compared.clone());
+            }
+            Ok::<_, String>(())
+        };
+        generations.change(keep).await.map_err(failed)?.map_err(failed)?;
+        Ok(compared)
+    }
+
+    /// Waits until a generation that follows has committed what the one that counts has.
+    async fn stand(&self, generation: Generation) -> Result<(), NotDone> {
+        let deadline = tokio::time::Instant::now() + STAND_WAIT;
+        loop {
+            let until = self.ledger().applied_through();
+            let at = self.generations.crew(generation).map(|crew| crew.committed()).unwrap_or_default();
+            let behind = until.iter().find(|(shard, until)| at.get(shard).copied().unwrap_or_default() < *until);
+            let Some((shard, until)) = behind else { return Ok(()) };
+            if tokio::time::Instant::now() >= deadline {
+                let at = at.get(shard).copied().unwrap_or_default();
+                return Err(NotDone::Refused(format!(
+                    "it has not caught up: on {shard} it is at {at}, and the one that counts at {until}; wait, `weir generations` says how far it is"
+                )));
+            }
+            tokio::time::sleep(STAND_LOOK).await;
+        }
+    }
+
+    /// From the record that names it on, a generation counts: readers, alarms and effects go by it. To go back is the same with the other's name.
+    pub async fn promote(&self, name: &str) -> Result<Value, NotDone> {
+        let generations = &self.generations;
+        let _one = generations.changing.lock().await;
+        let record = generations.look().await.map_err(|error| failed(with_causes(&error)))?;
+        // What is refused is refused before anything is compared.
+        record.clone().promote(name, now_ms()).map_err(|error| refused(&error))?;
+        let generation = record.named(name).unwrap_or_default();
+        let entry = record.entry(generation);
+        if entry.is_some_and(|entry| entry.compared.is_none() && entry.counted_until_ms.is_none())
+            && record.unfinished().is_none()
+        {
+            self.compare_with_live(name).await?;
+        }
+        if record.unfinished().is_none() {
+            self.stand(generation).await?;
+        }
+        let begun = generations.change(|record| record.promote(name, now_ms())).await.map_err(failed)?;
+        let begun = begun.map_err(|error| refused(&error))?;
+        let live = Live { generation, promotion: begun.number };
+        let defined =
+            Defined { kind: GENERATION.into(), name: LIVE.into(), body: live.body(), by: "weir promote".into() };
+        let revisions = Operator::apply(self, LOCAL_TENANT, vec![defined]).await.map_err(failed)?;
+        // Every shard has come to the record that names it, and the new one has committed from there.
+        match self.caught_up(STAND_WAIT).await {
+            Ok(true) => {}
+            Ok(false) => {
+                return Err(failed(format!(
+                    "the promotion is on the stream, and not every shard has come to it within {} s: `weir promote {name}` finishes it",
+                    STAND_WAIT.as_secs()
+                )));
+            }
+            Err(error) => return Err(failed(with_causes(&error))),
+        }
+        let revision = revisions.first().copied().unwrap_or_default();
+        let done = |record: &mut Record| {
+            record.promoted(begun.number, revision, now_ms());
+            Ok::<_, String>(())
+        };
+        generations.change(done).await.map_err(failed)?.map_err(failed)?;
+        let record = generations.look().await.map_err(|error| failed(with_causes(&error)))?;
+        let before = record.finished().rev().nth(1).map_or(FIRST, |before| record.name(Generation(before.generation)));
+        let mut shown = self.shown(&record, generation).await.map_err(failed)?;
+        shown["before"] = json!(before);
+        Ok(shown)
+    }
+}
+
+fn told(compared: &Compared) -> Value {
+    let second = |secs: i64| Second(secs).to_string();
+    let windows = compared.first.iter().map(|differs| {
+        let mut shown = serde_json::to_value(differs).unwrap_or_default();
+        shown["time"] = json!(second(differs.start_secs));
+        shown
+    });
+    let decisions = compared.first_decisions.iter().map(|differs| {
+        let mut shown = serde_json::to_value(differs).unwrap_or_default();
+        shown["time"] = json!(second(differs.time_secs));
+        shown
+    });
+    json!({
+        "at": second(compared.at_ms.div_euclid(1000)),
+        "with": compared.with,
+        "windowsFrom": compared.from_secs.map(second),
+        "windows": compared.windows,
+        "windowsDiffer": compared.windows_differ,
+        "decisions": compared.decisions,
+        "decisionsDiffer": compared.decisions_differ,
+        "firstWindows": windows.collect::<Vec<_>>(),
+        "firstDecisions": decisions.collect::<Vec<_>>(),
+    })
+}
