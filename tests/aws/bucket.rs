@@ -42,10 +42,6 @@ impl Bucket {
         done(self.call("PUT", &format!("/{}", escaped(key)), bytes.as_ref()));
     }
 
-    pub fn delete(&self, key: &str) {
-        done(self.call("DELETE", &format!("/{}", escaped(key)), &[]));
-    }
-
     pub fn keep_versions(&self) {
         let on = b"<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>";
         done(self.call("PUT", "?versioning", on));
