@@ -49,7 +49,7 @@ fn shards_that_appear_are_archived_those_that_end_are_closed_and_an_end_puts_wha
         let segments = world.objects.segments().len();
         assert!((12..=20).contains(&segments), "{segments} segments of up to four shards in half an hour");
     });
-    assert_eq!(state.losses(), [String::new(); 0]);
+    assert_eq!(state.losses(), [""; 0]);
     assert!(state.said("here").unwrap().starts_with("here has 4 shards, "));
     let shards = world.shards();
     let parent = shards.iter().find(|shard| shard.closed).unwrap();
@@ -99,5 +99,5 @@ fn what_was_gone_before_it_was_archived_is_told_once() {
         assert_eq!(state.losses().len(), 1);
         sleep(Duration::from_secs(1_000)).await;
     });
-    assert_eq!(state.losses(), [String::new(); 0]);
+    assert_eq!(state.losses(), [""; 0]);
 }

@@ -35,7 +35,7 @@ impl Dice {
 /// Nothing is missing, whatever the stream has let go of.
 fn is_whole(world: &World, what: &str) {
     let whole = world.open().unwrap();
-    assert_eq!(whole.said(), [String::new(); 0], "{what}");
+    assert_eq!(whole.said(), [""; 0], "{what}");
     assert_eq!(read_all(&*whole).unwrap(), world.all(), "{what}");
 }
 
@@ -180,7 +180,7 @@ fn shards_that_the_stream_no_longer_lists_are_read_from_the_archive_with_their_r
     let merged = world.live.inner.merge(&lower, &upper).unwrap();
     world.append(60..80);
     let listed = world.shards();
-    assert_eq!(world.archive(), [String::new(); 0]);
+    assert_eq!(world.archive(), [""; 0]);
     for shard in [&parent, &lower, &upper] {
         world.live.forget(shard);
     }
@@ -193,7 +193,7 @@ fn shards_that_the_stream_no_longer_lists_are_read_from_the_archive_with_their_r
     assert_eq!(shards, listed, "as the stream listed them");
     // A shard that had no record is no loss.
     let [empty, _] = world.live.inner.split(&merged, HashKey(1)).unwrap();
-    assert_eq!(world.archive(), [String::new(); 0]);
+    assert_eq!(world.archive(), [""; 0]);
     world.live.inner.split(&world.shards()[2].id, HashKey(1 << 126)).unwrap();
     world.archive();
     world.live.forget(&merged);

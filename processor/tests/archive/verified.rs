@@ -67,7 +67,7 @@ fn world() -> (World, Arc<Memory>) {
             world.live.inner.split(&world.shard(), HashKey(1 << 126)).unwrap();
         }
         lines(&world, minute..minute + 1);
-        assert_eq!(world.archive(), [String::new(); 0]);
+        assert_eq!(world.archive(), [""; 0]);
     }
     fold(&world, &store);
     // The stream has more than the archive, and rows hold it.
@@ -94,12 +94,12 @@ fn let_go(world: &World) {
 #[test]
 fn the_digest_of_archive_and_stream_is_that_of_the_whole_stream() {
     let (world, store) = world();
-    let whole = verify(&world.live, &*store);
+    let whole = verify(&world.live, &store);
     assert_eq!((whole.differences, whole.older_than_stream), (0, 0), "{:?}", whole.first_difference);
     let_go(&world);
-    let without = verify(&world.live, &*store);
+    let without = verify(&world.live, &store);
     assert!(without.older_than_stream > 0 && without.records < whole.records / 2, "the stream alone does not say it");
-    let archived = verify(&world.open().unwrap(), &*store);
+    let archived = verify(&world.open().unwrap(), &store);
     assert_eq!(archived, whole, "the same records, rows, digest, from and through");
 }
 
@@ -113,7 +113,7 @@ fn of_an_archive_with_a_hole_it_is_said_from_where_it_verifies() {
     world.objects.take(&events::archive::name(&open.id, segments[1]).unwrap());
     let whole = world.open().unwrap();
     assert_eq!(whole.said().len(), 1);
-    let report = verify(&whole, &*store);
+    let report = verify(&whole, &store);
     assert_eq!(report.differences, 0, "{:?}", report.first_difference);
     assert!(report.older_than_stream > 0, "what the hole swallowed is not compared");
     let first = block_on(world.reader().segment(&open.id, segments[2])).unwrap().unwrap().held.unwrap().first;
