@@ -326,7 +326,7 @@ impl System {
         let lists = format!("{LISTS_ELSEWHERE}{:016x}", xxh3_64(identity.as_deref().unwrap_or(name).as_bytes()));
         let reading = match options.fan_out {
             true => Some(Arc::new(AnyStream::FanOut(Box::new(
-                fan_out::subscribed(&stream, &config, pair, &options, &made).await?,
+                fan_out::subscribed(&stream, config, pair, &options, &made).await?,
             )))),
             false => None,
         };
@@ -363,12 +363,12 @@ impl System {
             Role::Helper => Appetite::Leftovers,
             Role::Reader => return Ok(system),
         };
-        let of_leases = |source| OpenError::Leases { place: place(&config, "DYNAMODB"), source };
+        let of_leases = |source| OpenError::Leases { place: place(config, "DYNAMODB"), source };
         let leases = format!("{prefix}-{LEASES}");
-        let table = Table::open(aws_sdk_dynamodb::Client::new(&config), &leases, options.create).await;
+        let table = Table::open(aws_sdk_dynamodb::Client::new(config), &leases, options.create).await;
         let (table, was_made) = table.map_err(of_leases)?;
         if was_made {
-            made(&format!("the table {leases} in {}", place(&config, "DYNAMODB")));
+            made(&format!("the table {leases} in {}", place(config, "DYNAMODB")));
         }
         let me = leasing::name(&system.instance);
         system.start_elsewhere(Leasing::new(table, me, appetite, options.failover, &system.workers)).await?;
