@@ -225,7 +225,10 @@ fn request(reader: &mut BufReader<TcpStream>) -> std::io::Result<Option<(String,
     }
     let mut body = vec![0; length];
     reader.read_exact(&mut body)?;
-    while is_chunked {
+    if !is_chunked {
+        return Ok(Some((method, path, body)));
+    }
+    loop {
         line.clear();
         reader.read_line(&mut line)?;
         let size = usize::from_str_radix(line.trim(), 16).unwrap();

@@ -112,9 +112,12 @@ impl Common {
 #[derive(Debug, Default, Clone)]
 struct Watched {
     range_secs: i64,
-    /// By whose lines they are, and minute: the metrics, and whether they changed since they were told.
-    minutes: BTreeMap<(ShardId, i64), (BTreeMap<&'static str, Stat>, bool)>,
+    /// By whose lines they are, and minute.
+    minutes: BTreeMap<(ShardId, i64), Minute>,
 }
+
+/// What was seen of each metric, and whether it changed since it was told.
+type Minute = (BTreeMap<&'static str, Stat>, bool);
 
 /// See the module: one shard.
 #[derive(Debug)]
