@@ -1,5 +1,4 @@
-"""Deploys a program as a function on an emulator of Lambda, by botocore, and invokes it once with an event; then lets the emulator's own event source feed
-it. Prints what the invocation answered.
+"""Deploys a program as a function on an emulator of Lambda, by botocore, and invokes it once with an event. Prints what it answered.
     deployed.py ENDPOINT PROGRAM NAME STREAM PREFIX EVENT_FILE"""
 import io
 import json
@@ -12,8 +11,7 @@ import botocore.session
 endpoint, program, name, stream, prefix, event = sys.argv[1:]
 session = botocore.session.get_session()
 session.set_credentials("test", "test")
-settings = {"region_name": "us-east-1", "endpoint_url": endpoint}
-functions, kinesis = (session.create_client(service, **settings) for service in ("lambda", "kinesis"))
+functions = session.create_client("lambda", region_name="us-east-1", endpoint_url=endpoint)
 packed = io.BytesIO()
 entry = zipfile.ZipInfo("bootstrap")
 entry.external_attr = 0o755 << 16
@@ -30,7 +28,3 @@ functions.create_function(
 )
 answer = functions.invoke(FunctionName=name, Payload=pathlib.Path(event).read_bytes())
 print(json.dumps({"error": answer.get("FunctionError"), "answer": json.loads(answer["Payload"].read())}))
-arn = kinesis.describe_stream_summary(StreamName=stream)["StreamDescriptionSummary"]["StreamARN"]
-functions.create_event_source_mapping(
-    EventSourceArn=arn, FunctionName=name, StartingPosition="TRIM_HORIZON", BatchSize=100, FunctionResponseTypes=["ReportBatchItemFailures"],
-)

@@ -1,11 +1,8 @@
-//! The consumer deployed as its users do, by a client of AWS that is none of ours, on an emulator that runs `provided.al2023` and has an event source of
-//! its own.
+//! The consumer deployed as its users do, by a client of AWS that is none of ours, on an emulator that runs `provided.al2023`.
 
-use std::{
-    process::Command,
-    time::{Duration, Instant},
-};
+use std::process::Command;
 
+use events::position::SequenceNumber;
 use serde_json::{Value, json};
 
 use crate::{
@@ -15,12 +12,16 @@ use crate::{
 
 const SHARD: &str = "shardId-000000000000";
 
+/// Without the zeros that this emulator puts before its sequence numbers.
+fn number(sequence: &str) -> String {
+    sequence.parse::<SequenceNumber>().unwrap().to_string()
+}
+
 #[test]
-fn deployed_by_botocore_it_answers_an_invocation_and_is_fed_by_the_emulators_event_source() {
+fn deployed_by_botocore_it_answers_an_invocation() {
     let cloud = Cloud::on(1, &emulators::aws().endpoint, &emulators::aws().endpoint);
     let puts = batches("app.log", &lines("app", 0..600));
-    let half = puts.len() / 2;
-    cloud.append(&puts[..half]);
+    cloud.append(&puts);
     let records = recorded(&cloud, SHARD);
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("event.json");
@@ -32,15 +33,5 @@ fn deployed_by_botocore_it_answers_an_invocation_and_is_fed_by_the_emulators_eve
     assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
     let answer: Value = serde_json::from_slice(&said.stdout).unwrap();
     assert_eq!(answer, json!({"error": null, "answer": {"batchItemFailures": []}}));
-    assert_eq!(cloud.resume_point(SHARD).unwrap().0, records.last().unwrap().sequence);
-
-    // Its event source begins at the beginning: what is folded already comes again, and what follows.
-    cloud.append(&puts[half..]);
-    let last = recorded(&cloud, SHARD).pop().unwrap().sequence;
-    let begun = Instant::now();
-    while cloud.resume_point(SHARD).unwrap().0 != last {
-        assert!(begun.elapsed() < Duration::from_secs(120), "the event source has not fed it");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    assert_eq!(cloud.verifies(), cloud.embedded(&puts));
+    assert_eq!(cloud.resume_point(SHARD).unwrap().0, number(&records.last().unwrap().sequence));
 }

@@ -7,6 +7,7 @@ use std::{
     net::{TcpListener, TcpStream},
     process::{Child, Command, Stdio},
     sync::{Arc, Condvar, Mutex},
+    thread::JoinHandle,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -68,6 +69,8 @@ pub struct Function {
     api: Arc<Api>,
     pub child: Child,
     said: Arc<Mutex<String>>,
+    /// They end when it has closed its outputs.
+    collecting: Vec<JoinHandle<()>>,
 }
 
 impl Function {
@@ -84,8 +87,7 @@ impl Function {
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let said = Arc::<Mutex<String>>::default();
         let (out, err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
-        collect(out, said.clone());
-        collect(err, said.clone());
+        let collecting = vec![collect(out, said.clone()), collect(err, said.clone())];
         let of_server = api.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming() {
@@ -99,7 +101,7 @@ impl Function {
                 });
             }
         });
-        Self { api, child, said }
+        Self { api, child, said, collecting }
     }
 
     /// Gives the function an event and waits for its end. `time`: how long it may take until its deadline.
@@ -175,6 +177,7 @@ impl Function {
     /// Waits for its end, and says what it has written.
     pub fn end(&mut self) -> String {
         self.child.wait().unwrap();
+        self.collecting.drain(..).for_each(|collecting| collecting.join().unwrap());
         self.said()
     }
 
@@ -194,14 +197,14 @@ impl Drop for Function {
     }
 }
 
-fn collect(from: impl Read + Send + 'static, said: Arc<Mutex<String>>) {
+fn collect(from: impl Read + Send + 'static, said: Arc<Mutex<String>>) -> JoinHandle<()> {
     std::thread::spawn(move || {
         for line in BufReader::new(from).lines().map_while(Result::ok) {
             let mut said = said.lock().unwrap();
             said.push_str(&line);
             said.push('\n');
         }
-    });
+    })
 }
 
 /// One request: method, path, body.
