@@ -33,6 +33,7 @@ pub async fn rebuild<S: Stream, T: Store, R: Store>(
     let mut replay = Replay::open(stream.clone(), new.clone(), places, &until).await?;
     let brought = Brought::read(&stream, old, generation, replay.oldest()).await?;
     replay.give(old, &Kind::ALL, |row, first| kept(&brought, row, first)).await?;
+    replay.give_ends(old).await?;
     replay.through(&until, &progress).await?;
     for (shard, oldest) in replay.oldest() {
         if *oldest == SequenceNumber::MAX

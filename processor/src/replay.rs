@@ -7,7 +7,7 @@ pub(crate) mod kept;
 pub(crate) mod said;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -20,11 +20,11 @@ use events::{
 };
 use projections::{
     fold::{
-        Effect, Input, Place,
+        Effect, FOLD_REVISION, Input, Place,
         alarms::{HOMES, point},
         sabotage::{self, Sabotage},
     },
-    store::{Generation, Kind, ReadError, Row, RowKey, Span, Store},
+    store::{Checkpoint, Commit, Generation, Kind, ReadError, Row, RowKey, Span, Store},
 };
 
 use self::said::Said;
@@ -145,6 +145,9 @@ pub struct Replay<S, R> {
     begins_ms: HashMap<ShardId, i64>,
     /// See `open_from`.
     from_ms: Option<i64>,
+    orphans: Vec<ShardId>,
+    /// Shards of which the stream has nothing left, listed or not.
+    gone: BTreeSet<ShardId>,
     said: Arc<Mutex<Said>>,
     records: u64,
 }
@@ -187,6 +190,11 @@ impl<S: Stream, R: Store> Replay<S, R> {
         let kept: Vec<HashRange> = listed.iter().filter(|shard| !is_gone(&shard.id)).map(|shard| shard.range).collect();
         let is_kept = |home: &HashKey| kept.iter().any(|range| range.contains(*home));
         let gone = (0..HOMES).map(point).filter(|home| !is_kept(home)).collect();
+        let is_lost = |parent: &ShardId| !oldest.contains_key(parent) || is_gone(parent);
+        let orphans = listed.iter().filter(|shard| shard.parents.iter().any(is_lost));
+        let orphans = orphans.map(|shard| shard.id.clone()).collect();
+        let named = listed.iter().flat_map(|shard| shard.parents.iter().chain([&shard.id]));
+        let gone_shards = named.filter(|shard| is_lost(shard)).cloned().collect();
         let (said, defined) = (Arc::new(Mutex::new(Said::new(gone))), Arc::default());
         let control_key = HashKey::of(CONTROL_KEY);
         // Of the shards that owned the key one after another, the first: what it has lost was defined before all that is left.
@@ -212,6 +220,8 @@ impl<S: Stream, R: Store> Replay<S, R> {
             oldest,
             begins_ms,
             from_ms,
+            orphans,
+            gone: gone_shards,
             said,
             records: 0,
         })
@@ -246,6 +256,11 @@ impl<S: Stream, R: Store> Replay<S, R> {
         &self.begins_ms
     }
 
+    /// Shards of whose parents, or one of them, the stream has nothing left: what they began with cannot be made again.
+    pub(crate) fn orphans(&self) -> &[ShardId] {
+        &self.orphans
+    }
+
     /// Records folded so far.
     pub fn records(&self) -> u64 {
         self.records
@@ -273,7 +288,7 @@ impl<S: Stream, R: Store> Replay<S, R> {
             let mut after: Option<RowKey> = None;
             loop {
                 let page = store.scan(&span, after.as_ref(), SCAN_ROWS).await?;
-                let first = |row: &Row| self.oldest.get(&row.key.shard).copied().unwrap_or_default();
+                let first = |row: &Row| first_of(&self.oldest, &row.key.shard);
                 let given: Vec<Row> = page
                     .rows
                     .into_iter()
@@ -290,6 +305,20 @@ impl<S: Stream, R: Store> Replay<S, R> {
                     Some(key) => after = Some(key),
                     None => break,
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the replay the states in which shards have ended of which the stream has nothing left: their children begin with them.
+    pub(crate) async fn give_ends<T: Store>(&self, store: &T) -> Result<(), ReplayError> {
+        for shard in &self.gone {
+            let Some((checkpoint, parts)) = store.checkpoint(self.generation, shard).await? else { continue };
+            if checkpoint.ended {
+                let checkpoint = Checkpoint { fold_revision: FOLD_REVISION, ..checkpoint };
+                let parts = checkpoint.parts.iter().cloned().zip(parts).collect();
+                let given = self.scratch.commit(Commit { rows: vec![], parts, checkpoint }).await;
+                given.map_err(|source| ConsumeError::Write { shard: shard.clone(), source })?;
             }
         }
         Ok(())
@@ -356,6 +385,11 @@ impl<S: Stream, R: Store> Replay<S, R> {
             none_waits = !moved;
         }
     }
+}
+
+/// The oldest record that the stream has of a shard; of one that it does not list any more it has none.
+pub(crate) fn first_of(oldest: &HashMap<ShardId, SequenceNumber>, shard: &ShardId) -> SequenceNumber {
+    oldest.get(shard).copied().unwrap_or(SequenceNumber::MAX)
 }
 
 /// Reads them; `ZERO`: nothing of the shard was committed.

@@ -40,7 +40,7 @@ use self::{
 };
 use crate::{
     drive,
-    replay::{Progress, Replay, ReplayError, ResumePoints, kept::Brought, resume_points},
+    replay::{Progress, Replay, ReplayError, ResumePoints, first_of, kept::Brought, resume_points},
 };
 
 /// Most rows that differ of which it is asked whether what the stream has lost explains it: those that come after count as they are.
@@ -81,6 +81,7 @@ pub async fn verify_from<S: Stream, T: Store, R: Store, G>(
     let marks = [Kind::Taken, Kind::Producer, Kind::Identified, Kind::Definition];
     replay.give(store, &marks, |row, first| brought.before(row, first)).await?;
     give_full_pages(&replay, store, generation).await?;
+    replay.give_ends(store).await?;
     replay.through(&until, &progress).await?;
     let _paused = pause.await;
     let until = resume_points(store, generation, &shards).await?;
@@ -88,9 +89,9 @@ pub async fn verify_from<S: Stream, T: Store, R: Store, G>(
     let mut report =
         Report { records: replay.records(), from: shown(replay.oldest()), through: shown(&until), ..Report::default() };
     let definitions = drive::definitions(store, generation).await.map_err(ReplayError::Definitions)?;
-    let doubts = Doubts::new(replay.begins_ms().clone(), &definitions);
+    let doubts = Doubts::new(replay.begins_ms().clone(), replay.orphans(), &definitions);
     rows(store, &*scratch, generation, replay.oldest(), doubts, &mut report).await?;
-    snapshots(store, &*scratch, generation, replay.oldest(), &mut report).await?;
+    snapshots(store, &*scratch, generation, &replay, &mut report).await?;
     Ok(report)
 }
 
@@ -112,7 +113,7 @@ async fn give_full_pages<S: Stream, T: Store, R: Store>(
     let mut balances = Walk::new(store, &span);
     while let Some(row) = balances.next().await? {
         // Every value is in a balance: where none is older, no page is.
-        if row.applied_from < replay.oldest().get(&row.key.shard).copied().unwrap_or_default() {
+        if row.applied_from < first_of(replay.oldest(), &row.key.shard) {
             let is_across = |row: &Row, first| row.applied_from < first && first <= row.applied_through;
             let page = |row: Row, first| (row.key.page != LINES_PAGE && is_across(&row, first)).then_some(row);
             return replay.give(store, &[Kind::Window], page).await;
@@ -160,7 +161,7 @@ async fn rows<T: Store, R: Store>(
             {
                 digest = None;
             }
-            let first = oldest.get(&key.shard).copied().unwrap_or_default();
+            let first = first_of(oldest, &key.shard);
             if let Some(older) = stored.as_ref().filter(|row| row.applied_from < first) {
                 report.is_older(&key);
                 doubts.older(older, first);
@@ -188,15 +189,15 @@ async fn rows<T: Store, R: Store>(
 }
 
 /// The state at each resume point: what decisions will depend on.
-async fn snapshots<T: Store, R: Store>(
+async fn snapshots<S: Stream, T: Store, R: Store>(
     store: &T,
     scratch: &R,
     generation: Generation,
-    oldest: &HashMap<ShardId, SequenceNumber>,
+    replay: &Replay<S, R>,
     report: &mut Report,
 ) -> Result<(), ReplayError> {
-    let (mut found, mut is_cut) = (vec![], false);
-    for (shard, first) in oldest {
+    let (mut found, mut is_cut) = (vec![], !replay.orphans().is_empty());
+    for (shard, first) in replay.oldest() {
         // Nothing was committed, and nothing is folded again.
         let Some((stood, stored)) = store.checkpoint(generation, shard).await? else { continue };
         let is_older = snapshot::applied_from(&stored).is_ok_and(|from| from < *first);

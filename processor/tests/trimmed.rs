@@ -17,7 +17,7 @@ use events::{
     identity::{CONTROL_KEY, Producer},
     pack::Identity,
     position::{HashKey, SequenceNumber, ShardId},
-    stream::{Put, ReadOnly, Stream},
+    stream::{self, AppendError, Appended, Page, Put, ReadError, ReadOnly, Refused, Shard, Start, Stream},
     wire::{self, Content, Header},
 };
 use processor::{
@@ -365,6 +365,73 @@ fn an_alarm_is_compared_once_all_that_it_looks_back_at_was_seen() {
         report.differences
     };
     assert_eq!((found(140), found(215)), (0, 1));
+}
+
+/// A stream that does not list a shard any more.
+struct Without(Arc<LocalStream>, ShardId);
+
+impl Stream for Without {
+    async fn append(&self, _: Vec<Put>) -> Result<Vec<Result<Appended, Refused>>, AppendError> {
+        Err(AppendError::NotAppended("nothing is taken here".into()))
+    }
+
+    async fn shards(&self) -> Result<Vec<Shard>, ReadError> {
+        Ok(self.0.shards().await?.into_iter().filter(|shard| shard.id != self.1).collect())
+    }
+
+    async fn read(&self, shard: &ShardId, from: Start, limits: stream::Limits) -> Result<Page, ReadError> {
+        if *shard == self.1 {
+            Err(ReadError::NoSuchShard(shard.clone()))
+        } else {
+            self.0.read(shard, from, limits).await
+        }
+    }
+}
+
+#[test]
+fn children_of_a_shard_that_is_gone_altogether_are_compared_and_have_its_alarms_and_marks() {
+    let mut world = World::new();
+    let event =
+        Event::Defined(Defined { kind: "alarm".into(), name: "slow".into(), body: ALARM.into(), by: "me".into() });
+    world.minute(vec![system_event(HashKey::of(CONTROL_KEY), event)]);
+    // It rings from minute 152 on.
+    for number in 148..156 {
+        world.clock.store(START_MS + number * 60_000, Ordering::SeqCst);
+        world.minute(vec![file(number, "shop")]);
+        block_on(tick::tick(&*world.stream, &*world.store, GENERATION)).unwrap();
+        world.fold();
+    }
+    world.stream.split(world.shard(), HashKey(1 << 127)).unwrap();
+    world.fold();
+    let places: Vec<Place> = local::places(block_on(world.stream.shards()).unwrap()).split_off(1);
+    let mut workers: Vec<_> = places.iter().map(|place| worker(&world.stream, &world.store, place)).collect();
+    for number in 156..164 {
+        world.clock.store(START_MS + (number + 1) * 60_000, Ordering::SeqCst);
+        // One of them stood in the parent.
+        let puts = vec![file(number, "shop"), file(number - 3, "shop")];
+        block_on(append_all(&*world.stream, puts)).unwrap();
+        block_on(tick::tick(&*world.stream, &*world.store, GENERATION)).unwrap();
+        for _ in 0..3 {
+            for worker in &mut workers {
+                while !block_on(worker.step(Duration::ZERO)).unwrap().caught_up {}
+                block_on(worker.commit()).unwrap();
+            }
+        }
+    }
+    let rung = rows_of(&world.store, Kind::Transition);
+    let rung = rung.iter().map(|row| Decision::decode(&row.body).unwrap()).filter(|change| change.from.is_some());
+    let rung: Vec<_> = rung.map(|change| change.to.as_str()).collect();
+    assert_eq!(rung, ["OK", "ALARM"], "once, and it goes on ringing behind the split");
+    let left = Arc::new(Without(world.stream.clone(), world.shard().clone()));
+    let report = local::verify(&left, &*world.store, places.clone());
+    assert_eq!(report.differences, 0, "{:?}", report.first_difference);
+    assert!(report.older_than_stream > 0 && report.rows > 10, "{report:?}");
+    // What the gone shard left is kept where rows are made anew.
+    let anew = Arc::new(Memory::new(Commits::Whole));
+    block_on(rebuild::rebuild(ReadOnly::new(left), &*world.store, anew.clone(), places, |_| {})).unwrap();
+    for kind in Kind::ALL {
+        assert_eq!(rows_of(&anew, kind), rows_of(&world.store, kind), "{kind:?}");
+    }
 }
 
 #[test]

@@ -27,7 +27,7 @@ use projections::{
     store::{Generation, Kind, Row, RowKey, Span, Store},
 };
 
-use super::ReplayError;
+use super::{ReplayError, first_of};
 use crate::drive::SCAN_ROWS;
 
 const PAGE: Limits = Limits { records: NonZeroUsize::new(1_000).unwrap(), bytes: 2 << 20, wait: Duration::ZERO };
@@ -62,7 +62,7 @@ impl Brought {
         loop {
             let page = store.scan(&span, after.as_ref(), SCAN_ROWS).await?;
             for row in page.rows {
-                let first = oldest.get(&row.key.shard).copied().unwrap_or_default();
+                let first = first_of(oldest, &row.key.shard);
                 if row.applied_from >= first || row.applied_through < first {
                     continue;
                 }

@@ -88,8 +88,8 @@ pub struct Doubts {
 }
 
 impl Doubts {
-    /// `definitions`: all that ever were.
-    pub fn new(begins_ms: HashMap<ShardId, i64>, definitions: &[Definition]) -> Self {
+    /// `orphans`: shards that began with what is lost. `definitions`: all that ever were.
+    pub fn new(begins_ms: HashMap<ShardId, i64>, orphans: &[ShardId], definitions: &[Definition]) -> Self {
         let mut range_secs = HashMap::<_, i64>::new();
         for definition in definitions.iter().filter(|definition| definition.kind == "alarm") {
             if let Ok(alarm) = Alarm::parse(&definition.body) {
@@ -97,7 +97,7 @@ impl Doubts {
                 *range = alarm.range_secs().max(*range);
             }
         }
-        Self { begins_ms, range_secs, ..Self::default() }
+        Self { begins_ms, cut: orphans.iter().cloned().collect(), range_secs, ..Self::default() }
     }
 
     /// A row that holds what the stream has lost; `first`: its shard's oldest record that is left.
