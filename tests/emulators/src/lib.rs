@@ -100,7 +100,9 @@ pub fn aws() -> &'static Emulator {
     ONE.get_or_init(|| {
         let folder = installed("python", &["requirements.txt"], pip);
         start("ministack", |port| {
-            let mut command = Command::new(folder.join("bin/ministack"));
+            // By the interpreter: the script's first line names the folder in which it was installed, and a folder may be moved.
+            let mut command = Command::new(folder.join("bin/python"));
+            command.arg(folder.join("bin/ministack"));
             command.current_dir(&folder).env("GATEWAY_PORT", port.to_string()).env("MINISTACK_HOST", "127.0.0.1");
             command
         })
