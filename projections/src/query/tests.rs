@@ -18,7 +18,7 @@ use crate::{
     cell::Cell,
     fold::FOLD_REVISION,
     store::{
-        Day, Partial,
+        Day, Partial, Row, RowKey,
         law::{
             block_on,
             memory::{Commits, Memory},
