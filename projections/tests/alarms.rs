@@ -181,11 +181,12 @@ fn a_backfill_of_years_ago_rings_nothing_tells_nobody_and_leaves_nothing_behind(
         let mut world = World::of(number);
         let name = world.name();
         world.define(&name, &errors(&name, 1440, 1));
-        world.tick(START_SECS, &[0]);
+        let listed = [number as u64];
+        world.tick(START_SECS, &listed);
         world.lines(service, &old);
         // Just behind what the alarm reaches: 1,920 minutes, and some to spare.
         world.lines(service, &[START_SECS - 1_930 * 60]);
-        let effects = world.tick(START_SECS + 60, &[0]).effects;
+        let effects = world.tick(START_SECS + 60, &listed).effects;
         (world.state(), world.changes(), effects)
     };
     let (state, changes, _) = folded(0, "shop");
