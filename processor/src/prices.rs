@@ -151,7 +151,7 @@ mod tests {
         assert!((0.024..0.025).contains(&paid.transfer_usd));
         assert_eq!(
             paid.to_string(),
-            "1702 calls of S3, 932 to 4573 PUT units of Kinesis, 480 to 38400 write units of DynamoDB: less than $0.01 to $0.02 \
+            "1702 calls of S3, 932 to 4574 PUT units of Kinesis, 480 to 38400 write units of DynamoDB: less than $0.01 to $0.02 \
              (list prices of us-east-1, November 2025)"
         );
     }

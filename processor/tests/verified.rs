@@ -231,7 +231,8 @@ fn of_every_kind_of_row_another_body_a_missing_and_an_extra_one_is_found_and_nam
     world.live();
     assert_eq!(world.verify(&world.with(|_, _| {})).first_difference, None);
     let compared = world.verify(&world.store).rows;
-    for kind in Kind::ALL {
+    // The list of generations is no row of any of them: nothing folds it.
+    for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::Generations) {
         let found = world.rows(kind);
         // One that several records made, where there is such a one.
         let several = found.iter().find(|row| row.applied_from != row.applied_through);
