@@ -3,7 +3,7 @@
 //!
 //! | asked for | answer |
 //! | --- | --- |
-//! | metrics, alarms, balance | the rows as they are; how far they are is not known here without asking for each shard |
+//! | metrics, alarms, balance | the rows as they are, of the generation that counts or did ten seconds ago; how far they are is not known here without asking for each shard |
 //! | lines, values | 202 once they are durable on the stream |
 //! | a run | known in the process that took it, which may be one of several: settled once the resume points have passed all of it; what became of its lines, only who folded it knows |
 //! | definitions | as soon as they are folded, if that is soon enough for who waits; else they are in, come into force at the next tick, and that is said |
@@ -14,7 +14,10 @@
 use std::{
     collections::{HashMap, VecDeque},
     num::NonZeroUsize,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicI64, Ordering},
+    },
     time::Duration,
 };
 
@@ -41,6 +44,8 @@ use crate::{AnyStore, System, now_ms, with_causes};
 const RUNS_MAX: usize = 1_024;
 /// How often who waits for others looks how far they are.
 const LOOK: Duration = Duration::from_secs(1);
+/// For so long readers may see a generation that does not count any longer.
+const VIEW_MS_MAX: i64 = 10_000;
 
 /// What a run has appended: so many records, and the last position on each shard.
 #[derive(Debug, Default, Clone)]
@@ -62,12 +67,23 @@ pub struct Apart {
     /// How long definitions are waited for.
     apply_wait: Duration,
     runs: Mutex<Runs>,
+    /// When it was looked which generation counts, by the host's clock: others stand still while the process is frozen.
+    looked_ms: AtomicI64,
 }
 
 impl Apart {
     /// Over a system that was opened to read. `apply_wait`: how long who applies definitions can wait for the answer.
     pub fn new(system: Arc<System>, apply_wait: Duration) -> Self {
-        Self { system, apply_wait, runs: Mutex::default() }
+        Self { system, apply_wait, runs: Mutex::default(), looked_ms: AtomicI64::new(now_ms()) }
+    }
+
+    /// Before each request: looks which generation counts, unless that was just done. What cannot be read then, the request itself will meet.
+    pub async fn look(&self) {
+        let now_ms = now_ms();
+        let looked_ms = self.looked_ms.load(Ordering::Relaxed);
+        if !(looked_ms..looked_ms + VIEW_MS_MAX).contains(&now_ms) && self.system.generations.look().await.is_ok() {
+            self.looked_ms.store(now_ms, Ordering::Relaxed);
+        }
     }
 
     fn runs(&self) -> MutexGuard<'_, Runs> {

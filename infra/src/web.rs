@@ -4,6 +4,7 @@
 use std::{
     convert::Infallible,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -11,6 +12,7 @@ use std::{
 use api::Limits;
 use lambda_http::{Request, RequestExt, Response, http::Uri, request::RequestContext};
 use tower_service::Service;
+use weir::Apart;
 
 /// Longest that a request waits for what others fold: API Gateway gives up after 29 seconds (API Gateway developer guide, "Quotas").
 pub const WAIT_MAX: Duration = Duration::from_secs(20);
@@ -24,16 +26,17 @@ pub fn limits() -> Limits {
 }
 
 /// The routes, as `lambda_http` calls them.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Routes<R> {
+    operator: Arc<Apart>,
     router: R,
     base: String,
 }
 
 impl<R> Routes<R> {
-    /// `base`: what stands before the routes on a custom domain; empty, or `/` and something.
-    pub fn new(router: R, base: String) -> Self {
-        Self { router, base }
+    /// Those of an operator. `base`: what stands before the routes on a custom domain; empty, or `/` and something.
+    pub fn new(operator: Arc<Apart>, router: R, base: String) -> Self {
+        Self { operator, router, base }
     }
 }
 
@@ -71,8 +74,8 @@ fn address(request: &Request, base: &str) -> String {
 
 impl<R, B> Service<Request> for Routes<R>
 where
-    R: Service<Request, Response = Response<B>, Error = Infallible>,
-    R::Future: Send + 'static,
+    R: Service<Request, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    R::Future: Send,
 {
     type Response = Response<B>;
     type Error = Infallible;
@@ -87,7 +90,13 @@ where
         if let Ok(uri) = address(&request, &self.base).parse::<Uri>() {
             *request.uri_mut() = uri;
         }
-        Box::pin(self.router.call(request))
+        // The one that was asked whether it is ready is the one that is called.
+        let next = self.router.clone();
+        let (mut router, operator) = (std::mem::replace(&mut self.router, next), self.operator.clone());
+        Box::pin(async move {
+            operator.look().await;
+            router.call(request).await
+        })
     }
 }
 

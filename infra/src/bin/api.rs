@@ -11,6 +11,6 @@ async fn main() -> Result<(), Error> {
     let access = settings::access().map_err(|error| log::cannot_begin(&error))?;
     let system = settings::open().await.map_err(|error| log::cannot_begin(&error))?;
     let operator = Arc::new(Apart::new(system, web::WAIT_MAX));
-    let router = api::router_within(operator, access, web::limits());
-    run(web::Routes::new(router, settings::base_path())).await
+    let router = api::router_within(operator.clone(), access, web::limits());
+    run(web::Routes::new(operator, router, settings::base_path())).await
 }
