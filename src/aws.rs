@@ -388,7 +388,7 @@ impl System {
         }
         // All that a process takes when it begins is told by what it serves.
         drop(self.news());
-        self.begin_ticking().map_err(|(_, source)| OpenError::Thread(source))?;
+        self.begin_attending().map_err(|(_, source)| OpenError::Thread(source))?;
         self.workers.spawn("leases", leasing.run()).map_err(OpenError::Thread)
     }
 

@@ -160,22 +160,22 @@ impl System {
         self.ticker.tick(&*self.stream, &*self.store).await
     }
 
-    /// Starts the ticker.
-    pub(crate) fn begin_ticking(&self) -> Result<(), (&'static str, std::io::Error)> {
+    /// Starts the ticker, and what looks after generations.
+    pub(crate) fn begin_attending(&self) -> Result<(), (&'static str, std::io::Error)> {
         let (stream, store, workers) = (self.stream.clone(), self.store.clone(), self.workers.clone());
         let ticker = self.ticker.clone();
         let ticking = async move {
             ticker.run(&*stream, &*store, &workers.stop).await;
             Ok(())
         };
-        self.workers.spawn("ticker", ticking).map_err(|error| ("ticker", error))
+        self.workers.spawn("ticker", ticking).map_err(|error| ("ticker", error))?;
+        let generations = self.generations.clone();
+        self.workers.spawn("generations", generations.supervise()).map_err(|error| ("generations", error))
     }
 
-    /// Starts the ticker, and what looks for shards that have no worker yet.
+    /// Starts the same, and what looks for shards that have no worker yet.
     pub(crate) fn begin(&self) -> Result<(), (&'static str, std::io::Error)> {
-        self.begin_ticking()?;
-        let generations = self.generations.clone();
-        self.workers.spawn("generations", generations.supervise()).map_err(|error| ("generations", error))?;
+        self.begin_attending()?;
         self.workers.spawn("shards", self.workers.clone().supervise()).map_err(|error| ("shards", error))
     }
 
