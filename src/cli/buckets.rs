@@ -2,10 +2,9 @@
 //!
 //! Who is not at a terminal is not asked: a script that names a bucket means it, and a question that nobody answers would hang.
 
-use std::{
-    path::PathBuf,
-    sync::{Arc, atomic::Ordering::Relaxed},
-};
+#[cfg(feature = "aws")]
+use std::sync::atomic::Ordering::Relaxed;
+use std::{path::PathBuf, sync::Arc};
 
 use processor::ingest::{Progress, ReaderList, object::Announced};
 use tokio::sync::mpsc;
@@ -13,6 +12,7 @@ use tokio::sync::mpsc;
 use super::{Failure, Ingest};
 
 /// On a terminal it asks before it spends more dollars than this.
+#[cfg(feature = "aws")]
 pub const ASKED_USD_MIN: f64 = 1.0;
 
 /// What is to be read.
