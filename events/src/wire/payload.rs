@@ -16,7 +16,7 @@
 //! Invariants:
 //! - It depends on the payload's bytes alone.
 //! - Forms nest to a depth that is written here: aggregate, gzip, text, document. Nothing calls itself.
-//! - All that one record unpacks to has at most `BODY_BYTES_MAX` bytes, and its metrics to [`VALUES_BYTES_MAX`](super::part::VALUES_BYTES_MAX); what is
+//! - All that one record unpacks to has at most `BODY_BYTES_MAX` bytes, and its metrics to [`VALUES_BYTES_MAX`]; what is
 //!   beyond is dead, and costs no more work than what is not.
 
 use std::{
