@@ -191,7 +191,8 @@ impl Batches {
         }
         let done = self.advance(&mut opened, Some(last), until, outcome).await;
         outcome.durable_through = outcome.durable_through.max(opened.worker.committed());
-        if !matches!(done, Err(Early::Failed(_))) {
+        // One that has turned would not see that others went on.
+        if !matches!(done, Err(Early::Failed(_) | Early::Turned)) {
             self.keep(opened);
         }
         done

@@ -173,6 +173,7 @@ impl<S: Stream, R: Store> Replay<S, R> {
     ) -> Result<Self, ReplayError> {
         let listed = stream.shards().await?;
         let (mut oldest, mut begins_ms) = (HashMap::new(), HashMap::new());
+        let is_closed = |id: &ShardId| listed.iter().any(|shard| shard.id == *id && shard.closed);
         for place in &places {
             let start = from_ms.map_or(Start::TrimHorizon, Start::AtTimestamp);
             let first = match stream.first_from(&place.shard, start).await? {
@@ -181,6 +182,8 @@ impl<S: Stream, R: Store> Replay<S, R> {
                     first.sequence
                 }
                 None if stand.get(&place.shard).is_some_and(|at| *at > SequenceNumber::ZERO) => SequenceNumber::MAX,
+                // It ended before the time from which on records count: what it held is in rows alone.
+                None if from_ms.is_some() && is_closed(&place.shard) => SequenceNumber::MAX,
                 None => SequenceNumber::ZERO,
             };
             oldest.insert(place.shard.clone(), first);

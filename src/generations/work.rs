@@ -27,7 +27,7 @@ use processor::{
     effects::Sink,
     generations::Crew,
 };
-use projections::{fold::Place, generations::Live};
+use projections::{fold::Place, generations::Live, store::Store};
 
 use super::Told;
 use crate::{
@@ -206,13 +206,20 @@ impl Followed {
         if seen.has_lost.swap(false, Ordering::SeqCst) {
             worker.pass_over_lost();
         }
-        let mut waited = 0;
+        let (mut waited, mut counted) = (0, SequenceNumber::ZERO);
         loop {
             let committed = worker.committed();
             let is_ended = worker.shard().is_ended();
             let is_alone = acts || self.alone.load(Ordering::SeqCst);
-            let until = if is_alone { SequenceNumber::MAX } else { counted(workers, shard) };
             let (time_ms, live) = (worker.shard().time_ms(), worker.shard().live());
+            counted = counted.max(known(workers, shard));
+            if !is_alone && !manner.is_alone && committed >= counted {
+                // Another process may have the shard: then only its resume point tells.
+                let point = workers.store.resume_point(live.generation, shard).await;
+                let point = point.map_err(|source| ConsumeError::Checkpoint { shard: shard.clone(), source })?;
+                counted = counted.max(point.map_or(SequenceNumber::ZERO, |point| point.position));
+            }
+            let until = if is_alone { SequenceNumber::MAX } else { counted };
             self.note(shard, |at| {
                 (at.committed, at.time_ms, at.acts, at.ended, at.live) = (committed, time_ms, acts, is_ended, live);
                 at.has_caught_up |= acts || (committed >= until && until > SequenceNumber::ZERO);
@@ -266,8 +273,8 @@ impl Followed {
     }
 }
 
-/// How far the generation that counts has committed a shard.
-fn counted(workers: &Workers, shard: &ShardId) -> SequenceNumber {
+/// How far the generation that counts has committed a shard, as far as this process knows.
+fn known(workers: &Workers, shard: &ShardId) -> SequenceNumber {
     let applied = workers.ledger.applied_through();
     applied.into_iter().find(|(of, _)| of == shard).map_or(SequenceNumber::ZERO, |(_, at)| at)
 }
