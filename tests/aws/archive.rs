@@ -1,4 +1,4 @@
-//! The archive in a bucket: a stream on Kinesis is archived while it is split, and a verify reads it from there.
+//! The archive in a bucket: a stream on Kinesis is archived, and a verify reads it from there.
 
 use aws_sdk_s3::{
     Client,
