@@ -181,6 +181,21 @@ impl Function {
         self.said()
     }
 
+    fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap();
+        assert!(sent.success(), "{name}");
+    }
+
+    /// Has it stand still, as on a host that has no time for it.
+    pub fn pause(&self) {
+        self.signal("-STOP");
+    }
+
+    /// Lets it go on.
+    pub fn go_on(&self) {
+        self.signal("-CONT");
+    }
+
     /// Ends it as Lambda does with an instance that is out of time: at once.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
