@@ -21,7 +21,7 @@ use std::{
     time::Duration,
 };
 
-use api::operator::{AppendFailed, Check, Health, NotDone, Operator, Unsettled};
+use api::operator::{AppendFailed, Check, Health, NotDone, Operator, Reshard, Unsettled};
 use events::{
     event::{Defined, Event},
     identity::{CONTROL_KEY, Producer},
@@ -160,6 +160,14 @@ impl Operator for Apart {
 
     async fn promote(&self, _: &str) -> Result<Value, NotDone> {
         Err(not_here("promote"))
+    }
+
+    async fn shards(&self) -> Result<Value, NotDone> {
+        self.system.shards_shown().await
+    }
+
+    async fn reshard(&self, change: Reshard) -> Result<Value, NotDone> {
+        self.system.reshard(change).await
     }
 
     fn now_ms(&self) -> i64 {

@@ -17,6 +17,7 @@ mod pair;
 mod progress;
 mod promote;
 mod replay;
+mod shards;
 mod up;
 mod verify;
 
@@ -66,6 +67,12 @@ enum Command {
     Generations(Generations),
     /// Make another generation count; the same with the other's name goes back
     Promote(Promote),
+    /// Print the shards of the stream: their keys, parents, and how far they are folded
+    Shards(Shards),
+    /// Split a shard of a data folder in two, each with half of its keys
+    Split(Split),
+    /// Merge two neighbouring shards of a data folder
+    Merge(Merge),
     /// Show it all on sample logs in a temporary folder
     Demo(Demo),
 }
@@ -354,6 +361,44 @@ pub struct Promote {
     of: Where,
 }
 
+/// Options of `weir shards`.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct Shards {
+    #[command(flatten)]
+    output: Output,
+    #[command(flatten)]
+    of: Where,
+}
+
+/// Options of `weir split`.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct Split {
+    /// The shard, which is closed; `weir shards` lists them
+    #[arg(value_name = "SHARD")]
+    shard: String,
+    /// One object instead of a sentence
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    of: Where,
+}
+
+/// Options of `weir merge`.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct Merge {
+    /// One of them; both are closed
+    #[arg(value_name = "SHARD")]
+    shard: String,
+    /// The other: the one whose keys begin where the first one's end, or end where they begin
+    #[arg(value_name = "WITH")]
+    with: String,
+    /// One object instead of a sentence
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    of: Where,
+}
+
 /// Options of `weir demo`.
 #[derive(Debug, Clone, ClapArgs)]
 pub struct Demo {
@@ -428,6 +473,9 @@ pub async fn run(args: Args) -> Result<Answer, Failure> {
         Command::Replay(options) => replay::run(options).await,
         Command::Generations(options) => generations::run(options).await,
         Command::Promote(options) => promote::run(options).await,
+        Command::Shards(options) => shards::list(options).await,
+        Command::Split(options) => shards::split(options).await,
+        Command::Merge(options) => shards::merge(options).await,
         Command::Demo(options) => demo::run(options).await,
     }
 }

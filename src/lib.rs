@@ -30,6 +30,7 @@ mod local;
 mod made;
 mod operator;
 mod pair;
+mod reshard;
 mod run;
 mod sink;
 mod system;

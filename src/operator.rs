@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use api::operator::{AppendFailed, Check, EMBEDDED_PROFILE, Health, NotDone, Operator, Unsettled};
+use api::operator::{AppendFailed, Check, EMBEDDED_PROFILE, Health, NotDone, Operator, Reshard, Unsettled};
 use events::{
     event::{Defined, Event},
     identity::{CONTROL_KEY, Producer},
@@ -53,6 +53,14 @@ impl Operator for System {
 
     async fn promote(&self, name: &str) -> Result<Value, NotDone> {
         Self::promote(self, name).await
+    }
+
+    async fn shards(&self) -> Result<Value, NotDone> {
+        self.shards_shown().await
+    }
+
+    async fn reshard(&self, change: Reshard) -> Result<Value, NotDone> {
+        Self::reshard(self, change).await
     }
 
     fn now_ms(&self) -> i64 {

@@ -55,6 +55,15 @@ pub enum NotDone {
     Failed(String),
 }
 
+/// A change of which shard has which keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reshard {
+    /// This one's keys go to two new shards, half each.
+    Split(ShardId),
+    /// The keys of these two, which are neighbours, go to a new one.
+    Merge([ShardId; 2]),
+}
+
 /// One thing that was looked at.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Check {
@@ -103,6 +112,12 @@ pub trait Operator: Send + Sync + 'static {
 
     /// From now on this one counts. Again after an error: finishes what was begun.
     fn promote(&self, name: &str) -> impl Future<Output = Result<Value, NotDone>> + Send;
+
+    /// All shards that the stream lists, as they are shown.
+    fn shards(&self) -> impl Future<Output = Result<Value, NotDone>> + Send;
+
+    /// Splits or merges; returns the new shards once that is durable. What the old ones hold stays theirs.
+    fn reshard(&self, change: Reshard) -> impl Future<Output = Result<Value, NotDone>> + Send;
 
     /// The host's clock, Unix milliseconds.
     fn now_ms(&self) -> i64;

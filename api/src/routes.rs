@@ -5,7 +5,9 @@ pub(crate) mod generations;
 pub(crate) mod ingest;
 pub(crate) mod measure;
 pub(crate) mod metrics;
+pub(crate) mod shards;
 pub(crate) mod state;
+mod whole;
 
 use axum::{
     body::Body,
@@ -16,7 +18,7 @@ use axum::{
 use crate::refusal::Refusal;
 
 /// Path, methods.
-const ROUTES: [(&str, &str); 14] = [
+const ROUTES: [(&str, &str); 17] = [
     ("/", "GET"),
     ("/metrics", "GET, POST"),
     ("/ingest", "POST"),
@@ -31,6 +33,9 @@ const ROUTES: [(&str, &str); 14] = [
     ("/replay", "POST"),
     ("/compare", "POST"),
     ("/promote", "POST"),
+    ("/shards", "GET"),
+    ("/split", "POST"),
+    ("/merge", "POST"),
 ];
 
 /// A path or method as it may stand in a message.

@@ -1,4 +1,4 @@
-//! The same lines on any route: several shards, and a producer in another language.
+//! The same lines on any route: several shards, shards that are split and merged, and a producer in another language.
 
 use std::process::Command;
 
@@ -28,6 +28,41 @@ fn any_number_of_shards_gives_the_same_digest() {
     let one = digest("1");
     assert_eq!(one, digest("3"));
     assert_eq!(one, digest("8"));
+}
+
+#[test]
+fn shards_are_split_and_merged_with_and_without_a_server_and_each_line_counts_once() {
+    let folder = Folder::new();
+    let ingest = |until: usize| folder.ingest([folder.file("app.log", lines("app", 0..until))]).exits(0);
+    let states = || {
+        let all = folder.run("shards", ["--json"]).exits(0).json_lines();
+        let state = |of: &serde_json::Value| (of["shard"].as_str().unwrap()[17..].to_owned(), of["open"] == true);
+        all.iter().map(state).collect::<Vec<_>>()
+    };
+    let id = |number: u64| format!("shardId-{number:012}");
+    folder.up(["--shards", "1"]).stop().exits(0);
+    ingest(300);
+    let said = folder.run("split", [&id(0)]).exits(0);
+    assert_eq!(said.out.trim(), format!("{} is closed; {} and {} have the keys from now on", id(0), id(1), id(2)));
+    ingest(600);
+    let server = folder.up(NONE);
+    folder.run("split", [&id(2)]).exits(0);
+    ingest(900);
+    let said = folder.run("merge", [&id(3), &id(1)]).exits(0);
+    assert_eq!(said.out.trim(), format!("{} and {} are closed; {} has the keys from now on", id(3), id(1), id(5)));
+    ingest(1_200);
+    let open = |number: usize| (format!("{number:03}"), [4, 5].contains(&number));
+    assert_eq!(states(), (0..6).map(open).collect::<Vec<_>>());
+    folder.run("split", [&id(0)]).exits(2).complains(&[&id(0), "closed", "`weir shards` lists them"]);
+    folder.run("split", ["nonesuch"]).exits(2).complains(&["no shard `nonesuch`", "`weir shards` lists them"]);
+    folder.run("merge", [&id(4), &id(4)]).exits(2).complains(&["neighbours"]);
+    server.stop().exits(0);
+    let table = folder.run("shards", NONE).exits(0);
+    for part in ["75.0-100.0 %", "0.0-75.0 %", "open", "closed"] {
+        assert!(table.out.contains(part), "{part}: {table:?}");
+    }
+    assert_eq!(crate::logs::latencies(&folder, "app"), (1_200, crate::logs::sum(0..1_200)));
+    folder.verifies();
 }
 
 #[test]

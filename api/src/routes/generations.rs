@@ -1,44 +1,14 @@
-//! `GET /generations`, and `POST /replay`, `/compare` and `/promote` with `generation=NAME`. Decides who may ask: they touch every tenant's rows.
+//! `GET /generations`, and `POST /replay`, `/compare` and `/promote` with `generation=NAME`.
 
-use std::{future::Future, sync::Arc};
+use std::sync::Arc;
 
-use axum::{
-    Extension,
-    extract::State,
-    http::{StatusCode, Uri},
-    response::Response,
-};
-use events::identity::LOCAL_TENANT;
-use serde_json::Value;
+use axum::{Extension, extract::State, http::Uri, response::Response};
 
-use crate::{
-    Api,
-    guard::Caller,
-    operator::{NotDone, Operator},
-    parameters::Parameters,
-    refusal::{Refusal, answer},
-};
-
-fn may(caller: &Caller) -> Result<(), Refusal> {
-    caller.tenant()?;
-    if caller.sees_all {
-        return Ok(());
-    }
-    let message =
-        format!("generations hold every tenant's rows: only a token of tenant `{LOCAL_TENANT}` may ask for them");
-    Err(Refusal::new(StatusCode::FORBIDDEN, "not_yours", message))
-}
+use super::whole::{done, may};
+use crate::{Api, guard::Caller, operator::Operator, parameters::Parameters, refusal::Refusal};
 
 fn name(parameters: &Parameters) -> Result<&str, Refusal> {
     parameters.text("generation").ok_or_else(|| Refusal::field("generation", "give the name of one"))
-}
-
-async fn done(what: impl Future<Output = Result<Value, NotDone>>) -> Result<Response, Refusal> {
-    match what.await {
-        Ok(value) => Ok(answer(StatusCode::OK, &value)),
-        Err(NotDone::Refused(why)) => Err(Refusal::new(StatusCode::CONFLICT, "refused", why)),
-        Err(NotDone::Failed(why)) => Err(Refusal::unavailable("not_done", why)),
-    }
 }
 
 /// `GET /generations`: what there is, and how far.
@@ -48,7 +18,7 @@ pub(crate) async fn list<O: Operator>(
     uri: Uri,
 ) -> Result<Response, Refusal> {
     Parameters::of(&uri, &[])?;
-    may(&caller)?;
+    may(&caller, "generations")?;
     done(api.operator.generations()).await
 }
 
@@ -59,7 +29,7 @@ pub(crate) async fn replay<O: Operator>(
     uri: Uri,
 ) -> Result<Response, Refusal> {
     let parameters = Parameters::of(&uri, &["generation", "start"])?;
-    may(&caller)?;
+    may(&caller, "generations")?;
     done(api.operator.replay(name(&parameters)?, parameters.text("start"))).await
 }
 
@@ -70,7 +40,7 @@ pub(crate) async fn compare<O: Operator>(
     uri: Uri,
 ) -> Result<Response, Refusal> {
     let parameters = Parameters::of(&uri, &["generation"])?;
-    may(&caller)?;
+    may(&caller, "generations")?;
     done(api.operator.compare(name(&parameters)?)).await
 }
 
@@ -81,6 +51,6 @@ pub(crate) async fn promote<O: Operator>(
     uri: Uri,
 ) -> Result<Response, Refusal> {
     let parameters = Parameters::of(&uri, &["generation"])?;
-    may(&caller)?;
+    may(&caller, "generations")?;
     done(api.operator.promote(name(&parameters)?)).await
 }

@@ -27,7 +27,7 @@ use projections::{
 };
 use serde_json::{Value, json};
 
-use crate::operator::{AppendFailed, Check, Health, NotDone, Operator, Unsettled};
+use crate::operator::{AppendFailed, Check, Health, NotDone, Operator, Reshard, Unsettled};
 
 pub(super) const HOUR: i64 = 1_767_322_800;
 pub(super) const NOW_MS: i64 = (HOUR + 1_800) * 1000;
@@ -156,6 +156,17 @@ impl Operator for Fake {
 
     async fn promote(&self, name: &str) -> Result<serde_json::Value, NotDone> {
         Err(NotDone::Refused(format!("no {name}")))
+    }
+
+    async fn shards(&self) -> Result<serde_json::Value, NotDone> {
+        Ok(serde_json::json!({"shards": []}))
+    }
+
+    async fn reshard(&self, change: Reshard) -> Result<serde_json::Value, NotDone> {
+        match change {
+            Reshard::Split(shard) => Ok(serde_json::json!({"shards": [shard.to_string()]})),
+            Reshard::Merge([one, other]) => Err(NotDone::Refused(format!("{one} and {other} are no neighbours"))),
+        }
     }
 
     fn now_ms(&self) -> i64 {

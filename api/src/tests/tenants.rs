@@ -39,6 +39,22 @@ async fn a_tenant_sees_nothing_of_another_by_any_route() {
     server.get_as(OTHER, "/runs/acme%2Fr").await.refused(400, "bad_parameter");
     server.get_as(OTHER, "/alarms/secret%20alarm").await.refused(404, "unknown_alarm");
     server.post_as(OTHER, "/verify", "").await.refused(403, "not_yours");
+    for path in ["/generations", "/shards"] {
+        server.get_as(OTHER, path).await.refused(403, "not_yours");
+        server.get_as(LOCAL, path).await.ok();
+    }
+    for of_all in [
+        "/replay?generation=g&start=oldest",
+        "/compare?generation=g",
+        "/promote?generation=g",
+        "/split?shard=s",
+        "/merge?shard=s&with=t",
+    ] {
+        server.post_as(OTHER, of_all, "").await.refused(403, "not_yours");
+    }
+    server.post_as(LOCAL, "/split?shard=s", "").await.ok();
+    server.post_as(LOCAL, "/split", "").await.refused(400, "bad_parameter");
+    server.post_as(LOCAL, "/merge?shard=s&with=t", "").await.refused(409, "refused");
     let token = server.get_as(ACME, "/metrics?limit=1").await.ok()["nextToken"].as_str().unwrap().to_owned();
     let stolen = server.get_as(OTHER, &format!("/metrics?limit=1&nextToken={token}")).await;
     stolen.refused(400, "bad_parameter");

@@ -1,0 +1,78 @@
+//! `weir shards`, `weir split` and `weir merge`: which shards the stream has, and how one becomes two or two become one.
+
+use bytes::Bytes;
+use hyper::Method;
+use serde_json::{Value, json};
+
+use super::{
+    Answer, Failure, Format, Merge, Shards, Split, Where,
+    client::{Client, Purpose, escaped},
+    output::{Column, Printer, say},
+};
+
+const fn column(name: &'static str, field: &'static str) -> Column {
+    Column { name, field, right: false }
+}
+
+static COLUMNS: [Column; 5] = [
+    column("SHARD", "shard"),
+    column("STATE", "state"),
+    column("KEYS", "keys"),
+    column("PARENTS", "of"),
+    column("FOLDED THROUGH", "folded"),
+];
+
+/// Runs `weir shards`.
+pub async fn list(options: Shards) -> Result<Answer, Failure> {
+    let format = options.output.format()?;
+    let client = Client::connect(&options.of, Purpose::Read).await?;
+    let found = client.json(Method::GET, "/shards", Bytes::new()).await;
+    client.close().await?;
+    let mut items: Vec<Value> = found?["shards"].as_array().cloned().unwrap_or_default();
+    if format != Format::Json {
+        items.iter_mut().for_each(words);
+    }
+    let mut printer = Printer::new(format, &COLUMNS);
+    printer.items(&items)?;
+    printer.end("no shards")?;
+    Ok(Answer::Yes)
+}
+
+/// Of an item what a person reads.
+fn words(item: &mut Value) {
+    let key = |field: &str| item[field].as_str().and_then(|key| key.parse::<u128>().ok()).unwrap_or(0);
+    let percent = |key: u128| key as f64 / u128::MAX as f64 * 100.0;
+    let keys = format!("{:.1}-{:.1} %", percent(key("startingHashKey")), percent(key("endingHashKey")));
+    let parents: Vec<&str> = item["parents"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let of = parents.join(" ");
+    let state = if item["open"] == true { "open" } else { "closed" };
+    item["keys"] = json!(keys);
+    item["of"] = json!(of);
+    item["state"] = json!(state);
+}
+
+/// Runs `weir split`.
+pub async fn split(options: Split) -> Result<Answer, Failure> {
+    change(&options.of, &format!("/split?shard={}", escaped(&options.shard)), &options.shard, options.json).await
+}
+
+/// Runs `weir merge`.
+pub async fn merge(options: Merge) -> Result<Answer, Failure> {
+    let path = format!("/merge?shard={}&with={}", escaped(&options.shard), escaped(&options.with));
+    change(&options.of, &path, &format!("{} and {}", options.shard, options.with), options.json).await
+}
+
+async fn change(of: &Where, path: &str, old: &str, json: bool) -> Result<Answer, Failure> {
+    let client = Client::connect(of, Purpose::Verify).await?;
+    let made = client.json(Method::POST, path, Bytes::new()).await;
+    client.close().await?;
+    let made = made?;
+    if json {
+        say(&made.to_string())?;
+    } else {
+        let made: Vec<&str> = made["shards"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let (verb, have) = if old.contains(' ') { ("are", "has") } else { ("is", "have") };
+        say(&format!("{old} {verb} closed; {} {have} the keys from now on", made.join(" and ")))?;
+    }
+    Ok(Answer::Yes)
+}
