@@ -20,6 +20,7 @@ use events::{
 };
 use processor::{
     append::{append_all, system_event_of},
+    drive::newest_revision,
     generations::{Crew, defined},
 };
 use projections::{
@@ -179,6 +180,19 @@ impl Generations {
             } else if record.standing(generation) == Standing::Filling && crew.has_caught_up() {
                 self.stands(generation, Standing::Following).await?;
             }
+        }
+        self.name_promotion(&record).await
+    }
+
+    /// A promotion comes into force at the tick that names it. Where whoever promoted did not come so far, that is not left to the next minute: it may be
+    /// that nothing counts until then.
+    async fn name_promotion(&self, record: &Record) -> Result<(), String> {
+        let revision = record.finished().last().and_then(|promotion| promotion.revision).unwrap_or_default();
+        let (stream, store) = (&*self.workers.stream, &*self.workers.store);
+        if self.ticker.revision() < revision
+            && newest_revision(store, record.live()).await.map_err(|error| with_causes(&error))? >= revision
+        {
+            self.ticker.tick(stream, store).await.map_err(|error| with_causes(&error))?;
         }
         Ok(())
     }

@@ -74,6 +74,10 @@ impl Process {
         }
     }
 
+    fn has_ended(&self, shard: &Shard) -> bool {
+        self.workers.ended().iter().any(|(ended, _)| *ended == shard.id)
+    }
+
     async fn standing(&self, name: &str) -> String {
         let all = self.generations().await.unwrap();
         let found = all["generations"].as_array().unwrap().iter().find(|of| of["name"] == name).unwrap().clone();
@@ -171,6 +175,12 @@ impl World {
         .await;
     }
 
+    fn split(&self, shard: &Shard) {
+        let HashRange { from, through } = shard.range;
+        let middle = HashKey(from.0 + (through.0 - from.0) / 2);
+        self.stream.local().unwrap().split(&shard.id, middle).unwrap();
+    }
+
     async fn define(&self) {
         let defined = Defined { kind: "alarm".into(), name: "slow".into(), body: ALARM.into(), by: "me".into() };
         let put = system_event(HashKey::of(CONTROL_KEY), Event::Defined(defined));
@@ -225,8 +235,8 @@ async fn alone() -> Vec<(i64, Option<State>, State)> {
     world.transitions(&only.view()).await
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn a_generation_that_counts_is_shared_as_the_first_is_and_alarms_do_not_notice() {
+/// The same in two processes that share the shards, while a third has another generation made, promotes it, and goes back.
+async fn shared(reshards: bool) {
     let world = World::of(2);
     let all = world.shards().await;
     let (left, right, third) = (world.join().await, world.join().await, world.join().await);
@@ -246,6 +256,14 @@ async fn a_generation_that_counts_is_shared_as_the_first_is_and_alarms_do_not_no
                 counts = NEW;
                 assert_eq!((left.workers.running().len(), right.workers.running().len()), (1, 1));
             }
+            5 if reshards => {
+                // Each half of the ring gets another shard.
+                all.iter().for_each(|shard| world.split(shard));
+                soon(async || left.has_ended(&all[0]) && right.has_ended(&all[1])).await;
+                let all = world.shards().await;
+                left.has(&all, &[3, 4], &[FIRST]).await;
+                right.has(&all, &[2, 5], &[NEW]).await;
+            }
             // Shards change hands, and those who follow too.
             5 => {
                 left.has(&all, &[1], &[FIRST]).await;
@@ -259,6 +277,9 @@ async fn a_generation_that_counts_is_shared_as_the_first_is_and_alarms_do_not_no
             9 => {
                 third.promote("new").await.unwrap();
                 counts = NEW;
+                // Both believe for a while that it is they who follow.
+                *held(&left.workers.following.mine) = [FIRST, NEW].into();
+                *held(&right.workers.following.mine) = [FIRST, NEW].into();
             }
             11 => {
                 third.promote("first").await.unwrap();
@@ -278,6 +299,55 @@ async fn a_generation_that_counts_is_shared_as_the_first_is_and_alarms_do_not_no
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_generation_that_counts_is_shared_as_the_first_is_and_alarms_do_not_notice() {
+    shared(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn so_it_is_on_shards_that_are_split_while_it_counts() {
+    shared(true).await;
+}
+
+/// The rows are made anew under another prefix while the stream says that another generation counts. `is_begun`: a process began to mend that, and died.
+async fn anew(is_begun: bool) {
+    let mut world = World::of(2);
+    let all = world.shards().await;
+    let only = world.join().await;
+    only.has(&all, &[0, 1], &[FIRST, NEW]).await;
+    world.minute(&only, 1.0, FIRST).await;
+    only.replay("new", Some(Start::Oldest)).await.unwrap();
+    soon(async || only.standing("new").await == "following").await;
+    only.promote("new").await.unwrap();
+    world.minute(&only, 1.0, NEW).await;
+    let digest = world.verifies(&only).await;
+    drop(only);
+
+    world.store = Arc::new(AnyStore::Local(LocalStore::open(&world.folder.path().join("anew.redb")).unwrap()));
+    if is_begun {
+        let read = record::read(&*world.store).await.unwrap();
+        let begun = Promotion { number: 2, generation: 0, revision: None, at_ms: START_MS };
+        let record = Record { promotions: vec![begun], ..Record::default() };
+        assert!(record::write(&*world.store, &read, &record).await.unwrap());
+    }
+    let (left, right) = (world.join().await, world.join().await);
+    left.has(&all, &[0], &[FIRST]).await;
+    right.has(&all, &[1], &[]).await;
+    soon(async || left.generations.look().await.unwrap().finished().count() == 1).await;
+    world.folded_by(FIRST).await;
+    world.minute(&right, 1.0, FIRST).await;
+    let record = left.generations.look().await.unwrap();
+    let numbers: Vec<u16> = record.promotions.iter().map(|promotion| promotion.number).collect();
+    assert_eq!((numbers, record.live()), (vec![2], FIRST), "once, whoever saw it");
+    assert_ne!(world.verifies(&left).await, digest, "a minute more");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn where_the_stream_names_a_generation_that_is_not_among_the_rows_two_processes_promote_the_first_once() {
+    anew(false).await;
+    anew(true).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn what_has_ended_is_not_begun_again_and_children_of_its_shards_are_the_next_ones() {
     let world = World::of(2);
     let all = world.shards().await;
@@ -294,12 +364,12 @@ async fn what_has_ended_is_not_begun_again_and_children_of_its_shards_are_the_ne
     soon(async || only.standing("first").await == "ended").await;
     soon(async || only.generations.crew(FIRST).is_none()).await;
     let stood = world.point(FIRST, &all[0].id).await;
-    world.stream.local().unwrap().split(&all[0].id, HashKey(1 << 100)).unwrap();
+    world.split(&all[0]);
     drop(only);
 
     let next = world.join().await;
     next.has(&all, &[0, 1], &[NEW]).await;
-    soon(async || next.workers.ended().contains(&(all[0].id.clone(), false))).await;
+    soon(async || next.has_ended(&all[0])).await;
     let all = world.shards().await;
     next.has(&all, &[1, 2, 3], &[NEW]).await;
     world.minute(&next, 1.0, NEW).await;
