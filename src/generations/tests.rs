@@ -20,6 +20,7 @@ use projections::{alarm::State, query, store::Store};
 use super::*;
 use crate::{
     AnyStore, AnyStream, LocalStore, LocalStream, System, archive::Archive, pair::Manner, verifying::Verifying,
+    workers::place_in,
 };
 
 /// 2026-01-01T00:00:00Z.
@@ -72,6 +73,13 @@ impl Process {
         for shard in mine.into_iter().filter(|shard| !running.contains(&shard.id)) {
             workers.start(workers.place_of(shard, all), None).unwrap();
         }
+    }
+
+    /// Its worker has come to where a generation counts.
+    async fn is_at(&self, generation: Generation, number: usize, all: &[Shard]) -> bool {
+        let place = place_in(generation, &all[number], all);
+        let opened = self.workers.open(place).await.unwrap();
+        opened.shard().acts()
     }
 
     fn has_ended(&self, shard: &Shard) -> bool {
@@ -308,6 +316,38 @@ async fn so_it_is_on_shards_that_are_split_while_it_counts() {
     shared(true).await;
 }
 
+/// A word that one generation said stands behind the promotion of another in the log of whoever hears it: that one's own fold of the speaker has to say it,
+/// in whichever process that is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_shard_that_counts_waits_for_words_that_another_process_makes_of_a_shard_that_is_behind() {
+    let world = World::of(2);
+    let all = world.shards().await;
+    let control = usize::from(!all[0].range.contains(HashKey::of(CONTROL_KEY)));
+    let (ahead, behind, third) = (world.join().await, world.join().await, world.join().await);
+    ahead.has(&all, &[control], &[]).await;
+    behind.has(&all, &[1 - control], &[FIRST, NEW]).await;
+    world.define().await;
+    world.minute(&third, 1.0, FIRST).await;
+    third.replay("new", Some(Start::Oldest)).await.unwrap();
+    soon(async || third.standing("new").await == "following").await;
+    third.compare_generations("new").await.unwrap();
+    // One shard stands still before a tick, at which it will speak as the first; the other goes on to the promotion behind it.
+    behind.has(&all, &[], &[FIRST, NEW]).await;
+    let now_ms = world.clock.load(Ordering::SeqCst);
+    world.clock.store(now_ms + 60_000, Ordering::SeqCst);
+    third.tick().await.unwrap();
+    let goes_on = async {
+        soon(async || third.generations.look().await.unwrap().unfinished().is_some()).await;
+        let before = world.point(NEW, &all[control].id).await;
+        soon(async || world.point(NEW, &all[control].id).await > before && ahead.is_at(NEW, control, &all).await).await;
+        behind.has(&all, &[1 - control], &[FIRST, NEW]).await;
+    };
+    let (promoted, ()) = tokio::join!(third.promote("new"), goes_on);
+    promoted.unwrap();
+    world.minute(&third, 50.0, NEW).await;
+    world.verifies(&third).await;
+}
+
 /// The rows are made anew under another prefix while the stream says that another generation counts. `is_begun`: a process began to mend that, and died.
 async fn anew(is_begun: bool) {
     let mut world = World::of(2);
@@ -338,6 +378,12 @@ async fn anew(is_begun: bool) {
     let record = left.generations.look().await.unwrap();
     let numbers: Vec<u16> = record.promotions.iter().map(|promotion| promotion.number).collect();
     assert_eq!((numbers, record.live()), (vec![2], FIRST), "once, whoever saw it");
+    // Who has read the record just before another mended it.
+    for process in [&left, &right] {
+        assert!(process.workers.unknown().is_some());
+        process.generations.mend(&Record::default()).await.unwrap();
+    }
+    assert_eq!(left.generations.look().await.unwrap(), record);
     assert_ne!(world.verifies(&left).await, digest, "a minute more");
 }
 
