@@ -40,7 +40,7 @@ use self::following::Following;
 pub(crate) use self::name::name;
 use crate::{
     AnyStream, with_causes,
-    workers::{Workers, lost_shard},
+    workers::{Workers, held, lost_shard},
 };
 
 /// How long an owner may be silent until another takes its shards over, unless told otherwise (the Kinesis Client Library's `failoverTimeMillis`).
@@ -317,6 +317,10 @@ impl Leasing {
         let mut said = format!("this process ({}) reads {} of {count} shards: {}", self.me, mine.len(), listed(&mine));
         for (owner, shards) in of {
             said.push_str(&format!("; {} reads {}", owner.unwrap_or("nobody yet"), listed(&shards)));
+        }
+        let record = self.workers.record();
+        for generation in held(&self.workers.following.mine).iter().filter(|of| **of != record.live()) {
+            said.push_str(&format!("; beside them it folds all of the generation `{}`", record.name(*generation)));
         }
         self.workers.notes.is_shared(Ok(said));
     }

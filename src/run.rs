@@ -105,6 +105,10 @@ pub(crate) struct Course<'a> {
 /// Steps and commits until the shard has ended, or the worker is told to end: who is alone folds what is left before.
 pub(crate) async fn consume(mut worker: PairWorker, course: Course<'_>) -> Result<Done, ConsumeError> {
     let Course { place, store, ledger, manner, commits, behind_ms, is_told, is_awaited, well } = course;
+    if worker.shard().is_ended() {
+        // Whichever generation counted there: none goes further than one that did.
+        return Ok(Done::Ended);
+    }
     let mut held_back: u32 = 0;
     loop {
         let stopping = is_told();

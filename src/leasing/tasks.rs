@@ -2,7 +2,7 @@
 //! follows with. One process follows with a generation, for all shards, as their homes tell each other what they heard in memory; which one it is does not
 //! matter, so loads are not evened out. Two at the same time harm nothing (laws 4 and 5), and cost twice.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use events::position::ShardId;
 use processor::leases::{Lease, Step, dynamodb::TableError, plan_tasks};
@@ -42,7 +42,7 @@ impl Leasing {
         silent: &BTreeSet<ShardId>,
     ) -> Result<bool, TableError> {
         let Some(wanted) = self.wanted_tasks() else { return Ok(false) };
-        let (mut changed, mut tasks) = (false, std::collections::BTreeMap::new());
+        let (mut changed, mut tasks) = (false, BTreeMap::new());
         for step in plan_tasks(&self.me, &wanted, leases, silent) {
             let won = self.table.carry_out(&self.me, &step).await?;
             match step {
