@@ -50,7 +50,7 @@ use crate::{
     ticker::Ticker,
     verifying::Verifying,
     with_causes,
-    workers::Workers,
+    workers::{Workers, is_too_early},
 };
 
 /// Longest that an answer may take to begin: a connection that hangs is given up, and the call made again.
@@ -394,9 +394,15 @@ impl System {
 
     async fn start_first(&self, places: Vec<Place>) -> Result<(), OpenError> {
         for place in places {
-            let worker = self.workers.open(place.clone()).await.map_err(Box::new)?;
-            self.ledger().passed(&place.shard, worker.committed());
-            self.workers.start(place, Some(worker)).map_err(OpenError::Thread)?;
+            // A parent may have to end first that another process follows with.
+            let worker = match self.workers.open(place.clone()).await {
+                Err(error) if is_too_early(&error) => None,
+                opened => Some(opened.map_err(Box::new)?),
+            };
+            if let Some(worker) = worker.as_ref().filter(|worker| worker.shard().acts()) {
+                self.ledger().passed(&place.shard, worker.committed());
+            }
+            self.workers.start(place, worker).map_err(OpenError::Thread)?;
         }
         Ok(())
     }

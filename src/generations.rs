@@ -1,5 +1,6 @@
-//! The generations of a running system: which of them have threads, and what readers see. Decides when one has caught up and when one has come to its
-//! end, by the record of generations; what a generation's shard does is in `work`, what people ask for in `asked`.
+//! The generations of a running system: which of them this process follows with, and what readers see. Decides when one has caught up and when one has
+//! come to its end, by the record of generations; what a shard of one that follows does is in `work`, what people ask for in `asked`. The shards of the
+//! one that counts are `workers`'.
 
 mod asked;
 pub(crate) mod starts;
@@ -7,21 +8,19 @@ mod work;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{
-        Arc, Mutex, PoisonError, RwLock,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError, RwLock, atomic::Ordering},
     time::Duration,
 };
 
 use events::{
     event::{Defined, Event},
     identity::{CONTROL_KEY, LOCAL_TENANT},
-    position::{HashKey, ShardId},
-    stream::Stream,
+    position::HashKey,
+    stream::{Shard, Stream},
 };
 use processor::{
     append::{append_all, system_event_of},
+    drive::newest_revision,
     generations::{Crew, defined},
 };
 use projections::{
@@ -35,7 +34,7 @@ use crate::{
     now_ms,
     ticker::Ticker,
     with_causes,
-    workers::{Workers, held, place_in},
+    workers::{Workers, held},
 };
 
 /// Between two looks at the record, where this process alone changes it.
@@ -48,14 +47,19 @@ pub(crate) struct Generations {
     pub(crate) workers: Arc<Workers>,
     ticker: Arc<Ticker>,
     view: RwLock<View>,
-    /// Without the first, which `workers` have.
+    /// Those that this process follows with.
     crews: Mutex<BTreeMap<Generation, Arc<Followed>>>,
     /// Whoever opens, compares or promotes one: one at a time.
     changing: tokio::sync::Mutex<()>,
     /// Why the record could not be looked at or changed when that was last tried.
     trouble: Mutex<Option<String>>,
-    /// Of each generation the shards that have a thread.
-    started: Mutex<BTreeSet<(Generation, ShardId)>>,
+}
+
+/// Those that some process is to follow with. The one that counts is among them once anything was promoted, as nobody knows in advance at which record of a
+/// shard it ceases to.
+fn followed(record: &Record) -> BTreeSet<Generation> {
+    let is_alone = |generation: Generation| generation == record.live() && record.promotions.is_empty();
+    record.folded().into_iter().filter(|generation| !is_alone(*generation)).collect()
 }
 
 impl Generations {
@@ -67,7 +71,6 @@ impl Generations {
             crews: Mutex::default(),
             changing: tokio::sync::Mutex::default(),
             trouble: Mutex::default(),
-            started: Mutex::default(),
         })
     }
 
@@ -80,6 +83,8 @@ impl Generations {
     pub(crate) async fn look(&self) -> Result<Record, ReadError> {
         let record = record::read(&*self.workers.store).await?.record;
         self.ticker.count(record.live());
+        self.workers.learn(&record);
+        *held(&self.workers.following.wanted) = Some(followed(&record));
         *self.view.write().unwrap_or_else(PoisonError::into_inner) = View::of(&record);
         Ok(record)
     }
@@ -119,20 +124,24 @@ impl Generations {
 
     /// The threads of one, if this process has any.
     pub(crate) fn crew(&self, generation: Generation) -> Option<Arc<Followed>> {
-        match generation == Generation::default() {
-            true => Some(self.workers.first.clone()),
-            false => held(&self.crews).get(&generation).cloned(),
-        }
+        held(&self.crews).get(&generation).cloned()
     }
 
     /// Looks now and then which generations are to be folded, and how far they are.
     pub(crate) async fn supervise(self: Arc<Self>) -> Result<(), String> {
         let pause = self.workers.manner.shards_look.max(LOOK);
+        let mine = |workers: &Workers| held(&workers.following.mine).clone();
         while !self.workers.stop.load(Ordering::SeqCst) {
+            let known = mine(&self.workers);
             let done = self.attend().await;
+            self.workers.notes.is_unattended(done.as_ref().err().cloned());
             *held(&self.trouble) = done.err();
-            if self.workers.is_stopped_within(pause).await {
-                break;
+            let due = tokio::time::Instant::now() + pause;
+            // Who has just taken one over is not to wait.
+            while tokio::time::Instant::now() < due && mine(&self.workers) == known {
+                if self.workers.is_stopped_within(LOOK.min(pause)).await {
+                    return Ok(());
+                }
             }
         }
         Ok(())
@@ -151,8 +160,20 @@ impl Generations {
     async fn attend(&self) -> Result<(), String> {
         let record = self.look().await.map_err(|error| with_causes(&error))?;
         self.mend(&record).await?;
-        for generation in record.folded() {
-            let crew = self.crew_of(generation, &record).await?;
+        let followed: Vec<_> = followed(&record).into_iter().filter(|of| self.workers.follows(*of)).collect();
+        held(&self.crews).retain(|generation, crew| {
+            let stays = followed.contains(generation);
+            if !stays {
+                crew.end();
+            }
+            stays
+        });
+        let listed = match followed.is_empty() {
+            true => Arc::default(),
+            false => Arc::new(self.workers.stream.shards().await.map_err(|error| with_causes(&error))?),
+        };
+        for generation in followed {
+            let crew = self.crew_of(generation, &record, &listed).await?;
             let is_over = crew.time_ms().is_some_and(|time_ms| record.is_over(generation, time_ms));
             if is_over && crew.follows() {
                 self.end(generation, crew.time_ms().unwrap_or_default()).await?;
@@ -160,28 +181,39 @@ impl Generations {
                 self.stands(generation, Standing::Following).await?;
             }
         }
-        for (generation, crew) in held(&self.crews).iter() {
-            if record.standing(*generation) == Standing::Ended {
-                crew.over.store(true, Ordering::SeqCst);
-            }
+        self.name_promotion(&record).await
+    }
+
+    /// A promotion comes into force at the tick that names it. Where whoever promoted did not come so far, that is not left to the next minute: it may be
+    /// that nothing counts until then.
+    async fn name_promotion(&self, record: &Record) -> Result<(), String> {
+        let revision = record.finished().last().and_then(|promotion| promotion.revision).unwrap_or_default();
+        let (stream, store) = (&*self.workers.stream, &*self.workers.store);
+        if self.ticker.revision() < revision
+            && newest_revision(store, record.live()).await.map_err(|error| with_causes(&error))? >= revision
+        {
+            self.ticker.tick(stream, store).await.map_err(|error| with_causes(&error))?;
         }
-        self.workers.first.over.fetch_or(record.first_ended, Ordering::SeqCst);
         Ok(())
     }
 
     /// The stream may name a promotion that the record does not know: the rows were made anew, or under another prefix, and the generation is not among
     /// them. Then nothing would count from there on. So the first one, which was made of the whole stream, is promoted.
     async fn mend(&self, record: &Record) -> Result<(), String> {
-        let known = record.promotions.last().map_or(0, |promotion| promotion.number);
-        let first = &self.workers.first;
-        first.alone.store(record.live() == Generation::default(), Ordering::SeqCst);
-        let Some(unknown) = first.promoted().filter(|live| live.promotion > known) else { return Ok(()) };
-        let number = unknown.promotion.checked_add(1).ok_or("there were too many promotions")?;
+        if unknown_to(record, self.workers.unknown()).is_none() {
+            return Ok(());
+        }
+        // Another process may have begun it meanwhile, or been killed in the middle: then it is finished under its number.
         let begin = |record: &mut Record| {
+            let Some(unknown) = unknown_to(record, self.workers.unknown()) else { return Ok(None) };
+            if let Some(begun) = record.unfinished().filter(|begun| begun.number > unknown.promotion) {
+                return Ok((begun.generation == 0).then_some(begun.number));
+            }
+            let number = unknown.promotion.checked_add(1).ok_or("there were too many promotions")?;
             record.promotions.push(Promotion { number, generation: 0, revision: None, at_ms: now_ms() });
-            Ok::<_, String>(())
+            Ok::<_, String>(Some(number))
         };
-        self.change(begin).await??;
+        let Some(number) = self.change(begin).await?? else { return Ok(()) };
         let live = Live { generation: Generation::default(), promotion: number };
         let defined = Event::Defined(Defined {
             kind: GENERATION.into(),
@@ -211,36 +243,46 @@ impl Generations {
     }
 
     /// The crew of a generation, with a thread for each shard.
-    async fn crew_of(&self, generation: Generation, record: &Record) -> Result<Arc<Followed>, String> {
-        let known = self.crew(generation);
-        let crew = match known {
+    async fn crew_of(
+        &self,
+        generation: Generation,
+        record: &Record,
+        listed: &Arc<Vec<Shard>>,
+    ) -> Result<Arc<Followed>, String> {
+        let crew = match self.crew(generation) {
             Some(crew) => crew,
             None => {
                 let starts = record.entry(generation).map(|entry| entry.starts.clone()).unwrap_or_default();
                 let defined = defined(&*self.workers.store, generation, &starts).await;
                 let defined = defined.map_err(|error| with_causes(&error))?;
-                let crew = Followed::new(Crew::new(generation, record.start_ms(generation), defined));
-                held(&self.crews).insert(generation, crew.clone());
-                crew
+                let crew = Crew::new(generation, record.start_ms(generation), defined);
+                let crew = Followed::new(crew, starts, record.name(generation).to_owned());
+                // Whoever asks for a replay and whoever looks now and then may come here at the same time.
+                held(&self.crews).entry(generation).or_insert(crew).clone()
             }
         };
-        if generation == Generation::default() {
-            return Ok(crew);
-        }
-        let listed = self.workers.stream.shards().await.map_err(|error| with_causes(&error))?;
-        for shard in &listed {
-            if !held(&self.started).insert((generation, shard.id.clone())) {
-                continue;
+        for shard in crew.expect(listed) {
+            let (workers, own) = (self.workers.clone(), crew.clone());
+            let (name, id) = (format!("g{}-{}", generation.0, shard.id), shard.id.clone());
+            let work = async move {
+                own.work(&workers, &shard).await;
+                Ok(())
+            };
+            if let Err(error) = self.workers.spawn(&name, work) {
+                // It is tried again at the next look.
+                crew.forget(&id);
+                return Err(format!("no thread for {name}: {error}"));
             }
-            crew.expect(&shard.id);
-            let (place, workers, crew) = (place_in(generation, shard, &listed), self.workers.clone(), crew.clone());
-            let name = format!("g{}-{}", generation.0, shard.id);
-            let work = async move { crew.work(&workers, &place, false).await.map(|_| ()) };
-            self.workers.spawn(&name, work).map_err(|error| format!("no thread for {name}: {error}"))?;
         }
         Ok(crew)
     }
 }
 
-/// A flag that is set once.
-pub(crate) type Told = AtomicBool;
+/// What counts by the stream, if the record knows neither the generation nor a promotion that came after.
+fn unknown_to(record: &Record, counts: Option<Live>) -> Option<Live> {
+    let finished = record.finished().last().map_or(0, |promotion| promotion.number);
+    counts.filter(|counts| counts.promotion > finished && record.entry(counts.generation).is_none())
+}
+
+#[cfg(test)]
+mod tests;

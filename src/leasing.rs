@@ -10,9 +10,13 @@
 //! | the table cannot be read or written | workers go on, `/health` says it, and another look is taken as usual |
 //!
 //! Nothing is decided by what the table says of how far a shard was read: that stands in the store, with the rows.
+//!
+//! A lease shares the shard of the generation that counts, whichever that is (`workers`). Each generation that is followed with has a lease of its own,
+//! for all of its shards at once (`tasks`).
 
 mod following;
 mod name;
+mod tasks;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -29,17 +33,14 @@ use processor::leases::{
     dynamodb::{Table, TableError},
     plan,
 };
-use projections::{
-    fold::Place,
-    store::{Generation, Store},
-};
+use projections::fold::Place;
 use tokio::{sync::Mutex as AsyncMutex, time::Instant};
 
 use self::following::Following;
 pub(crate) use self::name::name;
 use crate::{
-    AnyStore, AnyStream, with_causes,
-    workers::{Workers, lost_shard, place_of},
+    AnyStream, with_causes,
+    workers::{Workers, held, lost_shard},
 };
 
 /// How long an owner may be silent until another takes its shards over, unless told otherwise (the Kinesis Client Library's `failoverTimeMillis`).
@@ -57,7 +58,6 @@ pub(crate) struct Leasing {
     appetite: Appetite,
     failover: Duration,
     stream: Arc<AnyStream>,
-    store: Arc<AnyStore>,
     workers: Arc<Workers>,
     state: AsyncMutex<State>,
 }
@@ -75,6 +75,8 @@ struct State {
     leases: BTreeMap<ShardId, Lease>,
     /// What this process has.
     mine: BTreeSet<ShardId>,
+    /// The leases of tasks that this process has.
+    tasks: BTreeMap<ShardId, Lease>,
     following: Following,
 }
 
@@ -103,7 +105,6 @@ impl Leasing {
             appetite,
             failover,
             stream: of.stream.clone(),
-            store: of.store.clone(),
             workers: of.clone(),
             state: AsyncMutex::default(),
         })
@@ -113,9 +114,12 @@ impl Leasing {
     pub(crate) async fn run(self: Arc<Self>) -> Result<(), String> {
         let mut due = Instant::now() + self.failover / 3;
         let mut ended = self.workers.ended().len();
+        let mut wanted = self.wanted_tasks();
         while !self.workers.is_stopped_within(LOOK).await {
-            let now_ended = self.workers.ended().len();
-            if Instant::now() >= due || std::mem::replace(&mut ended, now_ended) != now_ended {
+            let (now_ended, now_wanted) = (self.workers.ended().len(), self.wanted_tasks());
+            let has_news = std::mem::replace(&mut ended, now_ended) != now_ended
+                || std::mem::replace(&mut wanted, now_wanted.clone()) != now_wanted;
+            if Instant::now() >= due || has_news {
                 due = Instant::now() + self.failover / 3;
                 let begun = self.round(now_ended > 0).await;
                 self.say(begun.as_ref().err()).await;
@@ -150,7 +154,7 @@ impl Leasing {
         // One that is still ending begins again in a later round, when it has committed.
         let begins = |shard: &&Shard| state.mine.contains(&shard.id) && !running.contains(&shard.id);
         let begins = shards.iter().filter(begins).filter(|shard| !state.ended.contains(&shard.id));
-        Ok(begins.map(|shard| place_of(shard, shards)).collect())
+        Ok(begins.map(|shard| self.workers.place_of(shard, shards)).collect())
     }
 
     /// Reads and carries out once. True: another look may find more to do.
@@ -164,6 +168,8 @@ impl Leasing {
         let leases = self.table.read().await?;
         let began = *state.began.get_or_insert_with(Instant::now);
         let silent = state.watch.look(&leases, began.elapsed(), self.failover);
+        let (tasks, leases): (Vec<Lease>, Vec<Lease>) = leases.into_iter().partition(tasks::is_task);
+        let mut changed = self.look_at_tasks(state, &tasks, &silent).await?;
         let before = std::mem::take(&mut state.mine);
         state.leases = leases.iter().map(|lease| (lease.shard.clone(), lease.clone())).collect();
         let view = View { shards: &state.shards, ended: &state.ended, leases: &leases, silent: &silent };
@@ -175,7 +181,6 @@ impl Leasing {
             let owner = state.leases.get(shard).and_then(|lease| lease.owner.as_deref()).unwrap_or("nobody");
             self.workers.notes.tell(format!("{shard} was taken over by {owner}"));
         }
-        let mut changed = false;
         for step in &steps {
             changed |= self.carry_out(state, step).await?;
         }
@@ -191,8 +196,7 @@ impl Leasing {
             if state.ended.contains(&shard.id) {
                 continue;
             }
-            let point = self.store.resume_point(Generation::default(), &shard.id).await?;
-            if point.is_some_and(|point| point.ended) {
+            if self.workers.applied(&shard.id).await?.ended {
                 state.ended.insert(shard.id.clone());
             }
         }
@@ -224,7 +228,7 @@ impl Leasing {
                 };
                 self.workers.notes.tell(format!("{} is read by this process now: {why}", lease.shard));
             }
-            Step::Create(_) | Step::End { .. } => {
+            Step::Create(_) | Step::CreateTask(_) | Step::End { .. } => {
                 self.table.carry_out(&self.me, step).await?;
                 return Ok(true);
             }
@@ -232,14 +236,11 @@ impl Leasing {
                 self.table.carry_out(&self.me, step).await?;
             }
             Step::Lose(lease) => {
-                let point = self.store.resume_point(Generation::default(), &lease.shard).await;
-                let Ok(point) = point else { return Ok(false) };
+                let Ok(applied) = self.workers.applied(&lease.shard).await else { return Ok(false) };
                 let was_said = self.workers.ended().contains(&(lease.shard.clone(), true));
                 let is_removed = self.table.carry_out(&self.me, step).await?;
-                let (position, ended) =
-                    point.map_or((SequenceNumber::ZERO, false), |point| (point.position, point.ended));
-                if is_removed && !ended && !was_said {
-                    self.workers.notes.lose(lost_shard(&lease.shard, position));
+                if is_removed && !applied.ended && !was_said {
+                    self.workers.notes.lose(lost_shard(&lease.shard, applied.through));
                 }
                 state.mine.remove(&lease.shard);
             }
@@ -268,6 +269,7 @@ impl Leasing {
     pub(crate) async fn leave(&self) {
         let mut due = Instant::now() + self.failover / 3;
         let mut left = BTreeSet::new();
+        self.leave_tasks().await;
         loop {
             let running = self.workers.running();
             let mut state = self.state.lock().await;
@@ -315,6 +317,10 @@ impl Leasing {
         let mut said = format!("this process ({}) reads {} of {count} shards: {}", self.me, mine.len(), listed(&mine));
         for (owner, shards) in of {
             said.push_str(&format!("; {} reads {}", owner.unwrap_or("nobody yet"), listed(&shards)));
+        }
+        let record = self.workers.record();
+        for generation in held(&self.workers.following.mine).iter().filter(|of| **of != record.live()) {
+            said.push_str(&format!("; beside them it folds all of the generation `{}`", record.name(*generation)));
         }
         self.workers.notes.is_shared(Ok(said));
     }

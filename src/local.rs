@@ -33,7 +33,7 @@ use crate::{
     system::Own,
     ticker::Ticker,
     verifying::Verifying,
-    workers::{Workers, places},
+    workers::{Workers, is_too_early, places},
 };
 
 /// Most shards of a new folder: each takes 128 MiB of disk in advance, two threads, and a sync of its own for what is appended to it.
@@ -200,7 +200,15 @@ impl System {
     async fn start_here(&self, shards: &[events::stream::Shard]) -> Result<(), OpenError> {
         for place in self.workers.without(shards) {
             let shard = place.shard.clone();
-            let worker = self.workers.open(place.clone()).await.map_err(Box::new)?;
+            let worker = match self.workers.open(place.clone()).await {
+                // A parent has to end first in the generation that counts for readers.
+                Err(error) if is_too_early(&error) => {
+                    let name = format!("worker of {shard}");
+                    self.workers.start(place, None).map_err(|source| OpenError::Thread { name, source })?;
+                    continue;
+                }
+                opened => opened.map_err(Box::new)?,
+            };
             if let Some(stream) = self.stream.local() {
                 let (tip, resume_point) = (stream.tip(&shard).map_err(Box::new)?, worker.committed());
                 if tip < resume_point {

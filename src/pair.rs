@@ -59,6 +59,10 @@ pub(crate) struct Manner {
     pub(crate) busy_wait: Duration,
     /// Between two looks at the list of shards.
     pub(crate) shards_look: Duration,
+    /// Between two looks of a shard that follows how far the one that counts has come.
+    pub(crate) follow_look: Duration,
+    /// Between two looks of a shard that goes on with another generation, as soon as that has come so far.
+    pub(crate) turn_look: Duration,
     /// This process alone has the pair: what was appended is folded before it ends, and a failure ends it, as nobody else can have caused it.
     pub(crate) is_alone: bool,
 }
@@ -70,6 +74,8 @@ impl Manner {
         idle_wait: Duration::from_millis(250),
         busy_wait: Duration::from_millis(20),
         shards_look: Duration::from_millis(250),
+        follow_look: Duration::from_millis(20),
+        turn_look: Duration::from_millis(20),
         is_alone: true,
     };
 
@@ -80,6 +86,8 @@ impl Manner {
         idle_wait: Duration::from_secs(1),
         busy_wait: Duration::from_secs(1),
         shards_look: Duration::from_secs(10),
+        follow_look: Duration::from_secs(1),
+        turn_look: Duration::from_millis(250),
         is_alone: false,
     };
 }

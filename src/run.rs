@@ -15,7 +15,7 @@ use processor::{
     consume::{ConsumeError, Worker},
     ledger::Ledger,
 };
-use projections::fold::Place;
+use projections::{fold::Place, generations::Live};
 use tokio::{runtime::Handle, sync::RwLock};
 
 use crate::{
@@ -28,6 +28,8 @@ pub(crate) type PairWorker = Worker<AnyStream, AnyStore, Patient<AnyStream>>;
 
 /// How often who waits for definitions looks.
 const HELD_LOOK: Duration = Duration::from_millis(200);
+/// A system that ends waits for so many looks in a row of one shard; then what is left is folded when it begins again.
+const HELD_LOOKS_MAX: u32 = 10;
 
 /// Work that cannot go on without: however it ends, the ledger hears why.
 struct Watched {
@@ -78,8 +80,8 @@ pub(crate) enum Done {
     Told,
     /// The shard is closed, and folded and committed to its end.
     Ended,
-    /// Its generation does not count from the next record on.
-    Turned,
+    /// From the next record on its generation does not count; this one does, as far as is known. The shard is committed up to `at`.
+    Turned { at: SequenceNumber, counts: Live },
 }
 
 /// What a worker works with, and whom it listens to.
@@ -103,23 +105,31 @@ pub(crate) struct Course<'a> {
 /// Steps and commits until the shard has ended, or the worker is told to end: who is alone folds what is left before.
 pub(crate) async fn consume(mut worker: PairWorker, course: Course<'_>) -> Result<Done, ConsumeError> {
     let Course { place, store, ledger, manner, commits, behind_ms, is_told, is_awaited, well } = course;
-    if !worker.shard().acts() {
-        return Ok(Done::Turned);
+    if worker.shard().is_ended() {
+        // Whichever generation counted there: none goes further than one that did.
+        return Ok(Done::Ended);
     }
     let mut held_back: u32 = 0;
     loop {
         let stopping = is_told();
         let awaited = is_awaited(worker.committed());
+        // Where the state says that another generation counts, and no record that it does, nothing is to be waited for here.
+        let acts = worker.shard().acts();
         let wait = match worker.is_waiting() {
-            _ if stopping => Duration::ZERO,
+            _ if stopping || !acts => Duration::ZERO,
             true if awaited => Duration::ZERO,
             true => manner.busy_wait,
             false => manner.idle_wait,
         };
         let step = worker.step(wait).await?;
+        if !acts && step.folded.is_empty() && !step.turns && !step.held_back && !step.passed_gap {
+            return Ok(Done::Turned { at: worker.committed(), counts: worker.shard().live() });
+        }
         behind_ms.store(step.behind_ms, Ordering::Relaxed);
         ledger.folded(&place.shard, step.folded);
-        let is_last = stopping && (step.caught_up || !manner.is_alone);
+        // What holds a record back may come only after the system has ended.
+        let is_stuck = held_back >= HELD_LOOKS_MAX;
+        let is_last = stopping && (step.caught_up || !manner.is_alone || is_stuck);
         let is_due = worker.is_due(&manner.cadence, step.caught_up, awaited);
         if is_due || is_last || step.ended || step.held_back || step.turns {
             let held = commits.read().await;
@@ -131,7 +141,7 @@ pub(crate) async fn consume(mut worker: PairWorker, course: Course<'_>) -> Resul
             return Ok(Done::Ended);
         }
         if step.turns {
-            return Ok(Done::Turned);
+            return Ok(Done::Turned { at: worker.committed(), counts: step.counts });
         }
         if is_last {
             return Ok(Done::Told);

@@ -1,22 +1,18 @@
-//! The workers of a running system: decides which shards have one, and when one that failed begins again. A shard has a worker once all shards that
-//! it took its keys from have ended, and, where other processes work on the same shards, while this process has its lease (`leasing`); what a worker
-//! does is `processor`'s.
-//!
-//! | a worker | on one machine | where other processes work on the same shards |
-//! | --- | --- | --- |
-//! | was overtaken by another | ends the process: nobody else can have done it | begins again at the resume point, after a moment |
-//! | could not read or write | ends the process: the disk failed | begins again after a pause that doubles, up to `PAUSE_MAX`; `/health` says so |
-//! | met what cannot mend itself | ends the process | ends the process |
+//! The workers of a running system: decides which shards have one. A shard has a worker once all shards that it took its keys from have ended, and, where
+//! other processes work on the same shards, while this process has its lease (`leasing`). For which generation it works is decided in `work`; what a
+//! worker does is `processor`'s.
 
+mod applied;
 mod notes;
 #[cfg(test)]
 mod resharded;
 #[cfg(any(test, feature = "aws"))]
 mod shared;
 mod trouble;
+mod work;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     io,
     sync::{
         Arc, Mutex,
@@ -28,29 +24,24 @@ use std::{
 
 use events::{
     position::{SequenceNumber, ShardId},
-    stream::{ReadError, ReadOnly, Shard, Stream},
+    stream::{Shard, Stream},
 };
-use processor::{
-    consume::{ConsumeError, Worker},
-    generations::Crew,
-    ledger::Ledger,
-};
+use processor::ledger::Ledger;
 use projections::{
     fold::Place,
-    store::{Generation, Store},
+    generations::{Live, Record},
+    store::Generation,
 };
 use tokio::{runtime::Handle, sync::RwLock};
 
-use self::trouble::OVERTAKEN_PAUSE;
 pub(crate) use self::{
+    applied::Applied,
     notes::{Notes, held, lost_parent_text, lost_shard, lost_text},
-    trouble::{PAUSE, PAUSE_MAX, is_overtaken, is_too_early, passes, spread},
+    trouble::{OVERTAKEN_PAUSE, PAUSE, PAUSE_MAX, is_overtaken, is_too_early, lost_records, spread},
 };
 use crate::{
-    generations::Followed,
     pair::{AnyStore, AnyStream, Manner},
-    run::{self, Course, Done, PairWorker},
-    sink::Patient,
+    run::{self, PairWorker},
     with_causes,
 };
 
@@ -109,24 +100,32 @@ pub(crate) struct Workers {
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// Where connections live that all workers share; `None`: there are none.
     runtime: Option<Handle>,
-    /// The first generation's shards, once they no longer count.
-    pub(crate) first: Arc<Followed>,
+    /// What generations there are, as was read last.
+    record: Mutex<Arc<Record>>,
+    /// A generation that counts by what the stream says, and that is not among the rows.
+    unknown: Mutex<Option<Live>>,
+    /// Which generations this process follows with.
+    pub(crate) following: Following,
+}
+
+/// Which generations are followed with. One process does that with each, the one that has its lease; where there is only one, that has them all.
+#[derive(Debug, Default)]
+pub(crate) struct Following {
+    /// Those that are to be followed with, by some process; `None`: that was not looked at yet.
+    pub(crate) wanted: Mutex<Option<BTreeSet<Generation>>>,
+    /// Those whose lease this process has.
+    pub(crate) mine: Mutex<BTreeSet<Generation>>,
 }
 
 /// The open shards with their ranges, as a fold that begins now finds them; what decisions go by comes with the ticks.
-pub(crate) fn place_of(shard: &Shard, all: &[Shard]) -> Place {
-    place_in(Generation::default(), shard, all)
-}
-
-/// The same in a generation.
 pub(crate) fn place_in(generation: Generation, shard: &Shard, all: &[Shard]) -> Place {
     let ring = all.iter().filter(|shard| !shard.closed).map(|shard| (shard.id.clone(), shard.range)).collect();
     Place { generation, shard: shard.id.clone(), ring }
 }
 
-/// The places of all shards that are listed.
+/// The places of all shards that are listed, in the first generation.
 pub(crate) fn places(shards: &[Shard]) -> Vec<Place> {
-    shards.iter().map(|shard| place_of(shard, shards)).collect()
+    shards.iter().map(|shard| place_in(Generation::default(), shard, shards)).collect()
 }
 
 impl Workers {
@@ -161,15 +160,30 @@ impl Workers {
             notes: Notes::default(),
             threads: Mutex::default(),
             runtime,
-            first: Followed::new(Crew::new(Generation::default(), None, SequenceNumber::ZERO)),
+            record: Mutex::default(),
+            unknown: Mutex::default(),
+            following: Following::default(),
         })
     }
 
-    /// A worker at a shard's resume point.
-    pub(crate) async fn open(&self, place: Place) -> Result<PairWorker, ConsumeError> {
-        let stream = self.stream.clone();
-        let sink = if self.manner.is_alone { Patient::of_whole_rows(stream) } else { Patient::new(stream) };
-        Worker::open(ReadOnly::new(self.reading.clone()), self.store.clone(), sink, place).await
+    /// What generations there are, as was read last.
+    pub(crate) fn record(&self) -> Arc<Record> {
+        held(&self.record).clone()
+    }
+
+    /// The record was read.
+    pub(crate) fn learn(&self, record: &Record) {
+        *held(&self.record) = Arc::new(record.clone());
+    }
+
+    /// A generation that counts by what the stream says, and that was not among the rows when a worker came to that: the latest.
+    pub(crate) fn unknown(&self) -> Option<Live> {
+        *held(&self.unknown)
+    }
+
+    /// Where the worker of a shard begins to look for what counts there: most often that is what counts for readers.
+    pub(crate) fn place_of(&self, shard: &Shard, all: &[Shard]) -> Place {
+        place_in(self.record().live(), shard, all)
     }
 
     /// A thread of the system, which ends with it.
@@ -206,7 +220,7 @@ impl Workers {
         let has_ended =
             |id: &ShardId| !is_listed(id) || shards.get(id).is_some_and(|seen| seen.has_ended.load(Ordering::SeqCst));
         let may = |shard: &&Shard| !shards.contains_key(&shard.id) && shard.parents.iter().all(has_ended);
-        all.iter().filter(may).map(|shard| place_of(shard, all)).collect()
+        all.iter().filter(may).map(|shard| self.place_of(shard, all)).collect()
     }
 
     /// Starts a worker, which was opened already or will be. The shard's last one has ended, if there was one.
@@ -220,117 +234,8 @@ impl Workers {
         let (workers, over) = (self.clone(), Over(seen.clone()));
         self.spawn(&format!("worker-{number}"), async move {
             let _over = over;
-            workers.work(&place, &seen, opened).await
+            workers.work(place, &seen, opened).await
         })
-    }
-
-    /// Works on a shard until it has ended, or the system does.
-    async fn work(&self, place: &Place, seen: &Seen, mut opened: Option<PairWorker>) -> Result<(), String> {
-        let (mut pause, mut stood) = (PAUSE, None);
-        loop {
-            let worker = match opened.take() {
-                Some(worker) => Ok(worker),
-                None => self.open(place.clone()).await,
-            };
-            let done = match worker {
-                Ok(mut worker) => {
-                    if seen.has_lost.swap(false, Ordering::SeqCst) {
-                        worker.pass_over_lost();
-                    }
-                    self.say_lost_parents(place, seen, worker.lost_parents());
-                    // Where another process has set the resume point, what it folded is not folded here.
-                    if worker.shard().acts() {
-                        self.ledger.passed(&place.shard, worker.committed());
-                    }
-                    if stood.replace(worker.committed()) != Some(worker.committed()) {
-                        pause = PAUSE;
-                    }
-                    self.consume(worker, place, seen).await
-                }
-                Err(error) => Err(error),
-            };
-            let error = match done {
-                Ok(Done::Told) => return Ok(()),
-                Ok(Done::Turned) => {
-                    // Readers have another generation from here on.
-                    seen.behind_ms.store(0, Ordering::Relaxed);
-                    let has_ended = self.first.work(self, place, true).await?;
-                    seen.has_ended.fetch_or(has_ended, Ordering::SeqCst);
-                    return Ok(());
-                }
-                Ok(Done::Ended) => {
-                    seen.has_ended.store(true, Ordering::SeqCst);
-                    return Ok(());
-                }
-                Err(error) if !self.manner.is_alone && self.is_loss(seen, &error) => continue,
-                Err(error) if !self.manner.is_alone && self.is_gone(seen, &error).await => return Ok(()),
-                Err(error) if (self.manner.is_alone && !is_too_early(&error)) || !passes(&error) => {
-                    return Err(with_causes(&error));
-                }
-                Err(error) => error,
-            };
-            let is_nobodys_fault = is_overtaken(&error) || is_too_early(&error);
-            let wait = if is_nobodys_fault { OVERTAKEN_PAUSE } else { pause };
-            if !is_nobodys_fault {
-                pause = (pause * 2).min(PAUSE_MAX);
-                let secs = wait.as_secs_f64();
-                *held(&seen.trouble) = Some(format!("{}; it is tried again within {secs:.1} s", with_causes(&error)));
-            }
-            if self.is_stopped_within(spread(wait)).await || seen.is_told.load(Ordering::SeqCst) {
-                // What is not committed is folded again by whoever comes next.
-                return Ok(());
-            }
-        }
-    }
-
-    async fn consume(&self, worker: PairWorker, place: &Place, seen: &Seen) -> Result<Done, ConsumeError> {
-        let course = Course {
-            place,
-            store: &self.store,
-            ledger: &self.ledger,
-            manner: &self.manner,
-            commits: &self.commits,
-            behind_ms: &seen.behind_ms,
-            is_told: &|| self.stop.load(Ordering::SeqCst) || seen.is_told.load(Ordering::SeqCst),
-            is_awaited: &|committed| {
-                self.waiters.load(Ordering::SeqCst) > 0
-                    || self.ledger.is_awaited(&place.shard)
-                    || *held(&seen.wanted) > committed
-            },
-            well: &|| *held(&seen.trouble) = None,
-        };
-        run::consume(worker, course).await
-    }
-
-    /// A shard may go from the list while its worker stands still: what it held is lost, and nothing more will come.
-    async fn is_gone(&self, seen: &Seen, error: &ConsumeError) -> bool {
-        let ConsumeError::Stream { shard, source: ReadError::NoSuchShard(_) } = error else { return false };
-        if !self.stream.shards().await.is_ok_and(|all| all.iter().all(|listed| listed.id != *shard)) {
-            return false;
-        }
-        let committed = self.store.resume_point(Generation::default(), shard).await.ok().flatten();
-        seen.is_gone.store(true, Ordering::SeqCst);
-        seen.has_ended.store(true, Ordering::SeqCst);
-        self.notes.lose(lost_shard(shard, committed.map_or(SequenceNumber::ZERO, |point| point.position)));
-        true
-    }
-
-    /// Whoever did not fold for longer than the stream keeps its records goes on with the oldest that it has, and says what is lost.
-    pub(crate) fn is_loss(&self, seen: &Seen, error: &ConsumeError) -> bool {
-        let ConsumeError::Stream { source: ReadError::Trimmed { shard, asked, oldest }, .. } = error else {
-            return false;
-        };
-        seen.has_lost.store(true, Ordering::SeqCst);
-        self.notes.lose(lost_text(shard, *asked, *oldest));
-        true
-    }
-
-    /// A shard that begins without all that its parents said goes on, and says what is missing; once, however often it begins.
-    fn say_lost_parents(&self, place: &Place, seen: &Seen, lost: &[(ShardId, SequenceNumber)]) {
-        if lost.is_empty() || seen.has_said_parents.swap(true, Ordering::SeqCst) {
-            return;
-        }
-        lost.iter().for_each(|lost| self.notes.lose(lost_parent_text(&place.shard, lost)));
     }
 
     pub(crate) async fn is_stopped_within(&self, wait: Duration) -> bool {
@@ -364,6 +269,11 @@ impl Workers {
             }
         }
         Ok(())
+    }
+
+    /// True if this process follows with a generation.
+    pub(crate) fn follows(&self, generation: Generation) -> bool {
+        self.manner.is_alone || held(&self.following.mine).contains(&generation)
     }
 
     /// How far behind its newest record each shard is, in milliseconds.

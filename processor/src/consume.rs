@@ -30,6 +30,7 @@ use projections::{
         sabotage::{self, Sabotage},
         snapshot::{self, BadSnapshot},
     },
+    generations::Live,
     store::{self, Store, WriteError, Written},
 };
 
@@ -183,6 +184,8 @@ pub struct Step {
     pub held_back: bool,
     /// At the next record the generation begins to count, or ceases to: commit, and go on with another sink.
     pub turns: bool,
+    /// Where it turns: what counts at that record.
+    pub counts: Live,
     /// The shard is closed, and all of it is folded: a commit says so for its children, and there is nothing more to do.
     pub ended: bool,
 }
@@ -367,8 +370,8 @@ impl<S: Stream, T: Store, K: Sink> Worker<S, T, K> {
                 step.held_back = !is_beyond;
                 break;
             };
-            if self.turns_at(&input).await? {
-                step.turns = true;
+            if let Some(counts) = self.turns_at(&input).await? {
+                (step.turns, step.counts) = (true, counts);
                 break;
             }
             if is_beyond {
@@ -388,12 +391,12 @@ impl<S: Stream, T: Store, K: Sink> Worker<S, T, K> {
         Ok(step)
     }
 
-    /// True if the generation begins to count at this record and the sink does not act, or the other way round.
-    async fn turns_at(&self, input: &Input) -> Result<bool, ConsumeError> {
-        let Some(acts) = self.sink.acts() else { return Ok(false) };
+    /// What counts from this record on, if the generation counts there and the sink does not act, or the other way round.
+    async fn turns_at(&self, input: &Input) -> Result<Option<Live>, ConsumeError> {
+        let Some(acts) = self.sink.acts() else { return Ok(None) };
         let after = drive::acts_after(&self.shard, &*self.store, self.place.generation, input).await;
-        let after = after.map_err(|source| ConsumeError::Drive { shard: self.place.shard.clone(), source })?;
-        Ok(after != acts && !(acts && sabotage::breaks(Sabotage::OldActsOn)))
+        let (after, live) = after.map_err(|source| ConsumeError::Drive { shard: self.place.shard.clone(), source })?;
+        Ok((after != acts && !(acts && sabotage::breaks(Sabotage::OldActsOn))).then_some(live))
     }
 
     async fn fold(&mut self, input: &Input) -> Result<Balance, ConsumeError> {

@@ -105,15 +105,16 @@ pub async fn newest_revision<T: Store>(store: &T, generation: Generation) -> Res
     Ok(readable.map(|(revision, _)| *revision).max().unwrap_or_default())
 }
 
-/// Whether the shard's generation counts once a record that was admitted is folded.
+/// Whether the shard's generation counts once a record that was admitted is folded, and which one does.
 pub(crate) async fn acts_after<T: Store>(
     shard: &Shard,
     store: &T,
     generation: Generation,
     input: &Input,
-) -> Result<bool, DriveError> {
-    let Some(revision) = shard.wants_definitions(input) else { return Ok(shard.acts()) };
-    Ok(Live::of(&in_force(store, generation, revision).await?).generation == generation)
+) -> Result<(bool, Live), DriveError> {
+    let Some(revision) = shard.wants_definitions(input) else { return Ok((shard.acts(), shard.live())) };
+    let live = Live::of(&in_force(store, generation, revision).await?);
+    Ok((live.generation == generation, live))
 }
 
 async fn read<T: Store>(store: &T, keys: Vec<RowKey>) -> Result<Vec<Option<Row>>, ReadError> {

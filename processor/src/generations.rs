@@ -4,9 +4,11 @@
 mod begin;
 mod compare;
 mod crew;
+mod look;
 
 pub use self::{
     begin::{Began, BeginError, Start, begin, defined, give},
     compare::compare,
     crew::{Acting, Crew, Follower},
+    look::{hear, readable},
 };

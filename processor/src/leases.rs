@@ -66,6 +66,8 @@ pub enum Appetite {
 pub enum Step {
     /// Make the row of a shard that has none, owned by nobody.
     Create(Shard),
+    /// Make the row of a task that has none, owned by nobody.
+    CreateTask(ShardId),
     /// Keep what this worker has.
     Renew(Lease),
     /// Take what nobody has, or whose owner is silent, or (`steal`) what another has too many of.
@@ -181,6 +183,28 @@ pub fn plan(me: &str, appetite: Appetite, view: View<'_>) -> Vec<Step> {
             _ => None,
         });
     }
+    steps
+}
+
+/// What `me` does next about tasks: work that is one worker's, whatever there is of it, and no shard's. Their rows stand among the shards', under names
+/// that no shard has. Whoever finds one that nobody has takes it; none is taken from a living worker, as how much work they are nobody knows.
+pub fn plan_tasks(me: &str, wanted: &BTreeSet<ShardId>, leases: &[Lease], silent: &BTreeSet<ShardId>) -> Vec<Step> {
+    let rows: BTreeMap<&ShardId, &Lease> = leases.iter().map(|lease| (&lease.shard, lease)).collect();
+    let owner = |lease: &Lease| lease.owner.clone().filter(|_| !silent.contains(&lease.shard));
+    let mut steps = Vec::new();
+    for task in wanted {
+        steps.extend(match rows.get(task) {
+            None => Some(Step::CreateTask(task.clone())),
+            Some(lease) => match owner(lease) {
+                None => Some(Step::Take { lease: (*lease).clone(), steal: false }),
+                Some(owner) => (owner == me).then(|| Step::Renew((*lease).clone())),
+            },
+        });
+    }
+    // Who wants what nobody else wants any more, or wants something already that others do not yet, is left alone.
+    let is_free = |lease: &&Lease| owner(lease).is_none_or(|owner| owner == me);
+    let done = leases.iter().filter(|lease| !wanted.contains(&lease.shard)).filter(is_free);
+    steps.extend(done.map(|lease| Step::Remove(lease.clone())));
     steps
 }
 

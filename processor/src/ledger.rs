@@ -237,7 +237,11 @@ impl Ledger {
 
     /// A worker's rows can be read up to and including a position.
     pub fn committed(&self, shard: &ShardId, through: SequenceNumber) {
-        self.books().committed.insert(shard.clone(), through);
+        let mut books = self.books();
+        // What can be read stays so: whoever goes on with another generation may begin further back.
+        let committed = books.committed.entry(shard.clone()).or_default();
+        *committed = through.max(*committed);
+        drop(books);
         self.tell();
     }
 

@@ -25,11 +25,12 @@ use projections::{
 };
 use serde_json::{Value, json};
 
-use crate::{System, now_ms, with_causes};
+use crate::{System, now_ms, with_causes, workers::Applied};
 
 /// Longest that one which follows is waited for until it stands where the one that counts does.
 const STAND_WAIT: Duration = Duration::from_secs(60);
-const STAND_LOOK: Duration = Duration::from_millis(20);
+/// Rows that do not stand still are compared so often; then that is the answer.
+const COMPARES_MAX: u32 = 5;
 
 fn refused(error: &(impl std::error::Error + 'static)) -> NotDone {
     NotDone::Refused(with_causes(error))
@@ -138,8 +139,8 @@ impl System {
     async fn resume_points(&self, generation: Generation) -> Result<BTreeMap<ShardId, SequenceNumber>, String> {
         let mut points = BTreeMap::new();
         for shard in self.stream.shards().await.map_err(|error| with_causes(&error))? {
-            let stored = self.store.checkpoint(generation, &shard.id).await.map_err(|error| with_causes(&error))?;
-            points.extend(stored.map(|(checkpoint, _)| (shard.id, checkpoint.position)));
+            let stored = self.store.resume_point(generation, &shard.id).await.map_err(|error| with_causes(&error))?;
+            points.extend(stored.map(|point| (shard.id, point.position)));
         }
         Ok(points)
     }
@@ -167,14 +168,9 @@ impl System {
             Standing::Ended => return Err(refused(&PromoteRefused::Ended(name.to_owned()))),
             Standing::Following => {}
         }
-        // The one that counts commits nothing meanwhile, and the other goes no further than it.
-        let _still = self.workers.commits.write().await;
-        self.stand(generation).await?;
         let from = |of: Generation| record.entry(of).map_or(i64::MIN, |entry| entry.windows_from_secs());
         let from_secs = from(live).max(from(generation));
-        let with = (live, record.name(live));
-        let compared = compare(&*self.store, with, generation, from_secs, now_ms()).await;
-        let compared = compared.map_err(|error| failed(with_causes(&error)))?;
+        let compared = self.compare_still(&record, live, generation, from_secs).await?;
         let keep = |record: &mut Record| {
             if let Some(entry) = record.entries.iter_mut().find(|entry| entry.number == generation.0) {
                 entry.compared = Some(compared.clone());
@@ -185,21 +181,75 @@ impl System {
         Ok(compared)
     }
 
-    /// Waits until a generation that follows has committed what the one that counts has.
-    async fn stand(&self, generation: Generation) -> Result<(), NotDone> {
+    /// Compares rows that stand still: here nothing of the one that counts is committed meanwhile, and the other goes no further than it. Where other
+    /// processes commit too, both resume points of each shard have to be the same before and after; and as a commit there is more than one write, a
+    /// difference counts once it is found again.
+    async fn compare_still(
+        &self,
+        record: &Record,
+        live: Generation,
+        generation: Generation,
+        from_secs: i64,
+    ) -> Result<Compared, NotDone> {
+        let _still = self.workers.commits.write().await;
+        let mut before: Option<Compared> = None;
+        for _ in 0..COMPARES_MAX {
+            let stood = self.stand(live, generation).await?;
+            let with = (live, record.name(live));
+            let compared = compare(&*self.store, with, generation, from_secs, now_ms()).await;
+            let compared = compared.map_err(|error| failed(with_causes(&error)))?;
+            let stands = self.standings(live, generation).await.map_err(failed)?;
+            if stands != stood {
+                before = None;
+                continue;
+            }
+            let is_same = |other: &Compared| Compared { at_ms: compared.at_ms, ..other.clone() } == compared;
+            let differs = compared.windows_differ + compared.decisions_differ > 0;
+            if !differs || self.workers.manner.is_alone || before.as_ref().is_some_and(is_same) {
+                return Ok(compared);
+            }
+            before = Some(compared);
+        }
+        Err(NotDone::Refused(format!(
+            "rows moved each of {COMPARES_MAX} times while they were compared, as other processes commit what comes in: nothing was found out. Try again, \
+             best while little comes in"
+        )))
+    }
+
+    /// How far both are with each shard.
+    async fn standings(
+        &self,
+        live: Generation,
+        generation: Generation,
+    ) -> Result<BTreeMap<ShardId, (Applied, Applied)>, String> {
+        let mut standings = BTreeMap::new();
+        for shard in self.stream.shards().await.map_err(|error| with_causes(&error))? {
+            let counts = self.workers.applied_in(live, &shard.id).await.map_err(|error| with_causes(&error))?;
+            let own = self.workers.applied_in(generation, &shard.id).await.map_err(|error| with_causes(&error))?;
+            standings.insert(shard.id, (counts, own));
+        }
+        Ok(standings)
+    }
+
+    /// Waits until a generation that follows has committed what the one that counts has, whichever processes fold them; how far both were then.
+    async fn stand(
+        &self,
+        live: Generation,
+        generation: Generation,
+    ) -> Result<BTreeMap<ShardId, (Applied, Applied)>, NotDone> {
         let deadline = tokio::time::Instant::now() + STAND_WAIT;
         loop {
-            let until = self.ledger().applied_through();
-            let at = self.generations.crew(generation).map(|crew| crew.committed()).unwrap_or_default();
-            let behind = until.iter().find(|(shard, until)| at.get(shard).copied().unwrap_or_default() < *until);
-            let Some((shard, until)) = behind else { return Ok(()) };
+            let standings = self.standings(live, generation).await.map_err(failed)?;
+            let behind = standings.iter().find(|(_, (counts, own))| !own.reaches(*counts));
+            let Some((shard, (counts, own))) = behind else { return Ok(standings) };
             if tokio::time::Instant::now() >= deadline {
-                let at = at.get(shard).copied().unwrap_or_default();
+                let end = if counts.ended { ", where it ends" } else { "" };
                 return Err(NotDone::Refused(format!(
-                    "it has not caught up: on {shard} it is at {at}, and the one that counts at {until}; wait, `weir generations` says how far it is"
+                    "it has not caught up: on {shard} it is at {}, and the one that counts at {}{end}; wait, `weir generations` says how far it is",
+                    own.through, counts.through
                 )));
             }
-            tokio::time::sleep(STAND_LOOK).await;
+            tokio::time::sleep(self.workers.manner.turn_look).await;
         }
     }
 
@@ -218,7 +268,7 @@ impl System {
             self.compare_with_live(name).await?;
         }
         if record.unfinished().is_none() {
-            self.stand(generation).await?;
+            self.stand(record.live(), generation).await?;
         }
         let begun = generations.change(|record| record.promote(name, now_ms())).await.map_err(failed)?;
         let begun = begun.map_err(|error| refused(&error))?;

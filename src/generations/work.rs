@@ -1,15 +1,19 @@
-//! One generation's shards in this process, each in a thread. Decides how far a shard is folded and by which sink.
+//! The shards that a generation follows with, in the process that has this to do, each in a thread. Decides how far a shard is folded, and when its
+//! thread has nothing to do. Nothing here can act: the sink's type holds no stream, and it stops before the first record at which its generation counts.
 //!
-//! | the generation | its shard is folded | effects |
-//! | --- | --- | --- |
-//! | counts | as records come; the ledger hears of it, and who waits for rows waits for these | leave |
-//! | does not | up to where the one that counts has committed, so that both can be compared standing still | cannot leave: the sink's type holds no stream |
+//! | a shard of the generation | its thread |
+//! | --- | --- |
+//! | is behind what counts or did | folds up to there, so that both can be compared standing still |
+//! | is there | looks how far that is by now; reads nothing of the stream until it has moved |
+//! | counts | does nothing until another promotion is begun: whoever has the shard's lease acts (`workers`) |
+//! | has parents that the generation has not folded to their end | looks whether they have ended; opens nothing |
 //!
-//! Which of the two a shard is stands in its own state: the definitions in force at its resume point. At the record that changes it the worker stops, and
-//! one with the other sink begins. What fails while it does not count is told and tried again; nobody else is in its way.
+//! Which of these it is stands in the rows: another process may act, and another may have followed before. Two that follow with one generation at the same
+//! time harm nothing; one of them is overtaken, and begins again at the other's resume point. What fails is told and tried again; nobody else is in its
+//! way.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -19,79 +23,97 @@ use std::{
 
 use events::{
     identity::CONTROL_KEY,
-    position::{HashKey, HashRange, SequenceNumber, ShardId},
-    stream::{ReadOnly, Stream},
+    position::{HashKey, SequenceNumber, ShardId},
+    stream::{ReadOnly, Shard},
 };
 use processor::{
     consume::{ConsumeError, Worker},
-    effects::Sink,
-    generations::Crew,
+    generations::{Crew, Follower, hear, readable},
 };
-use projections::{fold::Place, generations::Live, store::Store};
+use projections::fold::Place;
+use tokio::time::Instant;
 
-use super::Told;
 use crate::{
     AnyStore, AnyStream, with_causes,
-    workers::{PAUSE, PAUSE_MAX, Seen, Workers, held, is_overtaken, is_too_early, passes, spread},
+    workers::{
+        Applied, OVERTAKEN_PAUSE, PAUSE, PAUSE_MAX, Workers, held, is_overtaken, is_too_early, lost_parent_text,
+        lost_records, lost_shard, place_in, spread,
+    },
 };
 
-/// Pause of one that waits for what another shard, or the one that counts, does next.
-const FOLLOW_PAUSE: Duration = Duration::from_millis(20);
+/// Pause of one that is ahead of the others.
+const AHEAD_PAUSE: Duration = Duration::from_millis(20);
 /// A shard that is ahead of the others waits so often for them; then it goes on, as they may wait for just what it says next.
 const AHEAD_WAITS_MAX: u32 = 5;
+/// How often one that is held back looks whether what it waits for is among the rows.
+const HELD_LOOK: Duration = Duration::from_millis(200);
 
 /// Where a shard is.
 #[derive(Debug, Clone, Copy, Default)]
 struct At {
-    committed: SequenceNumber,
     time_ms: i64,
-    acts: bool,
+    /// Its generation counts there.
+    counts: bool,
     ended: bool,
-    /// What counts by the definitions in force.
-    live: Live,
     /// It has been where the one that counts was.
     has_caught_up: bool,
 }
 
-/// How work on a shard ended.
+/// How work on a shard ended that did not fail.
 enum End {
+    /// The generation is to be followed with no longer, or not here.
     Told,
+    /// It is folded to its end.
     Ended,
-    Turned,
+    /// It counts since the promotion of this number.
+    Counts(u16),
 }
+
+type FollowingWorker = Worker<AnyStream, AnyStore, Follower>;
 
 /// See the module.
 pub(crate) struct Followed {
-    pub(crate) crew: Arc<Crew>,
-    /// It is folded no longer.
-    pub(crate) over: Told,
-    /// No generation counts that is known, so there is none to stay behind.
-    pub(crate) alone: Told,
+    crew: Arc<Crew>,
+    /// The first record of each shard that the generation holds.
+    starts: BTreeMap<ShardId, SequenceNumber>,
+    /// What it is called.
+    name: String,
+    /// It is to be followed with no longer, or not here.
+    over: AtomicBool,
+    /// The stream's shards, as they were listed last.
+    listed: Mutex<Arc<Vec<Shard>>>,
+    /// Those that have a thread, or had one.
     shards: Mutex<BTreeMap<ShardId, At>>,
     troubles: Mutex<BTreeMap<ShardId, String>>,
+    /// What was said of a shard's parents.
+    said: Mutex<BTreeSet<ShardId>>,
 }
 
 impl Followed {
-    pub(crate) fn new(crew: Arc<Crew>) -> Arc<Self> {
-        let (shards, troubles) = (Mutex::default(), Mutex::default());
-        Arc::new(Self { crew, over: AtomicBool::default(), alone: AtomicBool::default(), shards, troubles })
+    pub(crate) fn new(crew: Arc<Crew>, starts: BTreeMap<ShardId, SequenceNumber>, name: String) -> Arc<Self> {
+        let (listed, shards, troubles) = (Mutex::default(), Mutex::default(), Mutex::default());
+        let (over, said) = (AtomicBool::default(), Mutex::default());
+        Arc::new(Self { crew, starts, name, over, listed, shards, troubles, said })
     }
 
-    /// The last promotion that a shard has come to, if one of another generation.
-    pub(crate) fn promoted(&self) -> Option<Live> {
-        let shards = held(&self.shards);
-        let lives = shards.values().map(|at| at.live).filter(|live| live.generation != self.crew.generation());
-        lives.max_by_key(|live| live.promotion)
+    /// These are the stream's shards now; returns those that have no thread yet, and are expected to have one from now on.
+    pub(crate) fn expect(&self, listed: &Arc<Vec<Shard>>) -> Vec<Shard> {
+        *held(&self.listed) = listed.clone();
+        let mut shards = held(&self.shards);
+        let is_new = |shard: &&Shard| !shards.contains_key(&shard.id);
+        let new: Vec<Shard> = listed.iter().filter(is_new).cloned().collect();
+        shards.extend(new.iter().map(|shard| (shard.id.clone(), At::default())));
+        new
     }
 
-    /// A shard that has a thread from now on.
-    pub(crate) fn expect(&self, shard: &ShardId) {
-        held(&self.shards).entry(shard.clone()).or_default();
+    /// The shard has no thread after all.
+    pub(crate) fn forget(&self, shard: &ShardId) {
+        held(&self.shards).remove(shard);
     }
 
-    /// How far each shard is committed.
-    pub(crate) fn committed(&self) -> BTreeMap<ShardId, SequenceNumber> {
-        held(&self.shards).iter().map(|(shard, at)| (shard.clone(), at.committed)).collect()
+    /// Has all threads end once they have committed.
+    pub(crate) fn end(&self) {
+        self.over.store(true, Ordering::SeqCst);
     }
 
     /// Every shard has been where the one that counts was.
@@ -103,7 +125,7 @@ impl Followed {
     /// No shard counts.
     pub(crate) fn follows(&self) -> bool {
         let shards = held(&self.shards);
-        !shards.is_empty() && shards.values().all(|at| !at.acts)
+        !shards.is_empty() && shards.values().all(|at| !at.counts)
     }
 
     /// The time of the fold that all open shards have reached, Unix milliseconds.
@@ -120,161 +142,245 @@ impl Followed {
         workers.stop.load(Ordering::SeqCst) || self.over.load(Ordering::SeqCst)
     }
 
+    /// True: it is to end.
+    async fn is_told_within(&self, workers: &Workers, wait: Duration) -> bool {
+        let until = Instant::now() + wait;
+        while !self.is_told(workers) {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            tokio::time::sleep(left.min(OVERTAKEN_PAUSE / 2)).await;
+        }
+        true
+    }
+
     fn note(&self, shard: &ShardId, change: impl FnOnce(&mut At)) {
         change(held(&self.shards).entry(shard.clone()).or_default());
     }
 
-    /// Works on a shard until it has ended (true), or the generation or the system does. `turned`: it has come to the record at which it ceases to
-    /// count.
-    pub(crate) async fn work(&self, workers: &Workers, place: &Place, turned: bool) -> Result<bool, String> {
-        let (mut pause, seen) = (PAUSE, Seen::default());
-        // Where a worker has come to the record at which it turns, its state does not say so yet.
-        let mut next = turned.then_some(false);
-        loop {
-            if self.is_told(workers) && next != Some(true) {
-                return Ok(false);
+    /// Works on a shard until it has ended, or the generation or the system does.
+    pub(crate) async fn work(&self, workers: &Workers, shard: &Shard) {
+        let (mut pause, mut has_lost, mut counts) = (PAUSE, false, None);
+        while !self.is_told(workers) {
+            let begun = workers.record().promotions.last().map_or(0, |promotion| promotion.number);
+            if counts.is_some_and(|since| since >= begun) {
+                if self.is_told_within(workers, workers.manner.follow_look).await {
+                    return;
+                }
+                continue;
             }
-            let mut acts = next == Some(true);
-            let error = match self.go_on(workers, place, next.take(), &mut acts, &seen).await {
-                Ok(End::Told) => return Ok(false),
-                Ok(End::Ended) => return Ok(true),
-                Ok(End::Turned) => {
-                    next = Some(!acts);
-                    pause = PAUSE;
+            let error = match self.go_on(workers, shard, std::mem::take(&mut has_lost)).await {
+                Ok(End::Told | End::Ended) => return,
+                Ok(End::Counts(since)) => {
+                    (counts, pause) = (Some(since), PAUSE);
+                    // A promotion that was begun has not come to this shard yet.
+                    if self.is_told_within(workers, workers.manner.follow_look).await {
+                        return;
+                    }
                     continue;
                 }
                 Err(error) => error,
             };
-            if !workers.manner.is_alone && workers.is_loss(&seen, &error) {
+            if let Some(lost) = lost_records(&error) {
+                workers.notes.lose(format!("generation `{}`: {lost}", self.name));
+                has_lost = true;
                 continue;
             }
-            let is_own_fault = acts && (workers.manner.is_alone || !passes(&error)) && !is_too_early(&error);
-            if is_own_fault {
-                return Err(with_causes(&error));
+            if workers.is_unlisted(&error).await {
+                let point = workers.applied_in(self.crew.generation(), &shard.id).await.unwrap_or_default();
+                if !point.ended {
+                    let lost = lost_shard(&shard.id, point.through);
+                    workers.notes.lose(format!("generation `{}`: {lost}", self.name));
+                }
+                self.note(&shard.id, |at| at.ended = true);
+                return;
             }
-            let is_nobodys = is_overtaken(&error) || is_too_early(&error);
-            let wait = if is_nobodys { FOLLOW_PAUSE * 5 } else { pause };
-            if !is_nobodys {
+            let wait = if is_overtaken(&error) {
+                OVERTAKEN_PAUSE
+            } else if is_too_early(&error) {
+                workers.manner.follow_look.max(OVERTAKEN_PAUSE)
+            } else {
+                held(&self.troubles).insert(shard.id.clone(), with_causes(&error));
+                let wait = pause;
                 pause = (pause * 2).min(PAUSE_MAX);
-                held(&self.troubles).insert(place.shard.clone(), with_causes(&error));
-            }
-            if workers.is_stopped_within(spread(wait)).await {
-                return Ok(false);
+                wait
+            };
+            if self.is_told_within(workers, spread(wait)).await {
+                return;
             }
         }
     }
 
-    /// `turned`: whether it counts from the next record on, where its state does not say so yet. `acts` says afterwards whether it counted.
-    async fn go_on(
+    /// How far a shard of this generation may be folded; `None`: to whatever comes, as there is none that it could stay behind.
+    async fn until(&self, workers: &Workers, shard: &ShardId) -> Result<Option<Applied>, ConsumeError> {
+        let until = workers.applied_beside(Some(self.crew.generation()), shard).await;
+        until.map_err(|source| ConsumeError::Checkpoint { shard: shard.clone(), source })
+    }
+
+    /// Waits until there is something to fold; opens nothing before. `None`: there is.
+    async fn rest(&self, workers: &Workers, shard: &Shard) -> Result<Option<End>, ConsumeError> {
+        let failed = |source| ConsumeError::Checkpoint { shard: shard.id.clone(), source };
+        loop {
+            let own = workers.applied_in(self.crew.generation(), &shard.id).await.map_err(failed)?;
+            let until = self.until(workers, &shard.id).await?;
+            let is_there = until.is_some_and(|until| own.reaches(until));
+            self.note(&shard.id, |at| {
+                at.ended = own.ended;
+                at.has_caught_up |= is_there && own.through > SequenceNumber::ZERO;
+            });
+            if own.ended {
+                return Ok(Some(End::Ended));
+            }
+            if self.is_told(workers) {
+                return Ok(Some(End::Told));
+            }
+            if !is_there {
+                let parent = match own.through {
+                    SequenceNumber::ZERO => self.unended_parent(workers, shard).await.map_err(failed)?,
+                    _ => None,
+                };
+                return match parent {
+                    Some(parent) => Err(ConsumeError::NotYet { shard: shard.id.clone(), parent }),
+                    None => Ok(None),
+                };
+            }
+            // What counts is asked for less often: only another promotion makes it follow.
+            let record = workers.record();
+            let counts = record.live() == self.crew.generation() && record.unfinished().is_none();
+            let look = if counts { workers.manner.shards_look } else { workers.manner.follow_look };
+            self.is_told_within(workers, look).await;
+        }
+    }
+
+    /// A parent that this generation has not folded to its end, and that the stream still lists.
+    async fn unended_parent(
         &self,
         workers: &Workers,
-        place: &Place,
-        turned: Option<bool>,
-        acts: &mut bool,
-        seen: &Seen,
-    ) -> Result<End, ConsumeError> {
-        let listed = workers.stream.shards().await;
-        let listed = listed.map_err(|source| ConsumeError::Stream { shard: place.shard.clone(), source })?;
-        let range = listed.iter().find(|shard| shard.id == place.shard).map(|shard| shard.range);
-        // One that is not listed any more keeps no homes.
-        let range = range.unwrap_or(HashRange { from: HashKey(1), through: HashKey(0) });
-        let is_control = range.contains(HashKey::of(CONTROL_KEY));
+        shard: &Shard,
+    ) -> Result<Option<ShardId>, projections::store::ReadError> {
+        let listed = held(&self.listed).clone();
+        for parent in shard.parents.iter().filter(|parent| listed.iter().any(|of| of.id == **parent)) {
+            if !workers.applied_in(self.crew.generation(), parent).await?.ended {
+                return Ok(Some(parent.clone()));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn go_on(&self, workers: &Workers, shard: &Shard, has_lost: bool) -> Result<End, ConsumeError> {
+        if let Some(end) = self.rest(workers, shard).await? {
+            return Ok(end);
+        }
+        let place = place_in(self.crew.generation(), shard, &held(&self.listed).clone());
+        let follower = self.crew.follower(shard.id.clone(), shard.range);
         let (stream, store) = (ReadOnly::new(workers.stream.clone()), workers.store.clone());
-        let follower = self.crew.follower(place.shard.clone(), range);
-        let worker = Worker::open(stream.clone(), store.clone(), follower, place.clone()).await?;
-        *acts = turned.unwrap_or_else(|| worker.shard().acts());
-        if !*acts {
-            return self.consume(workers, worker, place, is_control, seen).await;
-        }
-        let acting = self.crew.acting(place.shard.clone(), range, workers.stream.clone());
-        let worker = Worker::open(stream, store, acting, place.clone()).await?;
-        workers.ledger.passed(&place.shard, worker.committed());
-        self.consume(workers, worker, place, is_control, seen).await
-    }
-
-    async fn consume<K: Sink>(
-        &self,
-        workers: &Workers,
-        mut worker: Worker<AnyStream, AnyStore, K>,
-        place: &Place,
-        is_control: bool,
-        seen: &Seen,
-    ) -> Result<End, ConsumeError> {
-        let (ledger, manner, shard) = (&workers.ledger, &workers.manner, &place.shard);
-        let acts = worker.sink().acts() == Some(true);
+        let mut worker = Worker::open(stream, store, follower, place.clone()).await?;
         worker.begin_at(self.crew.start_ms());
-        if seen.has_lost.swap(false, Ordering::SeqCst) {
+        if has_lost {
             worker.pass_over_lost();
         }
-        let (mut waited, mut counted) = (0, SequenceNumber::ZERO);
+        if !worker.lost_parents().is_empty() && held(&self.said).insert(shard.id.clone()) {
+            for lost in worker.lost_parents() {
+                workers.notes.lose(format!("generation `{}`: {}", self.name, lost_parent_text(&shard.id, lost)));
+            }
+        }
+        self.consume(workers, worker, &place, shard.range.contains(HashKey::of(CONTROL_KEY))).await
+    }
+
+    async fn consume(
+        &self,
+        workers: &Workers,
+        mut worker: FollowingWorker,
+        place: &Place,
+        is_control: bool,
+    ) -> Result<End, ConsumeError> {
+        let (manner, shard) = (&workers.manner, &place.shard);
+        let (mut waited, mut until) = (0, self.until(workers, shard).await?);
+        let mut looked = Instant::now();
         loop {
-            let committed = worker.committed();
-            let is_ended = worker.shard().is_ended();
-            let is_alone = acts || self.alone.load(Ordering::SeqCst);
-            let (time_ms, live) = (worker.shard().time_ms(), worker.shard().live());
-            counted = counted.max(known(workers, shard));
-            if !is_alone && !manner.is_alone && committed >= counted {
-                // Another process may have the shard: then only its resume point tells.
-                let point = workers.store.resume_point(live.generation, shard).await;
-                let point = point.map_err(|source| ConsumeError::Checkpoint { shard: shard.clone(), source })?;
-                counted = counted.max(point.map_or(SequenceNumber::ZERO, |point| point.position));
+            let at = Applied { through: worker.shard().position(), ended: worker.shard().is_ended() };
+            if until.is_some_and(|until| at.reaches(until)) {
+                until = self.until(workers, shard).await?;
             }
-            let until = if is_alone { SequenceNumber::MAX } else { counted };
-            self.note(shard, |at| {
-                (at.committed, at.time_ms, at.acts, at.ended, at.live) = (committed, time_ms, acts, is_ended, live);
-                at.has_caught_up |= acts || (committed >= until && until > SequenceNumber::ZERO);
-            });
-            if is_control {
-                self.crew.defined_through(committed);
+            let stopping = self.is_told(workers);
+            let is_there = until.is_some_and(|until| at.reaches(until));
+            if stopping || is_there {
+                self.commit(&mut worker, place, is_control, until).await?;
+                if stopping {
+                    return Ok(End::Told);
+                }
+                self.is_told_within(workers, manner.follow_look).await;
+                continue;
             }
-            let stopping = if acts { workers.stop.load(Ordering::SeqCst) } else { self.is_told(workers) };
-            if !acts && !stopping && waited < AHEAD_WAITS_MAX && self.crew.is_ahead(shard) {
+            if waited < AHEAD_WAITS_MAX && self.crew.is_ahead(shard) {
                 waited += 1;
-                tokio::time::sleep(FOLLOW_PAUSE).await;
+                tokio::time::sleep(AHEAD_PAUSE).await;
                 continue;
             }
             waited = 0;
-            let wait = match acts && !stopping {
-                true if worker.is_waiting() => manner.busy_wait,
-                true => manner.idle_wait,
-                false => Duration::ZERO,
-            };
-            let step = worker.step_until(wait, until).await?;
+            let through = until.filter(|until| !until.ended).map_or(SequenceNumber::MAX, |until| until.through);
+            let step = worker.step_until(Duration::ZERO, through).await?;
+            // At the end of a shard at which its generation counts, that is its own worker's to say.
+            let is_others = step.ended && step.folded.is_empty() && worker.shard().acts();
             let is_idle = step.folded.is_empty() && !step.passed_gap;
-            let awaited = ledger.is_awaited(shard) || workers.waiters.load(Ordering::SeqCst) > 0;
-            if acts {
-                ledger.folded(shard, step.folded);
+            let is_due = worker.is_due(&manner.cadence, is_idle, false);
+            if !is_others && (is_due || step.ended || step.turns || step.held_back) {
+                self.commit(&mut worker, place, is_control, until).await?;
             }
-            let is_last = stopping && (!acts || step.caught_up || !manner.is_alone);
-            let is_due = worker.is_due(&manner.cadence, is_idle, awaited || !acts);
-            if is_due || is_last || step.ended || step.turns || (step.held_back && worker.is_waiting()) {
-                let held = if acts { Some(workers.commits.read().await) } else { None };
-                let committed = worker.commit().await?;
-                if acts {
-                    ledger.committed(shard, committed);
-                }
-                drop(held);
-                self::held(&self.troubles).remove(shard);
+            if step.turns || is_others {
+                let live = if step.turns { step.counts } else { worker.shard().live() };
+                self.note(shard, |at| (at.counts, at.has_caught_up) = (true, true));
+                return Ok(End::Counts(live.promotion));
             }
+            self.note(shard, |at| at.counts = false);
             if step.ended {
-                self.note(shard, |at| (at.committed, at.ended) = (worker.committed(), true));
+                self.note(shard, |at| at.ended = true);
                 return Ok(End::Ended);
             }
-            if step.turns {
-                return Ok(End::Turned);
+            if step.held_back && looked.elapsed() >= HELD_LOOK {
+                self.look(workers, &mut worker, place).await?;
+                looked = Instant::now();
             }
-            if is_last {
-                return Ok(End::Told);
-            }
-            if is_idle && !(acts && step.caught_up) {
-                tokio::time::sleep(if manner.is_alone { FOLLOW_PAUSE } else { manner.idle_wait }).await;
+            if is_idle {
+                self.is_told_within(workers, manner.follow_look).await;
             }
         }
     }
-}
 
-/// How far the generation that counts has committed a shard, as far as this process knows.
-fn known(workers: &Workers, shard: &ShardId) -> SequenceNumber {
-    let applied = workers.ledger.applied_through();
-    applied.into_iter().find(|(of, _)| of == shard).map_or(SequenceNumber::ZERO, |(_, at)| at)
+    async fn commit(
+        &self,
+        worker: &mut FollowingWorker,
+        place: &Place,
+        is_control: bool,
+        until: Option<Applied>,
+    ) -> Result<(), ConsumeError> {
+        // What the control shard has defined is told at once: another may be held back by just that.
+        let through = worker.commit().await?;
+        if is_control {
+            self.crew.defined_through(through);
+        }
+        held(&self.troubles).remove(&place.shard);
+        let at = Applied { through, ended: worker.shard().is_ended() };
+        let is_there = through > SequenceNumber::ZERO && until.is_none_or(|until| at.reaches(until));
+        let time_ms = worker.shard().time_ms();
+        self.note(&place.shard, |at| {
+            at.time_ms = time_ms;
+            at.has_caught_up |= is_there;
+        });
+        Ok(())
+    }
+
+    /// What holds a record back another process may have folded; or that one has gone on from here, and what is waited for was of use to it only.
+    async fn look(&self, workers: &Workers, worker: &mut FollowingWorker, place: &Place) -> Result<(), ConsumeError> {
+        let (shard, committed) = (&place.shard, worker.committed());
+        self.crew.defined_through(readable(&*workers.store, place, &self.starts).await?);
+        hear(worker.sink(), &*workers.store, place).await?;
+        let point = workers.applied_in(place.generation, shard).await;
+        let point = point.map_err(|source| ConsumeError::Checkpoint { shard: shard.clone(), source })?;
+        match point.through > committed {
+            true => Err(ConsumeError::Overtaken { shard: shard.clone(), position: point.through }),
+            false => Ok(()),
+        }
+    }
 }

@@ -8,7 +8,6 @@ use std::{collections::BTreeMap, time::Duration};
 
 use events::position::{SequenceNumber, ShardId};
 use processor::leases::Lease;
-use projections::store::{Generation, Store};
 use tokio::time::Instant;
 
 use super::Leasing;
@@ -75,8 +74,8 @@ impl Leasing {
         let mut state = self.state.lock().await;
         state.following.0.retain(|shard, _| wanted.contains_key(shard));
         for (shard, through) in wanted {
-            let Ok(point) = self.store.resume_point(Generation::default(), &shard).await else { continue };
-            let at = point.map_or(SequenceNumber::ZERO, |point| point.position);
+            let Ok(applied) = self.workers.applied(&shard).await else { continue };
+            let at = applied.through;
             self.workers.ledger.passed(&shard, at);
             if at >= through {
                 state.following.0.remove(&shard);

@@ -22,6 +22,8 @@ pub(crate) struct Notes {
     stalled: Mutex<Option<String>>,
     /// Why the shards could not be listed when they were last looked for.
     unlisted: Mutex<Option<String>>,
+    /// Why generations could not be looked after when that was last tried.
+    unattended: Mutex<Option<String>>,
 }
 
 pub(crate) fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -84,9 +86,14 @@ impl Notes {
         *held(&self.unlisted) = why;
     }
 
+    pub(crate) fn is_unattended(&self, why: Option<String>) {
+        *held(&self.unattended) = why;
+    }
+
     /// Whether all shards are worked on, in words. `troubles`: those of this process's workers.
     pub(crate) fn said(&self, mut troubles: Vec<String>) -> Result<String, String> {
         troubles.extend(held(&self.unlisted).clone());
+        troubles.extend(held(&self.unattended).clone().map(|why| format!("generations are not looked after: {why}")));
         troubles.extend(self.stalled());
         let well = held(&self.holders).clone().unwrap_or_else(|| Ok("every shard has a worker".to_owned()));
         match well {

@@ -11,7 +11,7 @@ use events::{
     event::{Defined, Event},
     identity::CONTROL_KEY,
     position::{HashKey, HashRange},
-    stream::Put,
+    stream::{Put, ReadOnly},
     wire::{self, Content, Header},
 };
 use processor::{

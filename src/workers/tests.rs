@@ -8,6 +8,8 @@ use events::{
     stream::Put,
 };
 
+use projections::store::Store;
+
 use super::*;
 use crate::{LocalStore, LocalStream, now_ms};
 
@@ -34,7 +36,7 @@ async fn a_shard_that_is_gone_from_the_list_is_said_as_a_loss_and_the_others_go_
     let workers = workers(folder.path());
     let shards = workers.stream.shards().await.unwrap();
     let gone = Shard { id: ShardId::numbered(77), ..shards[0].clone() };
-    workers.start(place_of(&gone, &shards), None).unwrap();
+    workers.start(workers.place_of(&gone, &shards), None).unwrap();
     over(&workers).await;
     assert_eq!(workers.ledger.why_stopped(), None);
     assert_eq!(workers.ended(), [(gone.id, true)]);
@@ -59,8 +61,8 @@ async fn a_worker_that_is_told_to_end_has_committed_what_it_folded_and_another_m
     };
     for line in ["one line\n", "another line\n"] {
         let at = append(line).await;
-        workers.start(place_of(&shards[0], &shards), None).unwrap();
-        workers.start(place_of(&shards[1], &shards), None).unwrap();
+        workers.start(workers.place_of(&shards[0], &shards), None).unwrap();
+        workers.start(workers.place_of(&shards[1], &shards), None).unwrap();
         workers.want(&shards[0].id, at);
         while workers.ledger.applied_through().iter().all(|(shard, through)| *shard != shards[0].id || *through < at) {
             tokio::time::sleep(STOP_LOOK).await;

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use events::stream::ReadError;
 use processor::{consume::ConsumeError, drive::DriveError};
 use projections::{fold::Stop, store};
 
+use super::lost_text;
 use crate::chance;
 
 /// First pause of a worker that could not read or write; it doubles with each attempt that moves nothing.
@@ -29,7 +31,6 @@ pub(crate) fn is_too_early(error: &ConsumeError) -> bool {
 
 /// Another attempt can mend it.
 pub(crate) fn passes(error: &ConsumeError) -> bool {
-    use events::stream::ReadError;
     match error {
         ConsumeError::Stream { source: ReadError::Unavailable(_), .. }
         | ConsumeError::Checkpoint { source: store::ReadError::Unavailable(_), .. }
@@ -39,6 +40,12 @@ pub(crate) fn passes(error: &ConsumeError) -> bool {
         | ConsumeError::Failed(_) => true,
         error => is_overtaken(error) || is_too_early(error),
     }
+}
+
+/// Records were gone before they were folded: what is to be said of it.
+pub(crate) fn lost_records(error: &ConsumeError) -> Option<String> {
+    let ConsumeError::Stream { source: ReadError::Trimmed { shard, asked, oldest }, .. } = error else { return None };
+    Some(lost_text(shard, *asked, *oldest))
 }
 
 /// Between half and the whole of it: workers that failed together do not come again together.

@@ -16,5 +16,6 @@ mod processes;
 #[path = "../program/weir.rs"]
 mod program;
 mod refusals;
+mod shared_generations;
 mod sharing;
 mod split;

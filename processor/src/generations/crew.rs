@@ -95,7 +95,7 @@ impl Crew {
 
     /// The sink of a shard that does not count, which owns these keys.
     pub fn follower(self: &Arc<Self>, shard: ShardId, range: HashRange) -> Follower {
-        Follower { crew: self.clone(), shard, range, heard: Heard::new(), keeping: Heard::new() }
+        Follower { crew: self.clone(), shard, range, heard: Heard::new(), keeping: Heard::new(), wants: None }
     }
 
     /// The sink of a shard that counts.
@@ -113,6 +113,8 @@ pub struct Follower {
     heard: Heard,
     /// The same at the resume point that is being written.
     keeping: Heard,
+    /// Whose word the record needs that waits.
+    wants: Option<ShardId>,
 }
 
 /// How far each of the homes that a shard keeps has heard each source.
@@ -144,6 +146,25 @@ impl Follower {
         }
         self.heard = heard;
     }
+
+    /// Its crew.
+    pub fn crew(&self) -> &Arc<Crew> {
+        &self.crew
+    }
+
+    /// Whose word the record needs that waits; `None`: it waits for definitions, or none waits.
+    pub fn wants(&self) -> Option<&ShardId> {
+        self.wants.as_ref()
+    }
+
+    /// The resume point of another shard holds this: what it said there to the homes of this one is known from now on.
+    pub fn hear(&mut self, kept: &[u8]) -> Result<(), String> {
+        let mut words = held(&self.crew.words);
+        for (home, said) in Kept::of(kept)?.said.into_iter().filter(|(home, _)| self.range.contains(*home)) {
+            said.into_iter().for_each(|word| words.said.say(home, word));
+        }
+        Ok(())
+    }
 }
 
 impl Sink for Follower {
@@ -163,23 +184,36 @@ impl Sink for Follower {
     }
 
     fn admit(&mut self, input: Input) -> Option<Input> {
+        self.wants = None;
         if input.definitions().is_some_and(|revision| revision > *held(&self.crew.defined)) {
             return None;
         }
         let mut words = held(&self.crew.words);
         let own = self.crew.generation.0;
+        let (mut is_others, mut wants) = (false, None);
         let admitted = input.map_rolled_up(|recorded| {
             let is_before = self.crew.start_ms.is_some_and(|start_ms| recorded.source_time_ms < start_ms);
             let believes = sabotage::breaks(Sabotage::ReplayBelievesRecorded);
+            is_others |= recorded.generation != own;
             if recorded.generation == own || is_before || believes {
                 return Some(recorded.clone());
             }
-            words.said.of(point(recorded.home), recorded)
-        })?;
+            let said = words.said.of(point(recorded.home), recorded);
+            if said.is_none() {
+                wants = Some(recorded.source.clone());
+            }
+            said
+        });
+        self.wants = wants;
+        let admitted = admitted?;
         // Only now: of a record that has to wait nothing was heard.
         for event in admitted.events() {
             if let Event::RolledUp(word) = event {
                 words.said.heard(point(word.home), word);
+                // Where no other generation ever spoke nothing is to be told apart, and a resume point stays as small as it is.
+                if !is_others && self.heard.is_empty() {
+                    continue;
+                }
                 let heard = self.heard.entry(word.home).or_default().entry(word.source.clone()).or_default();
                 *heard = word.source_position.max(*heard);
             }
@@ -251,6 +285,13 @@ impl Sink for Follower {
 pub struct Acting<S> {
     follower: Follower,
     live: Live<S>,
+}
+
+impl<S> Acting<S> {
+    /// What it hears with.
+    pub fn follower(&mut self) -> &mut Follower {
+        &mut self.follower
+    }
 }
 
 impl<S: Stream> Sink for Acting<S> {

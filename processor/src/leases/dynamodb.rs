@@ -3,7 +3,7 @@
 //!
 //! | attribute | type | what |
 //! | --- | --- | --- |
-//! | `leaseKey` | S | partition key: the shard |
+//! | `leaseKey` | S | partition key: the shard, or the name of a task |
 //! | `leaseOwner` | S | the worker; absent: nobody |
 //! | `leaseCounter` | N | grows with each renewal and change of owner; every write is on condition of it |
 //! | `checkpoint` | S | `TRIM_HORIZON`, a sequence number, or `SHARD_END`. For people and tools: the resume point is in the store, with its rows |
@@ -11,6 +11,7 @@
 //! | `ownerSwitchesSinceCheckpoint` | N | grows with each change of owner, 0 after a checkpoint |
 //! | `parentShardId`, `childShardIds` | SS | lineage; absent without any, and before the shard's end |
 //! | `startingHashKey`, `endingHashKey` | S | decimal |
+//! | `entityType` | S | of a task: `WEIR_TASK`, which the library passes over as it does with its own rows of other kinds; absent: a lease of a shard |
 //! | `weirWantedThrough` | S | ours: a sequence number up to which somebody in another process waits for rows; absent: nobody |
 //!
 //! The table is small (a row a shard) and read whole, consistently, by each worker every few seconds: for 100 shards some 5 read units, where one renewal
@@ -40,6 +41,8 @@ const PAGES_MAX: usize = 100;
 const LOOK: Duration = Duration::from_millis(500);
 const LOOKS_MAX: usize = 240;
 const SHARD_END: &str = "SHARD_END";
+/// What a task's row says that it is.
+const TASK: &str = "WEIR_TASK";
 
 /// The table could not be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -140,6 +143,7 @@ impl Table {
     pub async fn carry_out(&self, me: &str, step: &Step) -> Result<bool, TableError> {
         match step {
             Step::Create(shard) => self.put(shard).await,
+            Step::CreateTask(task) => self.put_task(task).await,
             Step::Renew(lease) => self.renew(lease, None).await,
             Step::Take { lease, .. } => {
                 let update = "SET leaseOwner = :me, leaseCounter = :next ADD ownerSwitchesSinceCheckpoint :one";
@@ -223,6 +227,12 @@ impl Table {
         self.won(call.condition_expression("attribute_not_exists(leaseKey)").send().await)
     }
 
+    async fn put_task(&self, task: &ShardId) -> Result<bool, TableError> {
+        let call = self.client.put_item().table_name(&self.name).item("leaseKey", key(task));
+        let call = call.item("leaseCounter", number(0)).item("entityType", AttributeValue::S(TASK.to_owned()));
+        self.won(call.condition_expression("attribute_not_exists(leaseKey)").send().await)
+    }
+
     /// An update on condition that owner and counter are as they were read.
     async fn write(
         &self,
@@ -274,7 +284,7 @@ fn number(value: u64) -> AttributeValue {
 /// `None`: another kind of row.
 fn lease(item: &std::collections::HashMap<String, AttributeValue>) -> Option<Lease> {
     let text = |name: &str| item.get(name).and_then(|value| value.as_s().ok()).cloned();
-    if text("entityType").is_some_and(|kind| kind != "LEASE") {
+    if text("entityType").is_some_and(|kind| kind != "LEASE" && kind != TASK) {
         return None;
     }
     Some(Lease {

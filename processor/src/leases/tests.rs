@@ -38,7 +38,7 @@ impl Table {
     /// True if the condition held.
     fn carry_out(&mut self, me: &str, step: &Step) -> bool {
         match step {
-            Step::Create(Shard { id, .. }) => {
+            Step::Create(Shard { id, .. }) | Step::CreateTask(id) => {
                 let row = lease(id, None, 0);
                 self.0.insert(id.clone(), self.0.get(id).cloned().unwrap_or(row));
                 true
@@ -297,4 +297,24 @@ fn the_row_of_a_shard_that_is_gone_is_removed_and_is_a_loss_if_it_was_not_read()
         assert_eq!(plan_of("a", &[], &[], std::slice::from_ref(&unread)), [Step::Lose(unread)]);
     }
     assert_eq!(plan_of("a", &[], &[], &[row(Some("b"), Noted::Nothing)]), [], "b is there to say it");
+}
+
+#[test]
+fn a_task_has_one_worker_until_that_is_silent_or_it_is_wanted_no_more() {
+    let task = ShardId::named("generation/1");
+    let (wanted, none) = (BTreeSet::from([task.clone()]), BTreeSet::new());
+    let mut table = Table::default();
+    assert_eq!(plan_tasks("a", &wanted, &table.read(), &none), [Step::CreateTask(task.clone())]);
+    table.carry_out("a", &Step::CreateTask(task.clone()));
+    let take = plan_tasks("a", &wanted, &table.read(), &none);
+    assert_eq!(take, plan_tasks("b", &wanted, &table.read(), &none), "both find it");
+    assert_eq!((table.carry_out("b", &take[0]), table.carry_out("a", &take[0])), (true, false), "and one has it");
+    assert_eq!(plan_tasks("a", &wanted, &table.read(), &none), [], "however much the other has to do");
+    assert_eq!(plan_tasks("b", &wanted, &table.read(), &none), [Step::Renew(lease(&task, Some("b"), 1))]);
+    let row = lease(&task, Some("b"), 1);
+    assert_eq!(plan_tasks("a", &wanted, &table.read(), &wanted), [Step::Take { lease: row.clone(), steal: false }]);
+    // Who looks at another time may still want it.
+    assert_eq!(plan_tasks("a", &none, &table.read(), &none), []);
+    assert_eq!(plan_tasks("b", &none, &table.read(), &none), [Step::Remove(row.clone())]);
+    assert_eq!(plan_tasks("a", &none, &table.read(), &wanted), [Step::Remove(row)]);
 }
