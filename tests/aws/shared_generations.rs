@@ -11,6 +11,8 @@ use crate::{
 /// Between two looks at who has what.
 const LOOK: Duration = Duration::from_millis(100);
 const LINES: u64 = 300;
+/// Files of a stage: enough that both shards get some of their lines.
+const FILES: u64 = 4;
 
 struct World {
     cloud: Cloud,
@@ -32,11 +34,9 @@ impl World {
 
     /// Files of their own, of several services so that both shards have some; returns when all of them can be read.
     fn flow(&mut self, through: &Server) {
-        for _ in 0..4 {
-            let mut command = weir(self.third.root.path());
-            say(command.args(["ingest", "--url", &through.url]).arg(self.file(self.files))).exits(0);
-            self.files += 1;
-        }
+        let files = (self.files..self.files + FILES).map(|number| self.file(number));
+        say(weir(self.third.root.path()).args(["ingest", "--url", &through.url]).args(files)).exits(0);
+        self.files += FILES;
     }
 
     fn asks(&self, name: &str, arguments: &[&str]) -> crate::program::Said {
