@@ -315,6 +315,8 @@ struct File {
     is_one_of_many: bool,
     tag: Option<usize>,
     origin: Option<Origin>,
+    /// See [`object::Object::durable`].
+    reached: Option<Arc<AtomicU64>>,
 }
 
 /// What waits for its turn. Taken from the front only, so that marks move in order and no counter runs far ahead of an unacknowledged one.
@@ -392,8 +394,8 @@ impl<'a, S: Sender> Sends<'a, S> {
                 self.files.extend((self.found..).zip(files));
                 self.found = self.files.last_key_value().map_or(self.found, |(last, _)| last + 1);
             }
-            Message::FoundObject(path, tag, origin) => {
-                let file = File { path, tag, origin, is_one_of_many: tag.is_none(), ..File::default() };
+            Message::FoundObject { path, tag, origin, durable: reached } => {
+                let file = File { path, tag, origin, reached, is_one_of_many: tag.is_none(), ..File::default() };
                 self.files.insert(self.found, file);
                 self.found += 1;
             }
@@ -421,6 +423,10 @@ impl<'a, S: Sender> Sends<'a, S> {
                 let Some(file) = self.files.get_mut(&file) else { return };
                 file.lines += lines;
                 file.bytes += covers;
+                // Behind what was refused nothing is known to hang together.
+                if let Some(reached) = file.reached.as_ref().filter(|_| file.broken.is_none()) {
+                    reached.fetch_add(covers, Relaxed);
+                }
                 let earlier = if file.broken.is_none() { std::mem::replace(&mut file.durable, mark) } else { None };
                 if let (Some(noted), Some(list)) = (earlier, &self.list)
                     && let Err(error) = noted.advance(list)

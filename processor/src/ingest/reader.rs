@@ -39,7 +39,13 @@ pub(super) enum Message {
     /// All inputs, in the order of reading: their places are the `file` of what follows.
     Found(Vec<PathBuf>),
     /// One input more, whose outcome it is, and what it is called on the stream, if that is known.
-    FoundObject(PathBuf, Option<usize>, Option<Origin>),
+    FoundObject {
+        path: PathBuf,
+        tag: Option<usize>,
+        origin: Option<Origin>,
+        /// Moves on with what of it is durable.
+        durable: Option<Arc<AtomicU64>>,
+    },
     /// So many objects were read before.
     Known(u64),
     Warning(String),
@@ -219,8 +225,10 @@ impl Reader {
                     self.tell(Message::Known(objects))?;
                 }
                 Announced::One { name, id, tag, opened } => {
-                    let origin = opened.as_ref().ok().filter(|_| tag.is_some()).map(|object| object.origin.clone());
-                    self.tell(Message::FoundObject(name.clone().into(), tag, origin))?;
+                    let object = opened.as_ref().ok();
+                    let origin = object.filter(|_| tag.is_some()).map(|object| object.origin.clone());
+                    let durable = object.and_then(|object| object.durable.clone());
+                    self.tell(Message::FoundObject { path: name.clone().into(), tag, origin, durable })?;
                     let outcome = opened.and_then(|object| self.read_object(file, Path::new(&name), id, object));
                     self.tell(Message::Done { file, place: id.map(Place::Object), outcome })?;
                     file += 1;
@@ -238,8 +246,9 @@ impl Reader {
         object: Object,
     ) -> Result<bool, FileError> {
         let mut source = Source::new(Raw::Object(object.bytes), Some(self.progress.clone()))?;
-        let from = match (id, &self.list) {
-            (Some(id), Some(list)) => list.object_end(id),
+        let from = match (id, &self.list, &object.durable) {
+            (_, _, Some(durable)) => durable.load(Relaxed),
+            (Some(id), Some(list), None) => list.object_end(id),
             _ => 0,
         };
         let mut passed = Passed::default();
