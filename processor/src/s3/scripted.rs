@@ -52,6 +52,8 @@ pub struct State {
     pub script: VecDeque<Act>,
     pub lists: VecDeque<Act>,
     pub calls: Vec<Call>,
+    /// Ranges that reach this byte are never answered.
+    pub silent_from: Option<u64>,
     /// Keys of a page of a list.
     pub page: usize,
     /// It keeps versions: each has the number of its put.
@@ -167,8 +169,9 @@ async fn converse(socket: TcpStream, state: Arc<Mutex<State>>) -> std::io::Resul
         let act = {
             let mut state = state.lock().unwrap();
             state.calls.push(call.clone());
+            let is_silent = state.silent_from.is_some_and(|from| call.range.is_some_and(|range| range.1 >= from));
             let script = if call.key.is_empty() { &mut state.lists } else { &mut state.script };
-            script.pop_front().unwrap_or(Act::Fine)
+            if is_silent { Act::Hang } else { script.pop_front().unwrap_or(Act::Fine) }
         };
         let (answer, cut) = match act {
             Act::Lose => return Ok(()),

@@ -30,6 +30,8 @@ use crate::{
     s3::scripted::{Act, Scripted, etag},
 };
 
+mod long;
+
 /// A stream of one shard, which is folded whole.
 #[derive(Default)]
 struct Kept {
