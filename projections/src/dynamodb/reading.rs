@@ -101,13 +101,7 @@ impl DynamoDb {
     }
 
     /// A reader has ended, all before `end` is durable, and nothing that it has sent lies behind.
-    pub async fn leave_object(
-        &self,
-        tenant: &str,
-        object: &Origin,
-        reader: &str,
-        end: u64,
-    ) -> Result<(), WriteError> {
+    pub async fn leave_object(&self, tenant: &str, object: &Origin, reader: &str, end: u64) -> Result<(), WriteError> {
         self.object_is_durable(tenant, object, end).await?;
         let request = self
             .entry_update(tenant, object, "DELETE #r :me")
@@ -138,9 +132,7 @@ impl DynamoDb {
 
     fn expiring(&self, request: UpdateItemFluentBuilder) -> UpdateItemFluentBuilder {
         let at = (i64::from((self.today)().0) + KEPT_DAYS + 1) * DAY_SECS;
-        request
-            .expression_attribute_names("#x", EXPIRES_AT)
-            .expression_attribute_values(":x", item::number(at))
+        request.expression_attribute_names("#x", EXPIRES_AT).expression_attribute_values(":x", item::number(at))
     }
 
     /// What was asked of the item, if anything; `None`: the condition does not hold.

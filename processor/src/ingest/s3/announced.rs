@@ -218,9 +218,9 @@ async fn read<S: Stream>(
     let mut became = vec![];
     for (tag, (object, report)) in objects.iter().zip(reports).enumerate() {
         // A batch that was refused may have been appended.
-        let refused = report.as_ref().is_some_and(|file| {
-            matches!(&file.outcome, Outcome::Failed { error: FileError::Send(_), .. })
-        });
+        let refused = report
+            .as_ref()
+            .is_some_and(|file| matches!(&file.outcome, Outcome::Failed { error: FileError::Send(_), .. }));
         let judged = judge((tag, object), report, stream, places, settings).await;
         let is_read = matches!(judged, Became::Read);
         let kept = timeout_at(settings.keep_until, places.end(tag, is_read, is_sure && !refused)).await;

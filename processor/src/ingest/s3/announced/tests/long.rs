@@ -85,7 +85,9 @@ impl Long {
     fn sent(&self, before: usize) -> Option<Range<u64>> {
         let puts = self.stream.puts.lock().unwrap();
         let extents = puts[before..].iter().filter_map(|put| events::wire::decode_header(&put.data).unwrap().0.extent);
-        extents.map(|extent| extent.from..extent.to).reduce(|all, next| all.start.min(next.start)..all.end.max(next.end))
+        extents
+            .map(|extent| extent.from..extent.to)
+            .reduce(|all, next| all.start.min(next.start)..all.end.max(next.end))
     }
 
     fn puts(&self) -> usize {
