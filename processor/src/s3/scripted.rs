@@ -43,6 +43,8 @@ pub struct Call {
     pub query: BTreeMap<String, String>,
     pub range: Option<(u64, u64)>,
     pub if_match: Option<String>,
+    /// Who asks says so that it pays.
+    pub pays: bool,
 }
 
 #[derive(Debug, Default)]
@@ -52,6 +54,8 @@ pub struct State {
     pub script: VecDeque<Act>,
     pub lists: VecDeque<Act>,
     pub calls: Vec<Call>,
+    /// The owner has its readers pay.
+    pub readers_pay: bool,
     /// Ranges that reach this byte are never answered.
     pub silent_from: Option<u64>,
     /// Keys of a page of a list.
@@ -209,6 +213,7 @@ fn read(method: String, target: &str, headers: &BTreeMap<String, String>) -> Cal
         query: pairs.map(|(name, value)| (name.to_owned(), decoded(value))).collect(),
         range: range.map(|(from, to)| (from.parse().unwrap(), to.parse().unwrap())),
         if_match: headers.get("if-match").cloned(),
+        pays: headers.get("x-amz-request-payer").is_some_and(|payer| payer == "requester"),
     }
 }
 
@@ -226,6 +231,9 @@ fn error(status: u16, code: &str, region: Option<&str>) -> Answer {
 
 fn answer(state: &Mutex<State>, call: &Call, headers: &BTreeMap<String, String>, body: Vec<u8>) -> Answer {
     let mut state = state.lock().unwrap();
+    if state.readers_pay && !call.pays {
+        return error(403, "AccessDenied", None);
+    }
     if call.method == "PUT" {
         if headers.contains_key("if-none-match") && state.objects.contains_key(&call.key) {
             return error(412, "PreconditionFailed", None);
