@@ -7,7 +7,6 @@
 //! - A reader is taken off an entry only if it knows what became of everything that it sent.
 
 use std::{
-    future::Future,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -142,22 +141,15 @@ impl Places {
     }
 
     /// The call's last word about an object. `is_read`: to its end. `is_sure`: it is known what became of all that was sent. In words, what failed.
-    pub(super) fn end(
-        &self,
-        tag: usize,
-        is_read: bool,
-        is_sure: bool,
-    ) -> impl Future<Output = Result<(), String>> + Send + '_ {
-        async move {
-            let Some((place, Some(end))) = self.place(tag).map(|place| (place, &place.end)) else { return Ok(()) };
-            let (Self { rows, tenant, reader, .. }, Place { origin, .. }) = (self, place);
-            let end = end.load(Relaxed);
-            let written = match (is_read, is_sure) {
-                (true, _) => rows.finish_object(tenant, origin).await,
-                (false, true) => rows.leave_object(tenant, origin, reader, end).await,
-                (false, false) => rows.object_is_durable(tenant, origin, end).await,
-            };
-            written.map_err(|error| error.to_string())
-        }
+    pub(super) async fn end(&self, tag: usize, is_read: bool, is_sure: bool) -> Result<(), String> {
+        let Some((place, Some(end))) = self.place(tag).map(|place| (place, &place.end)) else { return Ok(()) };
+        let (Self { rows, tenant, reader, .. }, Place { origin, .. }) = (self, place);
+        let end = end.load(Relaxed);
+        let written = match (is_read, is_sure) {
+            (true, _) => rows.finish_object(tenant, origin).await,
+            (false, true) => rows.leave_object(tenant, origin, reader, end).await,
+            (false, false) => rows.object_is_durable(tenant, origin, end).await,
+        };
+        written.map_err(|error| error.to_string())
     }
 }
