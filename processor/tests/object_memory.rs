@@ -14,7 +14,6 @@ use std::{
     },
 };
 
-use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
 use cap::Cap;
 use events::{
     cut,
@@ -63,13 +62,7 @@ impl Sender for Counting {
 
 /// Opens the object, and says from where on it is to be read.
 async fn opened(object: &Ranges, from: u64) -> (mpsc::Receiver<Announced>, Arc<AtomicU64>) {
-    let settings = aws_sdk_s3::Config::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .region(Region::new("us-east-1"))
-        .credentials_provider(Credentials::new("test", "test", None, None, "test"))
-        .endpoint_url(&object.endpoint)
-        .force_path_style(true)
-        .http_client(aws_smithy_http_client::Builder::new().build_http());
+    let settings = emulators::settings!(aws_sdk_s3, &object.endpoint).force_path_style(true);
     let bucket = Bucket::new(aws_sdk_s3::Client::from_conf(settings.build()), "weir-large");
     let (tell, told) = mpsc::channel(1);
     let wanted = Wanted { key: "app.log".into(), ..Wanted::default() };

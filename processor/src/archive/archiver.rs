@@ -319,7 +319,8 @@ impl<S: Stream, O: Objects> Archiver<S, O> {
         };
         // The hole lies before the segment that was to be behind it, or before the next one.
         let is_behind = |doing: &Doing| matches!(doing, Doing::Putting { sealed, .. } if sealed.segment.is_behind_hole);
-        self.is_behind_hole &= !is_behind(&self.doing);
+        // Behind another's segment the stream may have all: what is gone there shows when it is read.
+        self.is_behind_hole &= !is_behind(&self.doing) && !is_others;
         self.newest = Some(newest);
         self.go_on();
         if is_others && let Doing::Filling { .. } = self.doing {

@@ -7,7 +7,6 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
-use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{TcpListener, TcpStream},
@@ -126,14 +125,7 @@ impl Scripted {
 
     /// The bucket, by a real client.
     pub fn bucket(&self) -> Bucket {
-        let http = aws_smithy_http_client::Builder::new().build_http();
-        let settings = aws_sdk_s3::Config::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .region(Region::new("us-east-1"))
-            .credentials_provider(Credentials::new("test", "test", None, None, "test"))
-            .endpoint_url(&self.endpoint)
-            .force_path_style(true)
-            .http_client(http);
+        let settings = emulators::settings!(aws_sdk_s3, &self.endpoint).force_path_style(true);
         Bucket::new(aws_sdk_s3::Client::from_conf(settings.build()), "logs")
     }
 }

@@ -61,7 +61,7 @@ fn what_two_archivers_put_at_once_is_one_chain_with_every_record_once() {
                 5 => world.objects.fail([[Fault::Before, Fault::After, Fault::None][dice.roll(3) as usize]]),
                 6 => {
                     world.settings.segment_bytes = 1 + dice.roll(3_000) as usize;
-                    world.settings.age = Duration::ZERO;
+                    world.settings.age = [Duration::ZERO, Duration::from_secs(300)][dice.roll(2) as usize];
                 }
                 _ => {
                     let archiver = archivers[which].get_or_insert_with(|| world.archiver(&shard));

@@ -12,7 +12,6 @@ use std::{
     time::Duration,
 };
 
-use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
 use events::{
     position::{HashRange, SequenceNumber, ShardId},
     stream::{AppendError, Appended, Limits, Page, ReadError, Record, Refused, Shard, Start},
@@ -128,12 +127,7 @@ fn settings(secs: u64) -> Settings {
 /// Tables that nobody has used.
 async fn rows() -> Arc<DynamoDb> {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
-    let config = aws_sdk_dynamodb::Config::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .region(Region::new("us-east-1"))
-        .credentials_provider(Credentials::new("test", "test", None, None, "test"))
-        .endpoint_url(&emulators::dynamodb().endpoint)
-        .http_client(aws_smithy_http_client::Builder::new().build_http());
+    let config = emulators::settings!(aws_sdk_dynamodb, &emulators::dynamodb().endpoint);
     let prefix = format!("announced-{}", NUMBER.fetch_add(1, Relaxed));
     let client = aws_sdk_dynamodb::Client::from_conf(config.build());
     Arc::new(DynamoDb::open(&client, &prefix, Create::Missing).await.unwrap().0)
