@@ -250,6 +250,9 @@ pub struct Ingest {
     /// Read from buckets without being asked, whatever it costs; what it will cost is said all the same
     #[arg(long)]
     yes: bool,
+    /// Read from buckets whose owner has who reads them pay for calls and transfer
+    #[arg(long)]
+    requester_pays: bool,
     #[command(flatten)]
     to: Where,
 }

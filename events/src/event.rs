@@ -160,11 +160,14 @@ pub struct TimeReset {
 pub struct Missed {
     /// What is gone.
     pub origin: Origin,
-    /// Its first byte, after decompression, that was not read; 0: none was.
+    /// Its first byte, after decompression, that was not read; 0: none was; [`Missed::UNKNOWN`]: who read it before has not said how far it came.
     pub from: u64,
 }
 
 impl Missed {
+    /// No byte of any object, so that nothing passes for having read it: what nobody can tell is told, and never taken for a duplicate.
+    pub const UNKNOWN: u64 = u64::MAX;
+
     /// What the news itself is known by: the same of the same thing is one, however often it is said.
     pub fn known_as(&self) -> Origin {
         let Self { origin, from } = self;

@@ -11,5 +11,7 @@ pub mod identity;
 pub mod kinesis;
 pub mod pack;
 pub mod position;
+#[cfg(feature = "aws")]
+pub mod sdk;
 pub mod stream;
 pub mod wire;

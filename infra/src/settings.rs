@@ -61,9 +61,9 @@ fn stream() -> Result<String, BadSettings> {
     needed("WEIR_STREAM", "kinesis://NAME with the name of the stream")
 }
 
-/// The stream onto which announced objects go, and buckets. No rows are looked at.
+/// The stream onto which announced objects go, where it is kept how far they are, and buckets. No rows of metrics are looked at.
 pub async fn announced() -> Result<Announced, BadSettings> {
-    Ok(Announced::open(&stream()?, set("WEIR_SERVICE")).await.map_err(Box::new)?)
+    Ok(Announced::open(&pair()?, set("WEIR_SERVICE")).await.map_err(Box::new)?)
 }
 
 /// The pair that the environment names.

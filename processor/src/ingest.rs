@@ -18,16 +18,13 @@ use std::{
     future::poll_fn,
     io::Read,
     path::PathBuf,
-    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
-    task::{Context, Poll},
 };
 
 use events::{
-    identity::Origin,
     pack::{Packed, Target},
     position::SequenceNumber,
     wire::Codec,
@@ -45,18 +42,22 @@ mod paths;
 mod pattern;
 mod reader;
 mod recognise;
+mod report;
 #[cfg(feature = "aws")]
 pub mod s3;
+mod sends;
 mod service;
 mod source;
 mod zstd_frames;
 
 pub use damage::FileError;
 pub use list::ReaderList;
+pub use report::{FileReport, Objects, Outcome, Progress, Report};
 pub use service::service_of;
 
 use object::Announced;
-use reader::{Message, Noted, Place, Reader};
+use reader::Reader;
+use sends::Sends;
 
 /// Sends that are under way at the same time. Fewer than the 64 that law 6 allows a producer, and enough to fill a group commit.
 pub const SENDS_MAX: usize = 16;
@@ -104,66 +105,6 @@ pub struct Options {
     pub definitions: Option<SequenceNumber>,
 }
 
-/// What became of one input.
-#[derive(Debug)]
-pub enum Outcome {
-    /// What was new of it is durable.
-    Ingested {
-        /// Bytes of lines, after decompression.
-        bytes: u64,
-        /// Physical lines.
-        lines: u64,
-    },
-    /// It was read before and holds nothing new.
-    Unchanged,
-    /// It could not be read to its end.
-    Failed {
-        /// The cause.
-        error: FileError,
-        /// Bytes of lines before that, after decompression, which are in.
-        bytes: u64,
-        /// Physical lines before the damage, which are in.
-        lines: u64,
-    },
-}
-
-/// One input of the report.
-#[derive(Debug)]
-pub struct FileReport {
-    /// Its path; `-` is standard input; `s3://bucket/key` is an object.
-    pub path: PathBuf,
-    /// The object that somebody asked the outcome of.
-    pub tag: Option<usize>,
-    /// What an object is called on the stream, if it could be opened.
-    pub origin: Option<Origin>,
-    /// What became of it.
-    pub outcome: Outcome,
-}
-
-/// What `ingest` did.
-#[derive(Debug, Default)]
-pub struct Report {
-    /// Every input, in the order of reading. Of objects that nobody asked the outcome of, those that failed, at most `FAILED_MAX`.
-    pub files: Vec<FileReport>,
-    /// Objects that nobody asked the outcome of.
-    pub objects: Objects,
-    /// What the user should know and need not act on.
-    pub warnings: Vec<String>,
-    /// Physical lines whose batches are durable: the fold's balance must accept as many.
-    pub lines_sent: u64,
-}
-
-/// Objects, by what became of them: there may be millions.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Objects {
-    /// What was new of them is durable.
-    pub ingested: u64,
-    /// They were read before.
-    pub unchanged: u64,
-    /// They could not be read to their end.
-    pub failed: u64,
-}
-
 /// What is read.
 pub struct Inputs {
     /// Files, folders, patterns, or `-` for `stdin`.
@@ -172,35 +113,6 @@ pub struct Inputs {
     pub stdin: Box<dyn Read + Send>,
     /// Objects, after all paths.
     pub objects: Option<mpsc::Receiver<Announced>>,
-}
-
-impl Report {
-    /// The inputs that failed.
-    pub fn failed(&self) -> impl Iterator<Item = (&PathBuf, &FileError)> {
-        self.files.iter().filter_map(|file| match &file.outcome {
-            Outcome::Failed { error, .. } => Some((&file.path, error)),
-            _ => None,
-        })
-    }
-}
-
-/// How far it is, for whoever shows it. Counters only grow.
-#[derive(Debug, Default)]
-pub struct Progress {
-    /// Files that were found.
-    pub files_total: AtomicU64,
-    /// Files that were read, or failed.
-    pub files_done: AtomicU64,
-    /// Size on disk of the files that were found.
-    pub disk_bytes_total: AtomicU64,
-    /// Of these, bytes that were read or known from before.
-    pub disk_bytes_read: AtomicU64,
-    /// Bytes after decompression.
-    pub raw_bytes: AtomicU64,
-    /// Physical lines that were packed.
-    pub lines_packed: AtomicU64,
-    /// Physical lines that are durable.
-    pub lines_sent: AtomicU64,
 }
 
 /// Reads what is new of files and standard input, and sends it. See [`ingest_all`].
@@ -298,216 +210,6 @@ impl<'a, S: Sender> Run<'a, S> {
         self.stop();
         self.0.finish();
         self.0.report
-    }
-}
-
-/// One input, from the side of the sends.
-#[derive(Debug, Default)]
-struct File {
-    path: PathBuf,
-    lines: u64,
-    bytes: u64,
-    /// The first batch that was not acknowledged: nothing after it moves the list's end.
-    broken: Option<SendError>,
-    /// What is durable and not in the list yet: it goes there with the next word about the file.
-    durable: Option<Noted>,
-    /// One of many objects: it stands in the report if it fails.
-    is_one_of_many: bool,
-    tag: Option<usize>,
-    origin: Option<Origin>,
-}
-
-/// What waits for its turn. Taken from the front only, so that marks move in order and no counter runs far ahead of an unacknowledged one.
-enum UnderWay<'a> {
-    Send {
-        file: usize,
-        lines: u64,
-        covers: u64,
-        mark: Option<Noted>,
-        future: Pin<Box<dyn Future<Output = Result<(), SendError>> + Send + 'a>>,
-        answer: Option<Result<(), SendError>>,
-    },
-    Done {
-        file: usize,
-        place: Option<Place>,
-        outcome: Result<bool, FileError>,
-    },
-}
-
-struct Sends<'a, S> {
-    sender: &'a S,
-    list: Option<Arc<ReaderList>>,
-    progress: Arc<Progress>,
-    received: mpsc::Receiver<Vec<Message>>,
-    taken: std::vec::IntoIter<Message>,
-    stop: Arc<AtomicBool>,
-    broken: Arc<AtomicU64>,
-    under_way: VecDeque<UnderWay<'a>>,
-    /// By their place in the order of reading; those that are done are in the report, and forgotten here.
-    files: BTreeMap<usize, File>,
-    found: usize,
-    report: Report,
-}
-
-impl<'a, S: Sender> Sends<'a, S> {
-    /// Ready when something moved; false once all is done.
-    fn poll_step(&mut self, context: &mut Context<'_>) -> Poll<bool> {
-        for item in &mut self.under_way {
-            if let UnderWay::Send { future, answer: answer @ None, .. } = item
-                && let Poll::Ready(result) = future.as_mut().poll(context)
-            {
-                *answer = Some(result);
-            }
-        }
-        let mut moved = false;
-        while !matches!(self.under_way.front(), None | Some(UnderWay::Send { answer: None, .. })) {
-            if let Some(item) = self.under_way.pop_front() {
-                self.settle(item);
-            }
-            moved = true;
-        }
-        if self.stop.load(Relaxed) && self.under_way.is_empty() {
-            return Poll::Ready(false);
-        }
-        if self.under_way.len() < SENDS_MAX && !self.stop.load(Relaxed) {
-            if self.taken.as_slice().is_empty() {
-                match self.received.poll_recv(context) {
-                    Poll::Ready(Some(messages)) => self.taken = messages.into_iter(),
-                    Poll::Ready(None) if self.under_way.is_empty() => return Poll::Ready(false),
-                    Poll::Ready(None) | Poll::Pending => {}
-                }
-            }
-            if let Some(message) = self.taken.next() {
-                self.take(message);
-                moved = true;
-            }
-        }
-        if moved { Poll::Ready(true) } else { Poll::Pending }
-    }
-
-    fn take(&mut self, message: Message) {
-        match message {
-            Message::Found(paths) => {
-                let files = paths.into_iter().map(|path| File { path, ..File::default() });
-                self.files.extend((self.found..).zip(files));
-                self.found = self.files.last_key_value().map_or(self.found, |(last, _)| last + 1);
-            }
-            Message::FoundObject(path, tag, origin) => {
-                let file = File { path, tag, origin, is_one_of_many: tag.is_none(), ..File::default() };
-                self.files.insert(self.found, file);
-                self.found += 1;
-            }
-            Message::Known(objects) => self.report.objects.unchanged += objects,
-            Message::Warning(text) => self.report.warnings.push(text),
-            Message::Batch { file, packed, mark } => {
-                if self.files.get(&file).is_none_or(|file| file.broken.is_some()) {
-                    return;
-                }
-                let (lines, covers) = (packed.lines, packed.covers);
-                let future = Box::pin(self.sender.send(packed));
-                self.under_way.push_back(UnderWay::Send { file, lines, covers, mark, future, answer: None });
-            }
-            Message::Done { file, place, outcome } => {
-                self.under_way.push_back(UnderWay::Done { file, place, outcome });
-            }
-        }
-    }
-
-    fn settle(&mut self, item: UnderWay<'_>) {
-        match item {
-            UnderWay::Send { file, lines, covers, mark, answer: Some(Ok(())), .. } => {
-                self.report.lines_sent += lines;
-                self.progress.lines_sent.fetch_add(lines, Relaxed);
-                let Some(file) = self.files.get_mut(&file) else { return };
-                file.lines += lines;
-                file.bytes += covers;
-                let earlier = if file.broken.is_none() { std::mem::replace(&mut file.durable, mark) } else { None };
-                if let (Some(noted), Some(list)) = (earlier, &self.list)
-                    && let Err(error) = noted.advance(list)
-                {
-                    self.report.warnings.push(format!("{}: {error}; it will be read again", file.path.display()));
-                }
-            }
-            UnderWay::Send { file, answer: Some(Err(error)), .. } => {
-                if matches!(error, SendError::Unavailable(_)) {
-                    self.stop.store(true, Relaxed);
-                }
-                if let Some(file) = self.files.get_mut(&file) {
-                    file.broken.get_or_insert(error);
-                }
-                self.broken.fetch_max(file as u64 + 1, Relaxed);
-            }
-            UnderWay::Send { answer: None, .. } => {}
-            UnderWay::Done { file, place, outcome } => {
-                if let Some(mut of) = self.files.remove(&file) {
-                    self.note(&mut of, place, &outcome);
-                    self.close(of, outcome);
-                }
-            }
-        }
-    }
-
-    /// The last word about an input, as far as it is durable.
-    fn note(&mut self, file: &mut File, place: Option<Place>, outcome: &Result<bool, FileError>) {
-        let (durable, Some(place), Some(list)) = (file.durable.take(), place, &self.list) else { return };
-        let doubtful = outcome.as_ref().is_err_and(FileError::makes_bytes_doubtful);
-        let noted = match (&file.broken, durable) {
-            (None, durable) if outcome.is_ok() || doubtful => place.finish(list, durable, doubtful),
-            (_, Some(durable)) => durable.advance(list),
-            _ => Ok(()),
-        };
-        if let Err(error) = noted {
-            self.report.warnings.push(format!("{}: {error}; it will be read again", file.path.display()));
-        }
-    }
-
-    /// `outcome`: whether anything was new.
-    fn close(&mut self, file: File, outcome: Result<bool, FileError>) {
-        self.progress.files_done.fetch_add(1, Relaxed);
-        let File { bytes, lines, .. } = file;
-        let outcome = match (file.broken, outcome) {
-            (Some(error), _) => Outcome::Failed { error: FileError::Send(error), bytes, lines },
-            (None, Err(error)) => Outcome::Failed { error, bytes, lines },
-            (None, Ok(false)) if lines == 0 => Outcome::Unchanged,
-            (None, Ok(_)) => Outcome::Ingested { bytes, lines },
-        };
-        if file.is_one_of_many {
-            let objects = &mut self.report.objects;
-            let count = match outcome {
-                Outcome::Ingested { .. } => &mut objects.ingested,
-                Outcome::Unchanged => &mut objects.unchanged,
-                Outcome::Failed { .. } => &mut objects.failed,
-            };
-            *count += 1;
-            if !matches!(outcome, Outcome::Failed { .. }) || objects.failed > FAILED_MAX as u64 {
-                return;
-            }
-        }
-        self.report.files.push(FileReport { path: file.path, tag: file.tag, origin: file.origin, outcome });
-    }
-
-    /// Files that were not reached, because sending had to stop.
-    fn finish(&mut self) {
-        // Who stopped says why before.
-        let mut left: Vec<_> = self.taken.by_ref().collect();
-        while let Ok(messages) = self.received.try_recv() {
-            left.extend(messages);
-        }
-        for message in left {
-            if let Message::Warning(text) = message {
-                self.report.warnings.push(text);
-            }
-        }
-        for mut file in std::mem::take(&mut self.files).into_values() {
-            let place = file.durable.map(Noted::place);
-            self.note(&mut file, place, &Err(FileError::NotRead));
-            self.close(file, Err(FileError::NotRead));
-        }
-        if let Some(Err(error)) = self.list.as_ref().map(|list| list.sync()) {
-            self.report
-                .warnings
-                .push(format!("{error}: what was read may be read again, and is then counted as duplicate"));
-        }
     }
 }
 

@@ -24,11 +24,12 @@ use aws_sdk_s3::{
     config::{Builder, Region, retry::RetryConfig},
     operation::list_objects_v2::builders::ListObjectsV2FluentBuilder,
     primitives::ByteStream,
-    types::EncodingType,
+    types::{EncodingType, RequestPayer},
 };
 use bytes::{Bytes, BytesMut};
 use tokio::time::{sleep, timeout};
 
+use events::sdk::chain;
 pub use failure::{Failure, Kind};
 
 use crate::ingest::notified::decoded;
@@ -49,6 +50,8 @@ pub const PAGE_KEYS: usize = 1000;
 pub struct Bucket {
     client: Client,
     name: Arc<str>,
+    /// Who asks says so that it pays, where the owner has its readers pay.
+    payer: Option<RequestPayer>,
     /// Where S3 has said that it lies, if that is not the client's region.
     region: Arc<Mutex<Option<Region>>>,
 }
@@ -128,7 +131,13 @@ pub enum Stored {
 impl Bucket {
     /// A bucket that a ready client reaches. Asks nothing.
     pub fn new(client: Client, name: &str) -> Self {
-        Self { client, name: name.into(), region: Arc::default() }
+        Self { client, name: name.into(), payer: None, region: Arc::default() }
+    }
+
+    /// The same, where who asks agrees to pay for calls and transfer: buckets of some owners are read so alone ("requester pays").
+    #[must_use]
+    pub fn paid_by_who_asks(self) -> Self {
+        Self { payer: Some(RequestPayer::Requester), ..self }
     }
 
     /// Its name.
@@ -177,7 +186,7 @@ impl Bucket {
         loop {
             let call = begin(self.client.list_objects_v2().bucket(&*self.name).prefix(prefix));
             // XML cannot hold every character that a key may have.
-            let call = call.encoding_type(EncodingType::Url);
+            let call = call.encoding_type(EncodingType::Url).set_request_payer(self.payer.clone());
             let answer = match call.customize().config_override(self.settings()).send().await {
                 Ok(answer) => answer,
                 Err(error) => {
@@ -231,7 +240,7 @@ impl Bucket {
         let of_key = |kind, why: String| Failure::new(&self.name, &wanted.key, kind, why);
         let call = self.client.get_object().bucket(&*self.name).key(&wanted.key);
         let call = call.range(format!("bytes={}-{}", range.start, range.end.saturating_sub(1)));
-        let call = call.set_version_id(wanted.version.clone());
+        let call = call.set_version_id(wanted.version.clone()).set_request_payer(self.payer.clone());
         let call = call.set_if_match(wanted.etag.as_ref().map(|etag| format!("\"{etag}\"")));
         let answer = call.customize().config_override(self.settings()).send().await;
         let answer = match answer.map_err(|error| Failure::of(&self.name, &wanted.key, &error)) {
@@ -261,7 +270,7 @@ impl Bucket {
                 Ok(None) => break,
                 Ok(Some(Ok(chunk))) => chunk,
                 Ok(Some(Err(error))) => {
-                    let why = format!("the answer broke off: {}", failure::chain(&error));
+                    let why = format!("the answer broke off: {}", chain(&error));
                     return Err((Some(about), of_key(Kind::Unavailable, why)));
                 }
                 Err(_) => {
@@ -282,7 +291,7 @@ impl Bucket {
     /// What no range can be asked of.
     async fn empty(&self, wanted: &Wanted) -> Result<Part, (Option<Part>, Failure)> {
         let call = self.client.head_object().bucket(&*self.name).key(&wanted.key);
-        let call = call.set_version_id(wanted.version.clone());
+        let call = call.set_version_id(wanted.version.clone()).set_request_payer(self.payer.clone());
         let answer = call.customize().config_override(self.settings()).send().await;
         let answer = answer.map_err(|error| (None, Failure::of(&self.name, &wanted.key, &error)))?;
         Ok(Part {

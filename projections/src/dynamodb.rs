@@ -14,6 +14,7 @@ mod item;
 mod layout;
 mod listed;
 mod read;
+mod reading;
 mod tables;
 mod walk;
 mod write;
@@ -40,6 +41,7 @@ use self::{
 };
 pub use self::{
     call::{TRIES_MAX, Units},
+    reading::{Entry, Reached},
     tables::{Create, OpenError, Opened},
 };
 use crate::store::{

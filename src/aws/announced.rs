@@ -1,27 +1,33 @@
 //! Objects that S3 announces, onto a stream: what the function of notifications does. Decides how a time limit is shared, and what the answer to each
 //! source of messages is; reads no key.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use events::kinesis::{self, Kinesis};
 use processor::ingest::{
     notified::{self, ParseError},
     s3::announced::{Done, Settings, ingest_announced},
 };
+use projections::dynamodb::{self, DynamoDb};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::{Buckets, OpenError, STREAM_CHARS_MAX, configuration, name, place};
+use super::{Buckets, OpenError, Pair, configuration, identity, place};
 use crate::now_ms;
 
 /// Most of the time that is kept for what is on its way when nothing more is read: as long as a record may wait for its turn.
 const WAIT_MAX: Duration = Duration::from_secs(30);
+/// Most of the time that is kept for saying how far objects are.
+const KEEP_MAX: Duration = Duration::from_secs(2);
+/// How often that is said while they are read: at some 10 MB of lines a second, which a shard takes, a killed call leaves 100 MB to be read again.
+const KEEP_EVERY: Duration = Duration::from_secs(10);
 /// Time that is kept for the answer.
 const ANSWER: Duration = Duration::from_millis(500);
 
-/// A stream, and buckets.
+/// A stream, where it is kept how far objects are, and buckets.
 pub struct Announced {
     stream: Kinesis,
+    rows: Arc<DynamoDb>,
     buckets: Buckets,
     service: Option<String>,
 }
@@ -38,33 +44,41 @@ pub enum Failed {
 }
 
 impl Announced {
-    /// The stream of this URL, `kinesis://NAME`, which must be there. `service`: of lines that name none, instead of the one in their object's name.
-    pub async fn open(stream: &str, service: Option<String>) -> Result<Self, OpenError> {
-        let Some(name) = name(stream, "kinesis", STREAM_CHARS_MAX) else {
-            let form = "kinesis://NAME with the name of a stream".to_owned();
-            return Err(OpenError::Name { option: "WEIR_STREAM", given: stream.to_owned(), form });
-        };
+    /// Stream and tables must be there. `service`: of lines that name none, instead of the one in their object's name.
+    pub async fn open(pair: &Pair, service: Option<String>) -> Result<Self, OpenError> {
         let config = configuration().await?;
         let client = aws_sdk_kinesis::Client::new(&config);
-        let opened = Kinesis::open(client, name, kinesis::Missing::Refuse).await;
-        let place = place(&config, "KINESIS");
-        let stream = opened.map_err(|source| OpenError::Stream { name: name.to_owned(), place, source })?;
-        Ok(Self { stream, buckets: Buckets::open().await?, service })
+        let opened = Kinesis::open(client.clone(), &pair.stream, kinesis::Missing::Refuse).await;
+        let of_stream =
+            |source| OpenError::Stream { name: pair.stream.clone(), place: place(&config, "KINESIS"), source };
+        let stream = opened.map_err(of_stream)?;
+        let of_rows = |source| OpenError::Rows { place: place(&config, "DYNAMODB"), source };
+        let tables = aws_sdk_dynamodb::Client::new(&config);
+        let (rows, _) = DynamoDb::open(&tables, &pair.prefix, dynamodb::Create::Refuse).await.map_err(of_rows)?;
+        // How far an object is on another stream, or on one of this name that is gone, says nothing of this one.
+        if let Some(identity) = identity(&client, &pair.stream).await {
+            rows.bind(&identity).await.map_err(of_rows)?;
+        }
+        Ok(Self { stream, rows: Arc::new(rows), buckets: Buckets::open().await?, service })
     }
 
     /// Reads what the event announces, for at most so long. What became of each message; see [`answer`].
     pub async fn ingest(&self, event: &[u8], within: Duration) -> Result<Vec<Done>, ParseError> {
         let end = Instant::now() + within.saturating_sub(ANSWER);
+        let keep = KEEP_MAX.min(within / 8);
         let settings = Settings {
             tenant: events::identity::LOCAL_TENANT.to_owned(),
             service: self.service.clone(),
             profile: events::pack::Profile::KINESIS,
             now_ms: now_ms(),
-            read_until: end - WAIT_MAX.min(within / 4),
-            wait_until: end,
+            read_until: end - keep - WAIT_MAX.min(within / 4),
+            wait_until: end - keep,
+            keep_until: end,
+            keep_every: KEEP_EVERY,
         };
         let messages = notified::messages(event)?;
-        Ok(ingest_announced(messages, |name| self.buckets.named(name), &self.stream, &settings).await)
+        Ok(ingest_announced(messages, |name| self.buckets.named(name), &self.stream, self.rows.clone(), &settings)
+            .await)
     }
 }
 

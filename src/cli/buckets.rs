@@ -53,7 +53,7 @@ pub async fn prepare(
     _: &Arc<ReaderList>,
     _: &Progress,
     _: bool,
-    _: bool,
+    _: &Ingest,
 ) -> Result<Prepared, Failure> {
     let Some(name) = names.first() else { return Ok(Prepared::default()) };
     Err(Failure::new(format!(
@@ -61,14 +61,14 @@ pub async fn prepare(
     )))
 }
 
-/// Looks at what the names mean, says what it will cost, and begins to open it. `is_paid`: stream and rows are on AWS. `yes`: nobody is asked.
+/// Looks at what the names mean, says what it will cost, and begins to open it. `is_paid`: stream and rows are on AWS.
 #[cfg(feature = "aws")]
 pub async fn prepare(
     names: &[String],
     list: &Arc<ReaderList>,
     progress: &Progress,
     is_paid: bool,
-    yes: bool,
+    options: &Ingest,
 ) -> Result<Prepared, Failure> {
     use processor::{
         ingest::s3,
@@ -78,7 +78,7 @@ pub async fn prepare(
     if names.is_empty() {
         return Ok(prepared);
     }
-    let targets = find(names, &mut prepared).await?;
+    let targets = find(names, options.requester_pays, &mut prepared).await?;
     if targets.is_empty() {
         return Ok(prepared);
     }
@@ -97,7 +97,7 @@ pub async fn prepare(
                 "up to {transfer} more for the transfer, if this machine is outside AWS or the bucket in another region"
             );
         }
-        let asks = !yes && estimate.usd_max() > ASKED_USD_MIN;
+        let asks = !options.yes && estimate.usd_max() > ASKED_USD_MIN;
         if asks && !agrees() {
             prepared.is_declined = true;
             return Ok(prepared);
@@ -111,14 +111,22 @@ pub async fn prepare(
 
 /// What the names mean, and which mean nothing.
 #[cfg(feature = "aws")]
-async fn find(names: &[String], prepared: &mut Prepared) -> Result<Vec<processor::ingest::s3::Target>, Failure> {
+async fn find(
+    names: &[String],
+    requester_pays: bool,
+    prepared: &mut Prepared,
+) -> Result<Vec<processor::ingest::s3::Target>, Failure> {
     use processor::ingest::s3;
     let reached = weir::aws::Buckets::open().await.map_err(|error| Failure::of(&error))?;
     let mut buckets = s3::Buckets::default();
     let mut targets = vec![];
+    let of_name = |name: &str| {
+        let bucket = reached.named(name);
+        if requester_pays { bucket.paid_by_who_asks() } else { bucket }
+    };
     for name in names {
         let found = match s3::spelling(name) {
-            Ok((bucket, key)) => s3::Target::find(buckets.named(bucket, |name| reached.named(name)), key).await,
+            Ok((bucket, key)) => s3::Target::find(buckets.named(bucket, of_name), key).await,
             Err(error) => Err(error),
         };
         match found {

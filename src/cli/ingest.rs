@@ -222,7 +222,7 @@ async fn read(client: &Client, options: &Ingest) -> Result<Answer, Failure> {
     let progress = Arc::new(Progress::default());
     let (names, paths) = buckets::split(&options.paths);
     let Prepared { objects, failed, is_declined } =
-        buckets::prepare(&names, &list, &progress, client.is_elsewhere(), options.yes).await?;
+        buckets::prepare(&names, &list, &progress, client.is_elsewhere(), options).await?;
     if is_declined {
         eprintln!("nothing was read");
         return Ok(Answer::No);

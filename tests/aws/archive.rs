@@ -1,9 +1,6 @@
 //! The archive in a bucket: a stream on Kinesis is archived, and a verify reads it from there.
 
-use aws_sdk_s3::{
-    Client,
-    config::{BehaviorVersion, Credentials, Region},
-};
+use aws_sdk_s3::Client;
 
 use crate::{
     cloud::Cloud,
@@ -12,13 +9,7 @@ use crate::{
 };
 
 fn client() -> Client {
-    let config = aws_sdk_s3::Config::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .region(Region::new("us-east-1"))
-        .credentials_provider(Credentials::new("test", "test", None, None, "test"))
-        .endpoint_url(&emulators::aws().endpoint)
-        .force_path_style(true)
-        .http_client(aws_smithy_http_client::Builder::new().build_http());
+    let config = emulators::settings!(aws_sdk_s3, &emulators::aws().endpoint).force_path_style(true);
     Client::from_conf(config.build())
 }
 

@@ -3,15 +3,13 @@
 
 use std::{error::Error, io};
 
-use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_kinesis::{
     config::http::HttpResponse,
     error::{ProvideErrorMetadata, SdkError},
     types::error::SubscribeToShardEventStreamError,
 };
 
-/// Longest text of AWS that is repeated.
-const MESSAGE_CHARS_MAX: usize = 300;
+use crate::sdk::{MESSAGE_CHARS_MAX, chain, credentials};
 
 /// What the caller can do about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,10 +63,6 @@ impl Failure {
             SdkError::TimeoutError(_) => Self::new(Kind::Late, "there was no answer in time"),
             SdkError::DispatchFailure(failure) if failure.is_user() => {
                 Self::new(Kind::Refused, format!("the call could not be sent: {}", chain(error)))
-            }
-            // What is wrong with them is known before anything is sent, as requests are signed. The SDK gives it no type of its own.
-            SdkError::DispatchFailure(_) if chain(error).contains("credential") => {
-                Self::new(Kind::Refused, "there are no usable AWS credentials")
             }
             SdkError::DispatchFailure(_) if never_connected(error) => {
                 Self::new(Kind::NeverSent, format!("no connection: {}", chain(error)))
@@ -161,38 +155,6 @@ fn never_connected(error: &(dyn Error + 'static)) -> bool {
         next = error.source();
     }
     false
-}
-
-/// What is wrong with the credentials, if that is the cause. Only of which kind it is: a provider may repeat what a program wrote, secrets too.
-fn credentials(error: &(dyn Error + 'static)) -> Option<&'static str> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(error) = error.downcast_ref::<CredentialsError>() {
-            return Some(match error {
-                CredentialsError::CredentialsNotLoaded(_) => "none were found",
-                CredentialsError::ProviderTimedOut(_) => "their provider did not answer in time",
-                CredentialsError::InvalidConfiguration(_) => "their configuration is not valid",
-                CredentialsError::ProviderError(_) => "their provider failed",
-                _ => "their provider failed in a way that has no name",
-            });
-        }
-        next = error.source();
-    }
-    None
-}
-
-/// The error and what caused it, each once.
-fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut said = vec![error.to_string()];
-    let mut next = error.source();
-    while let Some(error) = next {
-        let text = error.to_string();
-        if said.last() != Some(&text) {
-            said.push(text);
-        }
-        next = error.source();
-    }
-    said.join(": ").chars().take(MESSAGE_CHARS_MAX).collect()
 }
 
 #[cfg(test)]

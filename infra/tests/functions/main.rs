@@ -12,5 +12,7 @@ mod lambda;
 mod mapping;
 mod notification;
 mod others;
+#[path = "../../../processor/tests/parts/ranges.rs"]
+mod ranges;
 mod start;
 mod web;

@@ -6,7 +6,7 @@
 //! | a segment's worth of bytes, or the oldest record waits for `Settings::age`, or the shard has ended | puts a segment, if there is none of its name |
 //! | its own segment there already (the answer of an earlier put was lost) | goes on behind it |
 //! | another's segment there | checks that it is of the same records, goes on behind it, and stands by: the other one is at work |
-//! | no further segment of the other one for twice `Settings::age` | goes to work itself |
+//! | no further segment of the other one for longer than `Settings::age` | goes to work itself, and puts what has waited as soon as it has read it |
 //! | that the stream has let go of records before it came to them | says so, in the chain and in words, and goes on with the oldest |
 //! | that the stream has let go of the whole shard | says so, puts what it holds, and ends: the archive has no end of the shard |
 //! | nothing more to read | looks again after `Settings::idle_pause`: whoever folds reads the same shard |
@@ -31,6 +31,8 @@ const SEGMENT_BYTES: usize = 16 << 20;
 const HELD_BYTES_MAX: usize = 256 << 20;
 /// The smallest such share: with more shards than this allows for, more is held.
 const SEGMENT_BYTES_MIN: usize = 1 << 20;
+/// Who stands by looks so often within `Settings::age`: each look is a GET.
+const LOOKS_AN_AGE: u32 = 5;
 /// Records and bytes of one read.
 const PAGE: (NonZeroUsize, usize) = (NonZeroUsize::new(10_000).expect("not zero"), 1 << 20);
 
@@ -75,8 +77,8 @@ enum Doing {
     Filling { builder: Box<Builder>, next: Start, since: Option<Instant>, ended: bool },
     /// This is to be put. `may_be_there`: an earlier answer was lost.
     Putting { sealed: Box<Sealed>, may_be_there: bool },
-    /// Another archiver is at work; its next segment is looked for then.
-    StandingBy(Instant),
+    /// Another archiver is at work. Its next segment is looked for at `next`; if there is none at `until`, it has stopped.
+    StandingBy { next: Instant, until: Instant },
     /// The archive has the shard's end.
     Ended,
 }
@@ -144,7 +146,7 @@ impl<S: Stream, O: Objects> Archiver<S, O> {
         let first = match &self.doing {
             Doing::Filling { builder, .. } => builder.held().map(|held| held.first_ms),
             Doing::Putting { sealed, .. } => sealed.segment.held.map(|held| held.first_ms),
-            Doing::StandingBy(_) | Doing::Ended => None,
+            Doing::StandingBy { .. } | Doing::Ended => None,
         };
         // Nothing that is not archived is known of.
         let Some(first) = first else { return 0 };
@@ -183,8 +185,11 @@ impl<S: Stream, O: Objects> Archiver<S, O> {
         match &mut self.doing {
             Doing::Ended => Ok(Step::Ended),
             Doing::Putting { .. } => self.put().await,
-            Doing::StandingBy(until) if Instant::now() < *until => Ok(Step::Idle(*until)),
-            Doing::StandingBy(_) => self.look().await,
+            Doing::StandingBy { next, .. } if Instant::now() < *next => Ok(Step::Idle(*next)),
+            Doing::StandingBy { until, .. } => {
+                let until = *until;
+                self.look(until).await
+            }
             Doing::Filling { .. } => self.fill().await,
         }
     }
@@ -220,7 +225,12 @@ impl<S: Stream, O: Objects> Archiver<S, O> {
     async fn fill(&mut self) -> Result<Step, ArchiveError> {
         let Doing::Filling { builder, next, since, ended } = &mut self.doing else { return Ok(Step::Read) };
         let settings = self.settings;
-        let is_old = since.is_some_and(|since| since.elapsed() >= settings.age);
+        // By the stream's own stamps too, once there is no more to read: who begins, or takes over, lets nothing wait twice.
+        let waited_ms = match (builder.held(), self.tip_ms, self.rests_until) {
+            (Some(held), Some(tip_ms), Some(_)) => u64::try_from(tip_ms.saturating_sub(held.first_ms)).unwrap_or(0),
+            _ => 0,
+        };
+        let is_old = since.is_some_and(|since| since.elapsed().max(Duration::from_millis(waited_ms)) >= settings.age);
         if builder.bytes() >= settings.segment_bytes || builder.is_full() || is_old || *ended {
             self.seal();
             return self.put().await;
@@ -309,11 +319,12 @@ impl<S: Stream, O: Objects> Archiver<S, O> {
         };
         // The hole lies before the segment that was to be behind it, or before the next one.
         let is_behind = |doing: &Doing| matches!(doing, Doing::Putting { sealed, .. } if sealed.segment.is_behind_hole);
-        self.is_behind_hole &= !is_behind(&self.doing);
+        // Behind another's segment the stream may have all: what is gone there shows when it is read.
+        self.is_behind_hole &= !is_behind(&self.doing) && !is_others;
         self.newest = Some(newest);
         self.go_on();
         if is_others && let Doing::Filling { .. } = self.doing {
-            self.doing = Doing::StandingBy(Instant::now() + 2 * self.settings.age);
+            self.stand_by();
         }
         Ok(Step::Archived)
     }
@@ -332,17 +343,29 @@ impl<S: Stream, O: Objects> Archiver<S, O> {
         }
     }
 
+    /// A segment has come just now: the other one's next is due within an age, and a look.
+    fn stand_by(&mut self) {
+        let (now, look) = (Instant::now(), self.settings.age / LOOKS_AN_AGE);
+        self.doing = Doing::StandingBy { next: now + look, until: now + self.settings.age + look };
+    }
+
     /// Follows the other archiver, or goes to work where it has stopped.
-    async fn look(&mut self) -> Result<Step, ArchiveError> {
+    async fn look(&mut self, until: Instant) -> Result<Step, ArchiveError> {
         let mut followed = false;
         while let Some(newest) = self.newest.as_ref().filter(|newest| !newest.shard.closed) {
             let Some(next) = self.archive.reader().segment(&newest.shard.id, newest.last).await? else { break };
             self.newest = Some(next);
             followed = true;
         }
+        let now = Instant::now();
+        if !followed && now < until {
+            let next = until.min(now + self.settings.age / LOOKS_AN_AGE);
+            self.doing = Doing::StandingBy { next, until };
+            return Ok(Step::Idle(next));
+        }
         self.go_on();
         if followed && let Doing::Filling { .. } = self.doing {
-            self.doing = Doing::StandingBy(Instant::now() + 2 * self.settings.age);
+            self.stand_by();
         }
         Ok(Step::Archived)
     }

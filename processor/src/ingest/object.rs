@@ -5,6 +5,7 @@ use std::{
     error::Error,
     fmt,
     io::{self, Read},
+    sync::{Arc, atomic::AtomicU64},
 };
 
 use events::identity::Origin;
@@ -49,6 +50,9 @@ pub struct Object {
     pub taken_at_ms: i64,
     /// Its bytes as they lie in the bucket.
     pub bytes: Box<dyn Ranged>,
+    /// The first byte, after decompression, that is not known to be durable on the stream: reading begins there, and it moves on with what becomes
+    /// durable. `None`: the list of objects that were read says where, and is told.
+    pub durable: Option<Arc<AtomicU64>>,
 }
 
 /// What the reading thread hears of objects.

@@ -1,5 +1,8 @@
 //! The reading thread: one input after the other, read and packed. Decides the order; waits where the sends are behind.
 
+mod pour;
+mod told;
+
 use std::{
     fs::File,
     io::Read,
@@ -10,104 +13,27 @@ use std::{
     },
 };
 
-use events::{
-    identity::{ORIGIN_NAME_BYTES_MAX, Origin, OriginKind},
-    pack::{Identity, Packed, Packer, Source as Speaks},
-};
-use tokio::sync::mpsc;
-use xxhash_rust::xxh3::Xxh3Default;
-
+use self::pour::{Pour, Taken};
+pub(super) use self::told::{Message, Noted, Place};
 use super::{
     FileError, Options, Progress, ReaderList,
     input::Raw,
-    list::{EntryId, HEAD_BYTES, ListError, Mark, Seen},
+    list::{EntryId, Mark, Seen},
     object::{Announced, Object, ObjectId},
     paths::{Finder, Found, Kind, spelt},
     recognise::{Next, Question, stamp},
     service_of,
     source::{Passed, Source, open_file},
 };
+use events::{
+    identity::{ORIGIN_NAME_BYTES_MAX, Origin, OriginKind},
+    pack::{Identity, Packer, Source as Speaks},
+};
+use tokio::sync::mpsc;
 
-/// How much is read at once.
-const READ_BYTES: usize = 256 << 10;
 /// Messages of small files wait for each other, so that one sync of the list does for all of them: at most so many, and at most so many bytes.
 const HELD_MAX: usize = 512;
 const HELD_BYTES_MAX: usize = 1 << 20;
-
-/// What the thread tells.
-pub(super) enum Message {
-    /// All inputs, in the order of reading: their places are the `file` of what follows.
-    Found(Vec<PathBuf>),
-    /// One input more, whose outcome it is, and what it is called on the stream, if that is known.
-    FoundObject(PathBuf, Option<usize>, Option<Origin>),
-    /// So many objects were read before.
-    Known(u64),
-    Warning(String),
-    /// `mark`: what the list says once the batch and all before it are durable.
-    Batch {
-        file: usize,
-        packed: Packed,
-        mark: Option<Noted>,
-    },
-    /// Nothing more of this input. `outcome`: whether anything was new.
-    Done {
-        file: usize,
-        place: Option<Place>,
-        outcome: Result<bool, FileError>,
-    },
-}
-
-/// Which line of the list an input has.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Place {
-    File(EntryId),
-    Object(ObjectId),
-}
-
-/// What the list is to say of an input.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Noted {
-    File(EntryId, Mark),
-    /// First byte that is not durable.
-    Object(ObjectId, u64),
-}
-
-impl Place {
-    fn with(self, mark: Mark) -> Noted {
-        match self {
-            Self::File(entry) => Noted::File(entry, mark),
-            Self::Object(id) => Noted::Object(id, mark.end),
-        }
-    }
-
-    /// It was read to its end, or as far as it can be.
-    pub(super) fn finish(self, list: &ReaderList, noted: Option<Noted>, doubtful: bool) -> Result<(), ListError> {
-        match (self, noted) {
-            (Self::File(entry), Some(Noted::File(_, mark))) => list.finish(entry, Some(mark), doubtful),
-            (Self::File(entry), _) => list.finish(entry, None, doubtful),
-            // Its damage is said each time that it is named; what stands before that is sent once.
-            (Self::Object(_), noted) if doubtful => noted.map_or(Ok(()), |noted| noted.advance(list)),
-            (Self::Object(id), _) => list.object_was_read(id),
-        }
-    }
-}
-
-impl Noted {
-    pub(super) fn place(self) -> Place {
-        match self {
-            Self::File(entry, _) => Place::File(entry),
-            Self::Object(id, _) => Place::Object(id),
-        }
-    }
-
-    /// All before it is durable.
-    pub(super) fn advance(self, list: &ReaderList) -> Result<(), ListError> {
-        match self {
-            Self::File(entry, mark) => list.advance(entry, mark),
-            Self::Object(id, end) => list.object_is_durable(id, end),
-        }
-    }
-}
 
 /// See the module.
 pub(super) struct Reader {
@@ -124,58 +50,6 @@ pub(super) struct Reader {
     /// What is told once the list is durable.
     pub held: Vec<Message>,
     pub held_bytes: usize,
-}
-
-/// Bytes of one input with their identity.
-struct Pour<'a> {
-    file: usize,
-    path: &'a Path,
-    source: Source,
-    packer: Packer,
-    place: Option<Place>,
-    taken: Option<Taken>,
-    alike: Vec<(Mark, String)>,
-    warned: bool,
-}
-
-/// The hash of a packed file's bytes up to the next batch.
-struct Taken {
-    hash: Box<Xxh3Default>,
-    to: u64,
-    /// Read, and not in a batch yet.
-    unhashed: Vec<u8>,
-}
-
-impl Taken {
-    fn advance(&mut self, to: u64) {
-        let count = (to - self.to) as usize;
-        self.hash.update(&self.unhashed[..count]);
-        self.unhashed.drain(..count);
-        self.to = to;
-    }
-}
-
-impl Pour<'_> {
-    /// Up to the next batch.
-    fn mark(&mut self) -> Mark {
-        let mut mark = Mark::after(self.packer.offset(), self.packer.history());
-        // Within a line that was passed over when the file broke off, no hash ends.
-        if let Some(taken) = self.taken.as_mut().filter(|taken| taken.to <= mark.end) {
-            taken.advance(mark.end);
-            mark.whole = Some(taken.hash.digest128());
-        }
-        mark
-    }
-
-    /// A line that is too long is passed over before it is packed: no batch ends within, so it need not be held for the hash.
-    fn pass_over(&mut self) {
-        let holds_nothing = self.packer.pushed().len() == self.packer.history().len();
-        if let Some(taken) = self.taken.as_mut().filter(|_| holds_nothing) {
-            taken.hash.update(&taken.unhashed);
-            taken.to += taken.unhashed.len() as u64;
-            taken.unhashed.clear();
-        }
-    }
 }
 
 impl Reader {
@@ -219,8 +93,10 @@ impl Reader {
                     self.tell(Message::Known(objects))?;
                 }
                 Announced::One { name, id, tag, opened } => {
-                    let origin = opened.as_ref().ok().filter(|_| tag.is_some()).map(|object| object.origin.clone());
-                    self.tell(Message::FoundObject(name.clone().into(), tag, origin))?;
+                    let object = opened.as_ref().ok();
+                    let origin = object.filter(|_| tag.is_some()).map(|object| object.origin.clone());
+                    let durable = object.and_then(|object| object.durable.clone());
+                    self.tell(Message::FoundObject { path: name.clone().into(), tag, origin, durable })?;
                     let outcome = opened.and_then(|object| self.read_object(file, Path::new(&name), id, object));
                     self.tell(Message::Done { file, place: id.map(Place::Object), outcome })?;
                     file += 1;
@@ -238,8 +114,9 @@ impl Reader {
         object: Object,
     ) -> Result<bool, FileError> {
         let mut source = Source::new(Raw::Object(object.bytes), Some(self.progress.clone()))?;
-        let from = match (id, &self.list) {
-            (Some(id), Some(list)) => list.object_end(id),
+        let from = match (id, &self.list, &object.durable) {
+            (_, _, Some(durable)) => durable.load(Relaxed),
+            (Some(id), Some(list), None) => list.object_end(id),
             _ => 0,
         };
         let mut passed = Passed::default();
@@ -419,94 +296,6 @@ impl Reader {
         };
         let packer = Packer::new(speaks, options.codec, options.target);
         Pour { file, path, source, packer, place: None, taken: None, alike: vec![], warned: false }
-    }
-
-    /// Reads to the end; whether there was anything, and how far it came.
-    fn pour(&mut self, mut pour: Pour<'_>) -> (Result<bool, FileError>, Mark) {
-        let from = pour.packer.offset();
-        let result = self.pour_all(&mut pour);
-        let mark = pour.mark();
-        (result.map(|()| mark.end > from), mark)
-    }
-
-    fn pour_all(&mut self, pour: &mut Pour<'_>) -> Result<(), FileError> {
-        loop {
-            let filled = self.fill(pour);
-            while let Some(packed) = pour.packer.next(false) {
-                self.send(pour, packed)?;
-            }
-            pour.pass_over();
-            let result = match filled {
-                Ok(true) => continue,
-                Ok(false) => Ok(()),
-                // Half a line before damage is no line.
-                Err(error) => {
-                    pour.packer.forget_unfinished();
-                    Err(error)
-                }
-            };
-            while let Some(packed) = pour.packer.next(true) {
-                self.send(pour, packed)?;
-            }
-            return result;
-        }
-    }
-
-    /// Reads about a batch; false at the end.
-    fn fill(&mut self, pour: &mut Pour<'_>) -> Result<bool, FileError> {
-        let mut appetite = pour.packer.appetite();
-        while appetite > 0 {
-            let space = pour.packer.space(READ_BYTES.min(appetite));
-            let wanted = space.len().min(appetite);
-            let count = pour.source.read(&mut space[..wanted])?;
-            if count == 0 {
-                self.compare(pour, 0);
-                return Ok(false);
-            }
-            if let Some(taken) = &mut pour.taken {
-                taken.unhashed.extend_from_slice(&space[..count]);
-            }
-            pour.packer.filled(count);
-            self.progress.raw_bytes.fetch_add(count as u64, Relaxed);
-            self.compare(pour, count as u64);
-            appetite -= count;
-        }
-        Ok(true)
-    }
-
-    /// Warns once if the file holds, from its first byte on, all that was read of another. A short one must be the whole of it.
-    fn compare(&mut self, pour: &mut Pour<'_>, count: u64) {
-        if pour.alike.is_empty() || pour.warned {
-            return;
-        }
-        let to = pour.source.offset();
-        let reached = |mark: &Mark| {
-            if mark.end >= HEAD_BYTES as u64 {
-                (to - count + 1..=to).contains(&mark.end)
-            } else {
-                count == 0 && mark.end == to
-            }
-        };
-        let pushed = pour.packer.pushed();
-        let same = pour.alike.iter().find(|(mark, _)| {
-            reached(mark) && mark.tail.ends(&pushed[..pushed.len().saturating_sub((to - mark.end) as usize)])
-        });
-        if let Some((_, other)) = same {
-            pour.warned = true;
-            let warning = format!("{} holds the bytes of {other}, and was counted again", pour.path.display());
-            // Where nobody listens, the next batch says so.
-            let _ = self.tell(Message::Warning(warning));
-        }
-    }
-
-    fn send(&mut self, pour: &mut Pour<'_>, packed: Packed) -> Result<(), FileError> {
-        if self.stop.load(Relaxed) || self.broken.load(Relaxed) == pour.file as u64 + 1 {
-            return Err(FileError::NotRead);
-        }
-        self.progress.lines_packed.fetch_add(packed.lines, Relaxed);
-        let mark = pour.mark();
-        let mark = pour.place.map(|place| place.with(mark));
-        self.tell(Message::Batch { file: pour.file, packed, mark })
     }
 }
 

@@ -168,7 +168,7 @@ async fn open(ToOpen { bucket, mut wanted, .. }: ToOpen) -> Result<Object, FileE
         piece: bytes,
         coming: None,
     };
-    Ok(Object { origin, taken_at_ms: modified_ms, bytes: Box::new(bytes) })
+    Ok(Object { origin, taken_at_ms: modified_ms, bytes: Box::new(bytes), durable: None })
 }
 
 /// An object's bytes. Its ranges are asked for on the runtime, and read on a thread of its own.

@@ -7,9 +7,8 @@ use aws_sdk_s3::{
     config::http::HttpResponse,
     error::{ProvideErrorMetadata, SdkError},
 };
+use events::sdk::{MESSAGE_CHARS_MAX, chain, credentials};
 
-/// Longest text of AWS that is repeated.
-const MESSAGE_CHARS_MAX: usize = 300;
 /// Where S3 says in which region a bucket lies.
 const REGION_HEADER: &str = "x-amz-bucket-region";
 
@@ -30,6 +29,8 @@ pub enum Kind {
     Replaced,
     /// The object is archived, and has to be restored before it can be read.
     Archived,
+    /// The object is encrypted with a key that its owner keeps, and that each call has to bring along (SSE-C).
+    OwnersKey,
     /// The range begins behind the object's last byte.
     PastEnd,
     /// It may pass: throttles, lost answers, trouble of the service or the way to it.
@@ -70,9 +71,10 @@ impl fmt::Display for Failure {
             Kind::Denied => write!(
                 f,
                 "the credentials do not permit it ({why}). They need s3:ListBucket on the bucket {bucket}, s3:GetObject on its objects (of versions \
-                 that a notification names s3:GetObjectVersion), and kms:Decrypt on the key of objects that are encrypted with one"
+                 that a notification names s3:GetObjectVersion), and kms:Decrypt on the key of objects that are encrypted with one. Of a bucket whose \
+                 owner has its readers pay, `weir ingest --requester-pays` reads, on your bill"
             ),
-            Kind::Credentials => write!(f, "AWS does not accept the credentials ({why}). Renew or correct them"),
+            Kind::Credentials => write!(f, "there are no credentials that AWS accepts ({why}). Renew or correct them"),
             Kind::Elsewhere(region) => {
                 let region = region.as_deref().unwrap_or("another region, which S3 does not name");
                 write!(f, "the bucket {bucket} lies in {region} ({why}). Name its region with AWS_REGION")
@@ -85,6 +87,11 @@ impl fmt::Display for Failure {
                 f,
                 "it is archived ({why}) and cannot be read before it is restored: `aws s3api restore-object --bucket {bucket} --key '{key}' \
                  --restore-request Days=7`, then ingest it again once that is done"
+            ),
+            Kind::OwnersKey => write!(
+                f,
+                "it is encrypted with a key that its owner keeps (SSE-C: {why}), which is not taken here. Give the key to another tool: `aws s3 cp \
+                 s3://{bucket}/{key} - --sse-c --sse-c-key fileb://KEY | weir ingest - --as NAME`"
             ),
             Kind::PastEnd => write!(f, "it ends before the bytes that were asked for ({why}). Ingest it again"),
             Kind::Unavailable => write!(
@@ -111,6 +118,9 @@ impl Failure {
     where
         E: ProvideErrorMetadata + Error + 'static,
     {
+        if let Some(why) = credentials(error) {
+            return Self::new(bucket, key, Kind::Credentials, why.to_owned());
+        }
         let (kind, why) = match error {
             SdkError::ServiceError(context) if context.raw().status().is_success() => {
                 (Kind::Unavailable, format!("the answer could not be read: {}", chain(error)))
@@ -126,10 +136,6 @@ impl Failure {
             SdkError::TimeoutError(_) => (Kind::Unavailable, "there was no answer in time".to_owned()),
             SdkError::DispatchFailure(failure) if failure.is_user() => {
                 (Kind::Refused, format!("the call could not be sent: {}", chain(error)))
-            }
-            // The SDK gives it no type of its own, and its text may repeat what a program wrote.
-            SdkError::DispatchFailure(_) if chain(error).contains("credential") => {
-                (Kind::Credentials, "there are none that can be used".to_owned())
             }
             SdkError::DispatchFailure(_) => (Kind::Unavailable, format!("the connection broke: {}", chain(error))),
             SdkError::ResponseError(_) => {
@@ -163,6 +169,8 @@ fn of_service(status: u16, code: Option<&str>, message: Option<&str>, region: Op
         "AuthorizationHeaderMalformed" if region.is_some() => Kind::Elsewhere(region),
         "PreconditionFailed" => Kind::Replaced,
         "InvalidObjectState" => Kind::Archived,
+        // The code is that of any wrong request.
+        "InvalidRequest" if message.contains("Server Side Encryption") => Kind::OwnersKey,
         "InvalidRange" => Kind::PastEnd,
         "AccessDenied" | "AccessDeniedException" | "AllAccessDisabled" | "AccountProblem" => Kind::Denied,
         // Its message repeats the request that was signed, the session's token included.
@@ -182,20 +190,6 @@ fn of_service(status: u16, code: Option<&str>, message: Option<&str>, region: Op
         _ => Kind::Refused,
     };
     (kind, said)
-}
-
-/// The error and what caused it, each once.
-pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut said = vec![error.to_string()];
-    let mut next = error.source();
-    while let Some(error) = next {
-        let text = error.to_string();
-        if said.last() != Some(&text) {
-            said.push(text);
-        }
-        next = error.source();
-    }
-    said.join(": ").chars().take(MESSAGE_CHARS_MAX).collect()
 }
 
 #[cfg(test)]
@@ -224,6 +218,13 @@ mod tests {
         ] {
             assert_eq!(of_service(status, code, Some("said"), region()).0, kind, "{status} {code:?}");
         }
+    }
+
+    #[test]
+    fn an_object_under_a_key_of_its_owner_is_told_from_a_wrong_request() {
+        let message = "The object was stored using a form of Server Side Encryption. The correct parameters must be provided to retrieve the object.";
+        assert_eq!(of_service(400, Some("InvalidRequest"), Some(message), None).0, Kind::OwnersKey);
+        assert_eq!(of_service(400, Some("InvalidRequest"), Some("Missing required header"), None).0, Kind::Refused);
     }
 
     #[test]

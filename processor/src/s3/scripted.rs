@@ -7,7 +7,6 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
-use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{TcpListener, TcpStream},
@@ -43,6 +42,8 @@ pub struct Call {
     pub query: BTreeMap<String, String>,
     pub range: Option<(u64, u64)>,
     pub if_match: Option<String>,
+    /// Who asks says so that it pays.
+    pub pays: bool,
 }
 
 #[derive(Debug, Default)]
@@ -52,6 +53,10 @@ pub struct State {
     pub script: VecDeque<Act>,
     pub lists: VecDeque<Act>,
     pub calls: Vec<Call>,
+    /// The owner has its readers pay.
+    pub readers_pay: bool,
+    /// Ranges that reach this byte are never answered.
+    pub silent_from: Option<u64>,
     /// Keys of a page of a list.
     pub page: usize,
     /// It keeps versions: each has the number of its put.
@@ -120,14 +125,7 @@ impl Scripted {
 
     /// The bucket, by a real client.
     pub fn bucket(&self) -> Bucket {
-        let http = aws_smithy_http_client::Builder::new().build_http();
-        let settings = aws_sdk_s3::Config::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .region(Region::new("us-east-1"))
-            .credentials_provider(Credentials::new("test", "test", None, None, "test"))
-            .endpoint_url(&self.endpoint)
-            .force_path_style(true)
-            .http_client(http);
+        let settings = emulators::settings!(aws_sdk_s3, &self.endpoint).force_path_style(true);
         Bucket::new(aws_sdk_s3::Client::from_conf(settings.build()), "logs")
     }
 }
@@ -167,8 +165,9 @@ async fn converse(socket: TcpStream, state: Arc<Mutex<State>>) -> std::io::Resul
         let act = {
             let mut state = state.lock().unwrap();
             state.calls.push(call.clone());
+            let is_silent = state.silent_from.is_some_and(|from| call.range.is_some_and(|range| range.1 >= from));
             let script = if call.key.is_empty() { &mut state.lists } else { &mut state.script };
-            script.pop_front().unwrap_or(Act::Fine)
+            if is_silent { Act::Hang } else { script.pop_front().unwrap_or(Act::Fine) }
         };
         let (answer, cut) = match act {
             Act::Lose => return Ok(()),
@@ -206,6 +205,7 @@ fn read(method: String, target: &str, headers: &BTreeMap<String, String>) -> Cal
         query: pairs.map(|(name, value)| (name.to_owned(), decoded(value))).collect(),
         range: range.map(|(from, to)| (from.parse().unwrap(), to.parse().unwrap())),
         if_match: headers.get("if-match").cloned(),
+        pays: headers.get("x-amz-request-payer").is_some_and(|payer| payer == "requester"),
     }
 }
 
@@ -223,6 +223,9 @@ fn error(status: u16, code: &str, region: Option<&str>) -> Answer {
 
 fn answer(state: &Mutex<State>, call: &Call, headers: &BTreeMap<String, String>, body: Vec<u8>) -> Answer {
     let mut state = state.lock().unwrap();
+    if state.readers_pay && !call.pays {
+        return error(403, "AccessDenied", None);
+    }
     if call.method == "PUT" {
         if headers.contains_key("if-none-match") && state.objects.contains_key(&call.key) {
             return error(412, "PreconditionFailed", None);

@@ -42,6 +42,20 @@ async fn what_breaks_off_is_asked_for_from_there_on_and_of_the_same_object() {
 }
 
 #[tokio::test]
+async fn a_bucket_whose_readers_pay_is_read_by_who_says_so_and_anybody_else_is_told_how() {
+    let s3 = Scripted::start().await;
+    s3.put("a", bytes(1000));
+    s3.put("empty", vec![]);
+    s3.state().readers_pay = true;
+    let refused = s3.bucket().list("", None).await.unwrap_err();
+    assert!(refused.kind == Kind::Denied && refused.to_string().contains("--requester-pays"), "{refused}");
+    let bucket = s3.bucket().paid_by_who_asks();
+    assert_eq!(bucket.list("", None).await.unwrap().objects.len(), 2);
+    assert_eq!(bucket.get(&wanted("a"), 0..2000).await.unwrap().bytes, bytes(1000));
+    assert_eq!(bucket.get(&wanted("empty"), 0..2000).await.unwrap().total, 0);
+}
+
+#[tokio::test]
 async fn bytes_of_two_objects_are_never_joined() {
     let s3 = Scripted::start().await;
     s3.put("a", bytes(1000));

@@ -86,20 +86,11 @@ fn a_folder_keeps_the_law_of_a_place_for_objects_and_holds_an_archive() {
 #[cfg(feature = "aws")]
 #[test]
 fn a_bucket_keeps_the_law_of_a_place_for_objects_and_holds_an_archive() {
-    use aws_sdk_s3::{
-        Client,
-        config::{BehaviorVersion, Credentials, Region},
-    };
+    use aws_sdk_s3::Client;
     use processor::{archive::s3::Prefix, s3::Bucket};
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     runtime.block_on(async {
-        let config = aws_sdk_s3::Config::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .region(Region::new("us-east-1"))
-            .credentials_provider(Credentials::new("test", "test", None, None, "test"))
-            .endpoint_url(&emulators::aws().endpoint)
-            .force_path_style(true)
-            .http_client(aws_smithy_http_client::Builder::new().build_http());
+        let config = emulators::settings!(aws_sdk_s3, &emulators::aws().endpoint).force_path_style(true);
         let client = Client::from_conf(config.build());
         let name = "archive-places";
         client.create_bucket().bucket(name).send().await.unwrap();

@@ -61,7 +61,7 @@ fn what_two_archivers_put_at_once_is_one_chain_with_every_record_once() {
                 5 => world.objects.fail([[Fault::Before, Fault::After, Fault::None][dice.roll(3) as usize]]),
                 6 => {
                     world.settings.segment_bytes = 1 + dice.roll(3_000) as usize;
-                    world.settings.age = Duration::ZERO;
+                    world.settings.age = [Duration::ZERO, Duration::from_secs(300)][dice.roll(2) as usize];
                 }
                 _ => {
                     let archiver = archivers[which].get_or_insert_with(|| world.archiver(&shard));
@@ -117,14 +117,17 @@ fn who_finds_anothers_segment_stands_by_until_that_one_is_silent() {
             assert_eq!(archiver.step().await, Ok(Step::Read));
             assert_eq!(archiver.step().await, Ok(Step::Archived));
         }
-        let Ok(Step::Idle(until)) = other.step().await else { panic!("it does not stand by") };
-        assert_eq!(until - tokio::time::Instant::now(), 2 * world.settings.age);
+        let look = world.settings.age / 5;
+        let Ok(Step::Idle(next)) = other.step().await else { panic!("it does not stand by") };
+        assert_eq!(next - Instant::now(), look);
         for round in 1..4 {
             world.append(round * 10..round * 10 + 10);
-            tokio::time::advance(world.settings.idle_pause).await;
+            tokio::time::advance(look).await;
+            let idle = Step::Idle(Instant::now() + look);
+            assert_eq!(other.step().await, Ok(idle), "it looks, and there is nothing yet");
             assert_eq!(one.step().await, Ok(Step::Read));
             assert_eq!(one.step().await, Ok(Step::Archived), "the first one is at work");
-            tokio::time::advance(2 * world.settings.age).await;
+            tokio::time::advance(look).await;
             let gets = *world.objects.gets.lock().unwrap();
             assert_eq!(other.step().await, Ok(Step::Archived));
             assert_eq!(other.archived_through(), one.archived_through(), "it follows");
@@ -133,11 +136,59 @@ fn who_finds_anothers_segment_stands_by_until_that_one_is_silent() {
         }
         drop(one);
         world.append(90..95);
-        tokio::time::advance(2 * world.settings.age).await;
+        tokio::time::advance(world.settings.age + look).await;
         let steps = [other.step().await, other.step().await, other.step().await];
         assert_eq!(steps, [Ok(Step::Archived), Ok(Step::Read), Ok(Step::Archived)]);
         is_whole(&world, "the second one has taken over");
     });
+}
+
+#[test]
+fn who_takes_over_from_one_that_died_lets_nothing_wait_for_an_age_again() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(async {
+        let mut world = World::new(1);
+        world.settings.segment_bytes = 1 << 20;
+        let (shard, age) = (world.shards().remove(0), world.settings.age);
+        let stream = || ReadOnly::new(world.live.clone());
+        let open = async || Archiver::open(stream(), world.writer(), shard.clone(), world.settings).await.unwrap();
+        let (mut one, mut other) = (open().await, open().await);
+        world.append(0..10);
+        for archiver in [&mut one, &mut other] {
+            assert_eq!(archiver.step().await, Ok(Step::Read));
+        }
+        tokio::time::advance(age).await;
+        for archiver in [&mut one, &mut other] {
+            assert_eq!(archiver.step().await, Ok(Step::Archived));
+        }
+        // A record comes just then, and whoever is at work dies with it in its hands. Others come as long as the stream lives.
+        drop(one);
+        let begun = Instant::now();
+        let mut number = 10;
+        while world.objects.segments().len() < 2 {
+            world.clock.fetch_add(59_000, std::sync::atomic::Ordering::SeqCst);
+            world.append(number..number + 1);
+            number += 1;
+            while !matches!(other.step().await, Ok(Step::Idle(_))) {}
+            tokio::time::advance(Duration::from_secs(60)).await;
+            assert!(begun.elapsed() <= age * 2, "{:?}", begun.elapsed());
+        }
+        assert_eq!(begun.elapsed(), age / 5 * 7);
+        is_whole(&world, "the second one has taken over");
+    });
+}
+
+#[test]
+fn who_goes_on_behind_many_segments_reads_one_header() {
+    let world = World::new(1);
+    for round in 0..40 {
+        world.append(round..round + 1);
+        work(&mut world.archiver(&world.shards()[0]));
+    }
+    let before = *world.objects.gets.lock().unwrap();
+    let archiver = world.archiver(&world.shards()[0]);
+    assert_eq!(archiver.archived_through(), world.all()[&world.shard()].last().unwrap().sequence);
+    assert_eq!(*world.objects.gets.lock().unwrap() - before, 2, "whose archive it is, and the newest segment");
 }
 
 #[test]

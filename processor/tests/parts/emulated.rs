@@ -6,7 +6,6 @@ use std::{
     net::TcpStream,
 };
 
-use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
 use processor::s3::Bucket;
 
 /// An answer's status and body.
@@ -39,12 +38,6 @@ pub fn done(method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> 
 
 /// The bucket, by a real client.
 pub fn bucket(name: &str) -> Bucket {
-    let settings = aws_sdk_s3::Config::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .region(Region::new("us-east-1"))
-        .credentials_provider(Credentials::new("test", "test", None, None, "test"))
-        .endpoint_url(&emulators::aws().endpoint)
-        .force_path_style(true)
-        .http_client(aws_smithy_http_client::Builder::new().build_http());
+    let settings = emulators::settings!(aws_sdk_s3, &emulators::aws().endpoint).force_path_style(true);
     Bucket::new(aws_sdk_s3::Client::from_conf(settings.build()), name)
 }

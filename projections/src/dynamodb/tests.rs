@@ -3,6 +3,7 @@
 
 mod gate;
 mod laws;
+mod reading;
 mod scripted;
 mod tables;
 mod units;

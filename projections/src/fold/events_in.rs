@@ -208,7 +208,11 @@ impl Shard {
 
     fn bury_missed(&mut self, input: &Input, missed: &Missed) -> Folded {
         let Missed { origin, from } = missed;
-        let cause = format!("{origin} was announced, and was gone when it was to be read from byte {from} on");
+        let rest = match *from {
+            Missed::UNKNOWN => "on; how far it had been read is not known".to_owned(),
+            from => format!("from byte {from} on"),
+        };
+        let cause = format!("{origin} was announced, and was gone when it was to be read {rest}");
         self.bury(input, None, MISSING, &cause, &Bytes::copy_from_slice(origin.name.as_bytes()))
     }
 

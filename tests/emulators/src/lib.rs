@@ -29,6 +29,20 @@ const START_LOOK: Duration = Duration::from_millis(20);
 /// Somebody else may take a free port before the emulator does.
 const STARTS_MAX: u32 = 5;
 
+/// Settings of a client of AWS for tests, of the crate that is named: credentials of nobody, plain HTTP, and this endpoint. A macro, as this package builds
+/// no client: whoever calls it has that crate, and `aws_smithy_http_client`.
+#[macro_export]
+macro_rules! settings {
+    ($sdk:ident, $endpoint:expr) => {
+        $sdk::config::Builder::new()
+            .behavior_version($sdk::config::BehaviorVersion::latest())
+            .region($sdk::config::Region::new("us-east-1"))
+            .credentials_provider($sdk::config::Credentials::new("test", "test", None, None, "test"))
+            .endpoint_url($endpoint)
+            .http_client(::aws_smithy_http_client::Builder::new().build_http())
+    };
+}
+
 /// A running emulator, for as long as this process lives.
 #[derive(Debug)]
 pub struct Emulator {

@@ -7,11 +7,16 @@
 //! | has none, and stands | it | as above |
 //! | has none, and another stands there | the other one: its own announcement finds it known | as above |
 //! | is gone, before or while it is read | what came of it | done when an event that says so is durable, which becomes a dead letter unless it was read before |
-//! | is damaged, archived, not permitted, or the time is over | what came of it | not done: it comes again, and in the end lies in the queue's queue for the dead |
+//! | is damaged, archived, or not permitted | what came of it | not done: it comes again, and in the end lies in the queue's queue for the dead |
+//! | takes longer than there is time | what came of it | not done: it comes again, and is read on from where it is durable |
+//! | was read to its end before | nothing | done |
 //!
-//! Nothing is remembered between two calls: what comes again is read again, and the fold knows its bytes.
+//! Of objects that come with more than one call it is kept how far they are (`places`); a small one that comes again is read again. Either way the fold
+//! knows its bytes, also of two calls that read the same at the same time.
 
-use std::collections::HashMap;
+mod places;
+
+use std::{collections::HashMap, pin::pin, sync::Arc, time::Duration};
 
 use events::{
     event::Missed,
@@ -19,11 +24,14 @@ use events::{
     pack::{Packed, Profile},
     stream::{Put, Stream},
 };
+use futures_util::future::{Either, select};
+use projections::dynamodb::DynamoDb;
 use tokio::{
     sync::mpsc,
     time::{Instant, timeout_at},
 };
 
+use self::places::{Missing, Places};
 use super::{Next, ToOpen, open_ahead, url};
 use crate::{
     append::{append_all, missed},
@@ -47,8 +55,12 @@ pub struct Settings {
     pub now_ms: i64,
     /// Nothing more is read from here on.
     pub read_until: Instant,
-    /// Nothing more is waited for from here on.
+    /// Nothing more is waited for from here on: what is on its way by then may have become durable or not.
     pub wait_until: Instant,
+    /// From here on nothing more is said of how far objects are.
+    pub keep_until: Instant,
+    /// How often it is said while they are read: what a call that is killed leaves to be read again.
+    pub keep_every: Duration,
 }
 
 /// What became of one message.
@@ -82,15 +94,18 @@ impl<S: Stream> Sender for ToStream<'_, S> {
     }
 }
 
-/// Reads what the messages announce. Returns what became of each, in their order, when all of it is durable or the time is over.
+/// Reads what the messages announce. Returns what became of each, in their order, when all of it is durable or the time is over. `rows`: where it is kept
+/// how far objects are.
 pub async fn ingest_announced<S: Stream>(
     messages: Vec<Message>,
     bucket: impl Fn(&str) -> Bucket,
     stream: &S,
+    rows: Arc<DynamoDb>,
     settings: &Settings,
 ) -> Vec<Done> {
     let plan = Plan::of(&messages);
-    let became = read(&plan.objects, bucket, stream, settings).await;
+    let places = Arc::new(Places::new(rows, &settings.tenant, plan.objects.len()));
+    let became = read(&plan.objects, bucket, stream, &places, settings).await;
     let done = |(message, places): (Message, &Vec<usize>)| {
         let mut done = Done { id: message.id, read: 0, missed: 0, left: vec![] };
         if let Err(error) = message.objects {
@@ -146,12 +161,8 @@ fn is_later(object: &Notified, earlier: &Notified) -> bool {
     }
 }
 
-async fn read<S: Stream>(
-    objects: &[Notified],
-    bucket: impl Fn(&str) -> Bucket,
-    stream: &S,
-    settings: &Settings,
-) -> Vec<Became> {
+/// The objects, told to who opens them, each with its place as its tag.
+async fn to_open(objects: &[Notified], bucket: impl Fn(&str) -> Bucket) -> mpsc::Receiver<Next> {
     let to_open = |(tag, object): (usize, &Notified)| {
         let Notified { key, version, etag, .. } = object.clone();
         // A version says which it is; an etag beside it could only contradict.
@@ -164,7 +175,16 @@ async fn read<S: Stream>(
         // There is room for all of them, and the other end is held here.
         let _ = tell.send(next).await;
     }
-    drop(tell);
+    told
+}
+
+async fn read<S: Stream>(
+    objects: &[Notified],
+    bucket: impl Fn(&str) -> Bucket,
+    stream: &S,
+    places: &Arc<Places>,
+    settings: &Settings,
+) -> Vec<Became> {
     let options = Options {
         tenant: settings.tenant.clone(),
         service: settings.service.clone(),
@@ -175,45 +195,106 @@ async fn read<S: Stream>(
         now_ms: settings.now_ms,
         definitions: None,
     };
-    let inputs = Inputs { paths: vec![], stdin: Box::new(std::io::empty()), objects: Some(open_ahead(told)) };
+    let opened = places.clone().going_on(open_ahead(to_open(objects, bucket).await));
+    let inputs = Inputs { paths: vec![], stdin: Box::new(std::io::empty()), objects: Some(opened) };
     let sender = ToStream(stream);
     let mut run = Run::start(inputs, options, None, &sender, Default::default());
-    if timeout_at(settings.read_until, run.done()).await.is_err() {
+    let mut is_sure = true;
+    let over = {
+        let reading = pin!(timeout_at(settings.read_until, run.done()));
+        matches!(select(reading, pin!(places.keep_up(settings.keep_every))).await, Either::Left((Err(_), _)))
+    };
+    if over {
         run.stop();
         // What is not durable by then is left.
-        let _ = timeout_at(settings.wait_until, run.done()).await;
+        is_sure = timeout_at(settings.wait_until, run.done()).await.is_ok();
     }
-    let over = || Became::Left("the time was over before it was read; it comes again".to_owned());
-    let mut became: Vec<Became> = objects.iter().map(|_| over()).collect();
+    let mut reports: Vec<Option<FileReport>> = objects.iter().map(|_| None).collect();
     for file in run.report().files {
-        let Some(tag) = file.tag else { continue };
-        became[tag] = judge(&objects[tag], file, stream, settings).await;
+        if let Some(report) = file.tag.and_then(|tag| reports.get_mut(tag)) {
+            *report = Some(file);
+        }
+    }
+    let mut became = vec![];
+    for (tag, (object, report)) in objects.iter().zip(reports).enumerate() {
+        // A batch that was refused may have been appended.
+        let refused = report
+            .as_ref()
+            .is_some_and(|file| matches!(&file.outcome, Outcome::Failed { error: FileError::Send(_), .. }));
+        let judged = judge((tag, object), report, stream, places, settings).await;
+        let is_read = matches!(judged, Became::Read);
+        let kept = timeout_at(settings.keep_until, places.end(tag, is_read, is_sure && !refused)).await;
+        became.push(match kept.unwrap_or_else(|_| Err("the time was over".to_owned())) {
+            Ok(()) => judged,
+            Err(why) => {
+                let name = url(&object.bucket, &object.key);
+                Became::Left(format!("{name}: how far it is on the stream could not be kept, so it comes again: {why}"))
+            }
+        });
     }
     became
 }
 
-async fn judge<S: Stream>(object: &Notified, file: FileReport, stream: &S, settings: &Settings) -> Became {
+async fn judge<S: Stream>(
+    (tag, object): (usize, &Notified),
+    report: Option<FileReport>,
+    stream: &S,
+    places: &Places,
+    settings: &Settings,
+) -> Became {
+    let name = url(&object.bucket, &object.key);
+    if places.was_read(tag) {
+        return Became::Read;
+    }
+    let Some(file) = report else {
+        return Became::Left(format!("{name}: the time was over before it was begun; it comes again"));
+    };
     let (error, bytes) = match file.outcome {
         Outcome::Ingested { .. } | Outcome::Unchanged => return Became::Read,
         Outcome::Failed { error, bytes, .. } => (error, bytes),
     };
-    let name = url(&object.bucket, &object.key);
     let is_gone = |failure: &Failure| failure.kind == Kind::NoKey;
-    if !matches!(&error, FileError::Object(why) if why.downcast_ref::<Failure>().is_some_and(is_gone)) {
-        return Became::Left(format!("{name}: {error}"));
+    match (&error, places.reached(tag)) {
+        (FileError::Object(why), _) if why.downcast_ref::<Failure>().is_some_and(is_gone) => {}
+        (FileError::NotRead, Some(end)) => {
+            return Became::Left(format!(
+                "{name}: the time was over when it was on the stream up to byte {end}: it goes on from there when it comes again"
+            ));
+        }
+        (FileError::NotRead, None) => {
+            return Became::Left(format!("{name}: the time was over before it was read to its end; it comes again"));
+        }
+        _ => return Became::Left(format!("{name}: {error}")),
     }
     let announced = || Origin {
         kind: OriginKind::Object,
         name: format!("{}/{}", object.bucket, object.key),
         version: object.version.clone().or_else(|| object.etag.clone()).unwrap_or_default(),
     };
-    let news = Missed { origin: file.origin.unwrap_or_else(announced), from: bytes };
-    let put = missed(&settings.tenant, news, settings.now_ms);
-    match timeout_at(settings.wait_until, append_all(stream, vec![put])).await {
-        Ok(Ok(_)) => Became::Missed,
-        Ok(Err(why)) => Became::Left(format!("{name} is gone, and that could not be appended: {why}")),
-        Err(_) => Became::Left(format!("{name} is gone, and the time was over before that could be appended")),
+    let origin = file.origin.unwrap_or_else(announced);
+    let told = timeout_at(settings.wait_until, tell_missed(tag, origin, bytes, stream, places, settings)).await;
+    match told.unwrap_or_else(|_| Err("the time was over".to_owned())) {
+        Ok(became) => became,
+        Err(why) => Became::Left(format!("{name} is gone, and that could not be appended: {why}")),
     }
+}
+
+/// Appends that an object is gone, of which this call has read so many bytes.
+async fn tell_missed<S: Stream>(
+    tag: usize,
+    origin: Origin,
+    read: u64,
+    stream: &S,
+    places: &Places,
+    settings: &Settings,
+) -> Result<Became, String> {
+    let from = match places.missing(tag, &origin, read).await.map_err(|error| error.to_string())? {
+        Missing::Nothing => return Ok(Became::Read),
+        Missing::From(from) => from,
+    };
+    let put = missed(&settings.tenant, Missed { origin, from }, settings.now_ms);
+    append_all(stream, vec![put]).await?;
+    Ok(Became::Missed)
 }
 
 #[cfg(test)]

@@ -32,6 +32,12 @@ pub enum NotMeant {
     /// It is not spelt so.
     #[error("{0} is not s3://BUCKET or s3://BUCKET/KEY: a bucket's name has 3 to 63 of a-z 0-9 - .")]
     Spelling(String),
+    /// An access point, by its ARN.
+    #[error(
+        "{0} names an access point by its ARN. An object is known to the stream by its bucket and key: name the bucket; or, where only the access point \
+         may be asked, its alias as a bucket, which `aws s3control list-access-points` shows. What is named both ways counts twice"
+    )]
+    AccessPoint(String),
     /// No object.
     #[error("there is no object {0}, and none below it. {1}")]
     Nothing(String, String),
@@ -44,6 +50,9 @@ pub enum NotMeant {
 pub fn spelling(name: &str) -> Result<(&str, &str), NotMeant> {
     let wrong = || NotMeant::Spelling(name.to_owned());
     let rest = name.strip_prefix("s3://").ok_or_else(wrong)?;
+    if rest.starts_with("arn:") {
+        return Err(NotMeant::AccessPoint(name.to_owned()));
+    }
     let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
     let is_plain = bucket.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
     if is_plain && (3..=63).contains(&bucket.len()) { Ok((bucket, key)) } else { Err(wrong()) }

@@ -181,6 +181,8 @@ async fn names_that_mean_nothing_say_what_there_is() {
     for name in ["s3://", "s3://a", "s3://a b/c", "s3:/a/b", "S3://abc/d"] {
         assert!(spelling(name).is_err(), "{name}");
     }
+    let point = spelling("s3://arn:aws:s3:us-east-1:123456789012:accesspoint/logs/app.log").unwrap_err().to_string();
+    assert!(point.contains("access point by its ARN") && point.contains("its alias as a bucket"), "{point}");
     assert_eq!(spelling("s3://abc").unwrap(), ("abc", ""));
     assert_eq!(spelling("s3://abc/d/e f").unwrap(), ("abc", "d/e f"));
 }

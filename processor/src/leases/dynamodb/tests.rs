@@ -6,19 +6,13 @@ use std::{
     sync::atomic::{AtomicU32, Ordering::Relaxed},
 };
 
-use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
 use events::position::{HashKey, HashRange};
 
 use super::{super::Watch, *};
 use crate::leases::{Appetite, View, plan};
 
 fn client() -> Client {
-    let config = aws_sdk_dynamodb::Config::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .region(Region::new("us-east-1"))
-        .credentials_provider(Credentials::new("test", "test", None, None, "test"))
-        .endpoint_url(&emulators::dynamodb().endpoint)
-        .http_client(aws_smithy_http_client::Builder::new().build_http());
+    let config = emulators::settings!(aws_sdk_dynamodb, &emulators::dynamodb().endpoint);
     Client::from_conf(config.build())
 }
 

@@ -1,13 +1,23 @@
 //! What becomes of objects that are announced: each counts once, whichever way its announcements come, and one that is gone is told.
 #![allow(clippy::unwrap_used)]
 
-use std::{collections::BTreeMap, io::Write, num::NonZeroU16, sync::Mutex, time::Duration};
+use std::{
+    collections::BTreeMap,
+    io::Write,
+    num::NonZeroU16,
+    sync::{
+        Mutex,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use events::{
     position::{HashRange, SequenceNumber, ShardId},
     stream::{AppendError, Appended, Limits, Page, ReadError, Record, Refused, Shard, Start},
 };
 use projections::{
+    dynamodb::Create,
     fold::{self, Input, Place, balance::Balance},
     store::{Generation, Kind as RowKind, Row, RowKey},
 };
@@ -18,6 +28,8 @@ use crate::{
     ingest::notified::messages,
     s3::scripted::{Act, Scripted, etag},
 };
+
+mod long;
 
 /// A stream of one shard, which is folded whole.
 #[derive(Default)]
@@ -99,6 +111,7 @@ fn sqs(groups: &[&[&Value]]) -> Vec<Message> {
 fn settings(secs: u64) -> Settings {
     let read_until = Instant::now() + Duration::from_secs(secs);
     let wait_until = read_until + Duration::from_secs(secs);
+    let (keep_until, keep_every) = (wait_until + Duration::from_secs(60), Duration::from_millis(10));
     Settings {
         tenant: "local".into(),
         service: None,
@@ -106,12 +119,23 @@ fn settings(secs: u64) -> Settings {
         now_ms: NOW_MS,
         read_until,
         wait_until,
+        keep_until,
+        keep_every,
     }
+}
+
+/// Tables that nobody has used.
+async fn rows() -> Arc<DynamoDb> {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let config = emulators::settings!(aws_sdk_dynamodb, &emulators::dynamodb().endpoint);
+    let prefix = format!("announced-{}", NUMBER.fetch_add(1, Relaxed));
+    let client = aws_sdk_dynamodb::Client::from_conf(config.build());
+    Arc::new(DynamoDb::open(&client, &prefix, Create::Missing).await.unwrap().0)
 }
 
 async fn ingest(s3: &Scripted, stream: &Kept, messages: Vec<Message>) -> Vec<Done> {
     let bucket = s3.bucket();
-    ingest_announced(messages, |_| bucket.clone(), stream, &settings(60)).await
+    ingest_announced(messages, |_| bucket.clone(), stream, rows().await, &settings(60)).await
 }
 
 #[track_caller]
@@ -253,7 +277,7 @@ async fn when_the_time_is_over_what_is_left_is_said() {
     let of = |key: &str| record(key, text.as_bytes(), None, "01");
     let (messages, bucket) = (sqs(&[&[&of("a.log")], &[&of("b.log")]]), s3.bucket());
     // The first may be either, as both are asked for at once.
-    let said = ingest_announced(messages, |_| bucket.clone(), &stream, &settings(1)).await;
+    let said = ingest_announced(messages, |_| bucket.clone(), &stream, rows().await, &settings(1)).await;
     let left: Vec<_> = said.iter().filter(|done| !done.left.is_empty()).collect();
     assert!(!left.is_empty() && left.iter().all(|done| done.left[0].contains("the time was over")), "{said:?}");
     let (balance, _) = stream.folded();
