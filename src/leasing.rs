@@ -43,8 +43,10 @@ use crate::{
     workers::{Workers, held, lost_shard},
 };
 
-/// How long an owner may be silent until another takes its shards over, unless told otherwise (the Kinesis Client Library's `failoverTimeMillis`).
-pub(crate) const FAILOVER: Duration = Duration::from_secs(10);
+/// How long an owner may be silent until another takes its shards over, unless told otherwise (the Kinesis Client Library's `failoverTimeMillis`, which is
+/// 10 s there). Each third of it each lease is renewed, a write unit: at 10 s these were a sixth of all that a small stream costs. Rows that can be read
+/// are up to a minute old anyway, and a process that is told to end gives its leases back at once.
+pub(crate) const FAILOVER: Duration = Duration::from_secs(30);
 /// How often resume points of others' shards are looked at that somebody here waits for; and how often a worker that has ended is seen.
 const LOOK: Duration = Duration::from_millis(500);
 /// What a look makes possible (a row that was made can be taken) is done at once, in so many looks.

@@ -194,7 +194,7 @@ fn windows_that_one_generation_keeps_no_longer_are_no_difference_to_another() {
     block_on(world.store.rows.write(anew.collect())).unwrap();
     assert!(block_on(world.store.expire(GENERATION, Kind::Window, Day::of(START_MS + 2 * DAY_MS))).unwrap() > 0);
     let of = |store: &Keeping| {
-        block_on(compare::compare(store, (GENERATION, "old"), Generation(GENERATION.0 + 1), i64::MIN, 0)).unwrap()
+        block_on(compare(store, (GENERATION, "old"), Generation(GENERATION.0 + 1), i64::MIN, 0)).unwrap()
     };
     assert_eq!((of(&world.store).windows_differ, of(&world.store).windows), (0, 1));
 }
