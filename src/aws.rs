@@ -133,9 +133,6 @@ pub enum OpenError {
         /// The cause.
         source: TableError,
     },
-    /// How long rows are kept could not be read.
-    #[error("how long rows are kept could not be read: {0}")]
-    Kept(#[source] projections::store::ReadError),
     /// The leases could not be looked up.
     #[error("who reads which shard could not be looked up: {0}")]
     Round(String),
@@ -339,7 +336,7 @@ impl System {
         let mut wrong = vec![];
         if let Some(about) = &about {
             rows.bind(&about.identity).await.map_err(of_rows)?;
-            let kept = rows.kept().await.map_err(OpenError::Kept)?;
+            let kept = rows.known_to_keep();
             wrong = keep::wrong(kept, Some(about), &opened.without_expiry);
             if kept.is_none() && !options.create {
                 wrong = opened.without_expiry;

@@ -55,6 +55,11 @@ impl DynamoDb {
         Ok(self.look_at_keep().await?)
     }
 
+    /// The same, as it was when this process last looked: at `bind`, and every ten minutes.
+    pub fn known_to_keep(&self) -> Option<u16> {
+        lock(&self.kept).days
+    }
+
     /// From now on rows are kept for so many days, whoever writes them; `None`, or 0: for as long as the tables. They are written with the time at
     /// which they expire, and DynamoDB removes them for nothing, some days late; nobody is shown them meanwhile. Rows that stand are not touched:
     /// they stay in the tables, and are not shown once they are past this. Other processes know within ten minutes.
