@@ -391,7 +391,7 @@ impl System {
         if was_made {
             made(&format!("the table {leases} in {}", place(config, "DYNAMODB")));
         }
-        let me = leasing::name(&system.instance);
+        let me = leasing::name(&system.instance, appetite);
         system.start_elsewhere(Leasing::new(table, me, appetite, options.failover, &system.workers)).await?;
         wrong.into_iter().for_each(|wrong| system.workers.notes.tell(format!("warning: {wrong}")));
         Ok(system)
