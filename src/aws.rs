@@ -4,6 +4,7 @@
 pub mod announced;
 mod buckets;
 mod fan_out;
+mod keep;
 
 use std::{
     io,
@@ -38,6 +39,7 @@ use tokio::runtime::Handle;
 use xxhash_rust::xxh3::xxh3_64;
 
 pub use buckets::Buckets;
+pub use keep::{KeepError, Kept};
 
 use crate::{
     AnyStore, AnyStream, LISTS_ELSEWHERE, SHARDS_MAX, System,
@@ -260,11 +262,20 @@ fn place(config: &SdkConfig, service: &str) -> String {
     }
 }
 
-/// What the stream is, beyond its name: a stream that was deleted and made anew under one name has lost what was read into it.
-async fn identity(client: &aws_sdk_kinesis::Client, name: &str) -> Option<String> {
+/// What the stream is, beyond its name.
+struct About {
+    /// A stream that was deleted and made anew under one name has lost what was read into it.
+    identity: String,
+    /// For how many days it keeps records, as whole ones.
+    days_kept: Option<u16>,
+}
+
+async fn about(client: &aws_sdk_kinesis::Client, name: &str) -> Option<About> {
     let summary = client.describe_stream_summary().stream_name(name).send().await;
-    let summary = summary.ok().and_then(|answer| answer.stream_description_summary);
-    summary.map(|about| format!("{} {:?}", about.stream_arn(), about.stream_creation_timestamp().as_secs_f64()))
+    let summary = summary.ok().and_then(|answer| answer.stream_description_summary)?;
+    let identity = format!("{} {:?}", summary.stream_arn(), summary.stream_creation_timestamp().as_secs_f64());
+    let hours = u16::try_from(summary.retention_period_hours()).ok();
+    Some(About { identity, days_kept: hours.map(|hours| hours.div_ceil(24)) })
 }
 
 impl Options {
@@ -308,20 +319,30 @@ impl System {
         let of_stream = |source| OpenError::Stream { name: name.clone(), place: place(config, "KINESIS"), source };
         let stream = Kinesis::open(client.clone(), name, missing).await.map_err(of_stream)?;
         if stream.was_created() {
-            made(&format!("the stream {name} in {}", place(config, "KINESIS")));
+            made(&format!(
+                "the stream {name} in {}, which keeps records for 24 hours (`aws kinesis increase-stream-retention-period` for longer)",
+                place(config, "KINESIS")
+            ));
         }
         let of_rows = |source| OpenError::Rows { place: place(config, "DYNAMODB"), source };
         let create = if options.create { dynamodb::Create::Missing } else { dynamodb::Create::Refuse };
         let (rows, opened) =
             DynamoDb::open(&aws_sdk_dynamodb::Client::new(config), prefix, create).await.map_err(of_rows)?;
-        for table in opened.created {
+        for table in &opened.created {
             made(&format!("the table {table} in {}", place(config, "DYNAMODB")));
         }
         let is_new = stream.was_created();
-        let identity = identity(&client, name).await;
-        if let Some(identity) = &identity {
-            rows.bind(identity).await.map_err(of_rows)?;
+        let about = about(&client, name).await;
+        let mut wrong = vec![];
+        if let Some(about) = &about {
+            rows.bind(&about.identity).await.map_err(of_rows)?;
+            let kept = rows.known_to_keep();
+            wrong = keep::wrong(kept, Some(about), &opened.without_expiry);
+            if kept.is_none() && !options.create {
+                wrong = opened.without_expiry;
+            }
         }
+        let identity = about.map(|about| about.identity);
         // Whatever is wrong with a stream that is not described, the next call says it.
         let lists = format!("{LISTS_ELSEWHERE}{:016x}", xxh3_64(identity.as_deref().unwrap_or(name).as_bytes()));
         let reading = match options.fan_out {
@@ -370,8 +391,9 @@ impl System {
         if was_made {
             made(&format!("the table {leases} in {}", place(config, "DYNAMODB")));
         }
-        let me = leasing::name(&system.instance);
+        let me = leasing::name(&system.instance, appetite);
         system.start_elsewhere(Leasing::new(table, me, appetite, options.failover, &system.workers)).await?;
+        wrong.into_iter().for_each(|wrong| system.workers.notes.tell(format!("warning: {wrong}")));
         Ok(system)
     }
 

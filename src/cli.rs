@@ -10,6 +10,7 @@ mod elsewhere;
 mod generations;
 mod held_up;
 mod ingest;
+mod keep;
 mod metrics;
 mod near;
 mod output;
@@ -38,6 +39,8 @@ use pair::{Named, Pair};
 
 /// Where `weir up` listens unless it is told otherwise.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:4717";
+/// Thirty years.
+const KEEP_DAYS_MAX: u16 = 10_950;
 
 /// Logs in, metrics and alarms out: an event-sourced stream processor in one program.
 #[derive(Debug, Parser)]
@@ -73,6 +76,8 @@ enum Command {
     Split(Split),
     /// Merge two neighbouring shards of a data folder
     Merge(Merge),
+    /// On AWS: say for how long rows are kept, or keep them for some days, for all processes of the pair
+    Keep(Keep),
     /// Show it all on sample logs in a temporary folder
     Demo(Demo),
 }
@@ -172,6 +177,21 @@ fn failover(text: &str) -> Result<Duration, String> {
     secs.filter(|secs| (1..=600).contains(secs)).map(Duration::from_secs).ok_or_else(|| next.to_owned())
 }
 
+/// Days for which rows are kept; `None`: for as long as the tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct KeepTime(Option<u16>);
+
+/// `forever`, or days.
+fn keep_time(text: &str) -> Result<KeepTime, String> {
+    let days =
+        text.strip_suffix('d').and_then(|days| days.parse().ok()).filter(|days| (1..=KEEP_DAYS_MAX).contains(days));
+    match (text, days) {
+        ("forever", _) => Ok(KeepTime(None)),
+        (_, Some(days)) => Ok(KeepTime(Some(days))),
+        _ => Err(format!("give days, such as 400d, at least 1d and at most {KEEP_DAYS_MAX}d, or forever")),
+    }
+}
+
 /// Choice of format.
 #[derive(Debug, Clone, Copy, ClapArgs)]
 pub struct Output {
@@ -197,6 +217,16 @@ impl Output {
     }
 }
 
+/// Options of `weir keep`.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct Keep {
+    /// From now on: days, such as 400d, or forever. Without it, only what is in force is said
+    #[arg(value_name = "TIME", value_parser = keep_time)]
+    time: Option<KeepTime>,
+    #[command(flatten)]
+    of: Where,
+}
+
 /// Options of `weir up`.
 #[derive(Debug, Clone, ClapArgs)]
 pub struct Up {
@@ -216,7 +246,7 @@ pub struct Up {
     /// Go on although the host's clock stands before the stream's last stamp
     #[arg(long)]
     confirm_clock: bool,
-    /// On AWS: other processes take the shards of one that was silent for so long, 1s to 10m; the same for all of a pair [default: 10s]
+    /// On AWS: other processes take the shards of one that was silent for so long, 1s to 10m; the same for all of a pair [default: 30s]
     #[arg(long, value_name = "TIME", value_parser = failover)]
     failover: Option<Duration>,
     /// On AWS: read as an enhanced fan-out consumer of this pair's own, registered if it is missing, which no other reader slows down. In us-east-1
@@ -479,6 +509,7 @@ pub async fn run(args: Args) -> Result<Answer, Failure> {
         Command::Shards(options) => shards::list(options).await,
         Command::Split(options) => shards::split(options).await,
         Command::Merge(options) => shards::merge(options).await,
+        Command::Keep(options) => keep::run(options).await,
         Command::Demo(options) => demo::run(options).await,
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! | when | what |
 //! | --- | --- |
-//! | each third of `failover`, and when a shard of this process ended | list shards, read the table, renew, take, end, remove |
+//! | each third of `failover` (of 10 s, in a command that ends by itself), and when a shard of this process ended | list shards, read the table, renew, take, end, remove |
 //! | a lease was won | a worker begins at the shard's resume point |
 //! | a lease is another's | its worker commits, and ends; what it folds until then harms nothing (laws 4 and 5) |
 //! | the process is told to end | each worker commits and ends, and then its lease is free: another takes it at its next look |
@@ -29,7 +29,7 @@ use events::{
     stream::{Shard, Stream},
 };
 use processor::leases::{
-    Appetite, Lease, Noted, Step, View, Watch,
+    Appetite, BRIEF_FAILOVER, Lease, Noted, Step, View, Watch,
     dynamodb::{Table, TableError},
     plan,
 };
@@ -43,8 +43,10 @@ use crate::{
     workers::{Workers, held, lost_shard},
 };
 
-/// How long an owner may be silent until another takes its shards over, unless told otherwise (the Kinesis Client Library's `failoverTimeMillis`).
-pub(crate) const FAILOVER: Duration = Duration::from_secs(10);
+/// How long an owner may be silent until another takes its shards over, unless told otherwise (the Kinesis Client Library's `failoverTimeMillis`, which is
+/// 10 s there). Each third of it each lease is renewed, a write unit: at 10 s these were a sixth of all that a small stream costs. Rows that can be read
+/// are up to a minute old anyway, and a process that is told to end gives its leases back at once.
+pub(crate) const FAILOVER: Duration = Duration::from_secs(30);
 /// How often resume points of others' shards are looked at that somebody here waits for; and how often a worker that has ended is seen.
 const LOOK: Duration = Duration::from_millis(500);
 /// What a look makes possible (a row that was made can be taken) is done at once, in so many looks.
@@ -110,9 +112,17 @@ impl Leasing {
         })
     }
 
+    /// Between two rounds: three in the time after which this process would be silent.
+    fn pace(&self) -> Duration {
+        match self.appetite {
+            Appetite::Share => self.failover / 3,
+            Appetite::Leftovers => self.failover.min(BRIEF_FAILOVER) / 3,
+        }
+    }
+
     /// Takes rounds until the system is told to end, and then gives back what it has.
     pub(crate) async fn run(self: Arc<Self>) -> Result<(), String> {
-        let mut due = Instant::now() + self.failover / 3;
+        let mut due = Instant::now() + self.pace();
         let mut ended = self.workers.ended().len();
         let mut wanted = self.wanted_tasks();
         while !self.workers.is_stopped_within(LOOK).await {
@@ -120,7 +130,7 @@ impl Leasing {
             let has_news = std::mem::replace(&mut ended, now_ended) != now_ended
                 || std::mem::replace(&mut wanted, now_wanted.clone()) != now_wanted;
             if Instant::now() >= due || has_news {
-                due = Instant::now() + self.failover / 3;
+                due = Instant::now() + self.pace();
                 let begun = self.round(now_ended > 0).await;
                 self.say(begun.as_ref().err()).await;
                 for place in begun.unwrap_or_default() {
@@ -267,7 +277,7 @@ impl Leasing {
 
     /// Waits until each worker has committed and ended, and gives its lease back. Those that cannot be are taken over after `failover`.
     pub(crate) async fn leave(&self) {
-        let mut due = Instant::now() + self.failover / 3;
+        let mut due = Instant::now() + self.pace();
         let mut left = BTreeSet::new();
         self.leave_tasks().await;
         loop {
@@ -289,7 +299,7 @@ impl Leasing {
                 return;
             }
             if Instant::now() >= due {
-                due = Instant::now() + self.failover / 3;
+                due = Instant::now() + self.pace();
             }
             drop(state);
             tokio::time::sleep(LOOK / 10).await;

@@ -219,6 +219,14 @@ impl Store for AnyStore {
         }
     }
 
+    fn is_past(&self, kind: Kind, folded_on: Day) -> bool {
+        match self {
+            Self::Local(store) => store.is_past(kind, folded_on),
+            #[cfg(feature = "aws")]
+            Self::DynamoDb(store) => store.is_past(kind, folded_on),
+        }
+    }
+
     async fn expire(&self, generation: Generation, kind: Kind, before: Day) -> Result<u64, WriteError> {
         match self {
             Self::Local(store) => store.expire(generation, kind, before).await,

@@ -26,6 +26,12 @@ use events::{
 };
 use xxhash_rust::xxh3::Xxh3Default;
 
+/// How the name of an owner ends that holds leases for a moment only.
+pub const BRIEF: &str = ":brief";
+/// Such an owner is silent after so long, if `failover` is not shorter: it renews as often as this asks for. Else whoever repeats a command that was
+/// killed would wait as long as for a server.
+pub const BRIEF_FAILOVER: Duration = Duration::from_secs(10);
+
 /// A row of the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
@@ -101,7 +107,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Takes a reading of the whole table at `now`; returns the shards whose owner has been silent for `failover`.
+    /// Takes a reading of the whole table at `now`; returns the shards whose owner has been silent for `failover`, or a brief one for `BRIEF_FAILOVER`.
     ///
     /// Between two looks at most half of `failover` counts: one who was stopped, and all of whose leases and everybody's look old when it goes on, has to
     /// look again before it takes any. A clock that goes back counts nothing.
@@ -109,13 +115,17 @@ impl Watch {
         let listed: BTreeSet<&ShardId> = leases.iter().map(|lease| &lease.shard).collect();
         self.seen.retain(|shard, _| listed.contains(shard));
         let since = self.looked.replace(now).map_or(Duration::ZERO, |looked| now.saturating_sub(looked));
-        let since = since.min(failover / 2);
+        let failover_of = |owner: &Option<String>| match owner {
+            Some(owner) if owner.ends_with(BRIEF) => failover.min(BRIEF_FAILOVER),
+            _ => failover,
+        };
         let mut silent = BTreeSet::new();
         for lease in leases {
             let fresh = (lease.owner.clone(), lease.counter, Duration::ZERO);
             match self.seen.get_mut(&lease.shard) {
                 Some(seen) if (&seen.0, seen.1) == (&lease.owner, lease.counter) => {
-                    seen.2 += since;
+                    let failover = failover_of(&lease.owner);
+                    seen.2 += since.min(failover / 2);
                     if lease.owner.is_some() && seen.2 >= failover {
                         silent.insert(lease.shard.clone());
                     }

@@ -9,7 +9,7 @@
 //!
 //! Not compared, as they depend on when commits fell and on nothing that was folded: into how many ranges a stretch is cut, which counters are listed
 //! that can no longer come, and what parts of a snapshot are called.
-//! Not comparable: what holds something of records that the stream no longer has, or differs and may depend on such (`doubt`). It is counted, and
+//! Not comparable: rows past their time, which may have been removed, and what began anew since; and what holds something of records that the stream no longer has, or differs and may depend on such (`doubt`). It is counted, and
 //! named by kind and service.
 
 mod doubt;
@@ -29,7 +29,7 @@ use events::{
 use projections::{
     fold::{LINES_PAGE, Place, snapshot},
     query::Digest,
-    store::{Generation, Kind, Row, Span, Store},
+    store::{Day, Generation, Kind, Row, Span, Store},
 };
 
 pub use self::report::{Difference, OLDER_MAX, Older, Report};
@@ -167,6 +167,10 @@ async fn rows<T: Store, R: Store>(
                 doubts.older(older, first);
                 continue;
             }
+            if is_expired(store, kind, stored.as_ref(), replayed.as_ref()) {
+                report.expired += 1;
+                continue;
+            }
             match difference(stored.as_ref(), replayed.as_ref()) {
                 None => report.compared(None),
                 Some(what) if differing.len() < ASKED_MAX => {
@@ -186,6 +190,18 @@ async fn rows<T: Store, R: Store>(
     report.first_difference = report.first_difference.take().or(first_further);
     report.digest = digest.filter(|_| report.damaged == 0).map(Digest::end);
     Ok(())
+}
+
+/// True of what the stream, or its archive, says and the store need not hold: a row that is past its time; and, where rows are kept by time at all, the
+/// earlier part of one that was touched again when it was past it, and so began anew.
+fn is_expired<T: Store>(store: &T, kind: Kind, stored: Option<&Row>, replayed: Option<&Row>) -> bool {
+    match (stored, replayed) {
+        (None, Some(replayed)) => store.is_past(kind, replayed.folded_on),
+        (Some(stored), Some(replayed)) => {
+            stored.applied_from > replayed.applied_from && store.is_past(kind, Day::default())
+        }
+        _ => false,
+    }
 }
 
 /// The state at each resume point: what decisions will depend on.

@@ -11,8 +11,10 @@ mod call;
 mod commit;
 mod expire;
 mod item;
+mod keep;
 mod layout;
 mod listed;
+mod metrics;
 mod read;
 mod reading;
 mod tables;
@@ -23,7 +25,7 @@ mod write;
 mod tests;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     num::NonZeroUsize,
     sync::{Mutex, MutexGuard, PoisonError},
     time::{SystemTime, UNIX_EPOCH},
@@ -35,7 +37,8 @@ use events::position::ShardId;
 
 use self::{
     call::{Meter, Pace},
-    commit::Remembered,
+    commit::{HELD_BYTES_MAX, Remembered},
+    keep::Kept,
     layout::Table,
     listed::Known,
 };
@@ -66,11 +69,12 @@ pub struct DynamoDb {
     checkpoints: String,
     pace: Pace,
     meter: Meter,
-    keep_days: BTreeMap<Kind, u16>,
+    kept: Mutex<Kept>,
     /// The day on which it is.
     today: fn() -> Day,
     known: Mutex<Known>,
     remembered: Mutex<HashMap<(Generation, ShardId), Remembered>>,
+    held_bytes_max: usize,
 }
 
 impl DynamoDb {
@@ -92,26 +96,12 @@ impl DynamoDb {
             checkpoints: name(Table::Checkpoints),
             pace: Pace::default(),
             meter: Meter::default(),
-            keep_days: BTreeMap::new(),
+            kept: Mutex::default(),
             today,
             known: Mutex::default(),
             remembered: Mutex::default(),
+            held_bytes_max: HELD_BYTES_MAX,
         }
-    }
-
-    /// Has DynamoDB itself remove rows of a kind, without write units, so many days after the day on which they were last written, or for which they
-    /// were folded if that is later: they are written with the time at which they expire. It may take some days longer, and until then they are shown.
-    /// Rows that were written before keep what they were given. It has to be longer than a consumer may stand still, and so than the stream keeps
-    /// records: what expires is gone for a fold that has not come so far.
-    ///
-    /// Kinds that do not expire are kept; so are marks, producers and identities, without which a record that comes again is counted again: these
-    /// leave by `expire` alone, which goes by the stream's time.
-    #[must_use]
-    pub fn keep(mut self, kind: Kind, days: u16) -> Self {
-        if kind.expires() && !matches!(kind, Kind::Taken | Kind::Producer | Kind::Identified) {
-            self.keep_days.insert(kind, days);
-        }
-        self
     }
 
     /// The units that this store's requests have consumed, as the service counted them. It does not count those of failed conditions.
@@ -125,13 +115,6 @@ impl DynamoDb {
             Table::State => &self.state,
             Table::Checkpoints => &self.checkpoints,
         }
-    }
-
-    /// When a row of a kind that is written now expires: at the end of its last day. DynamoDB goes by its clock, not by the stream's time: what is
-    /// folded long after its day must not expire as it is written.
-    fn expires_at(&self, kind: Kind, folded_on: Day) -> Option<i64> {
-        let days = self.keep_days.get(&kind)?;
-        Some((i64::from(folded_on.max((self.today)()).0) + i64::from(*days) + 1) * DAY_SECS)
     }
 }
 
@@ -178,5 +161,9 @@ impl Store for DynamoDb {
 
     async fn expire(&self, generation: Generation, kind: Kind, before: Day) -> Result<u64, WriteError> {
         self.expire_rows(generation, kind, before).await
+    }
+
+    fn is_past(&self, kind: Kind, folded_on: Day) -> bool {
+        self.is_past_time(kind, folded_on)
     }
 }

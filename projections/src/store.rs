@@ -370,6 +370,13 @@ pub trait Store: Send + Sync {
         }
     }
 
+    /// True if a row of this kind that was last folded into on this day is past its time: nobody is shown it, whether it was removed or not. Where rows
+    /// are kept for ever, never.
+    fn is_past(&self, kind: Kind, folded_on: Day) -> bool {
+        let _ = (kind, folded_on);
+        false
+    }
+
     /// Removes rows that are past their time: those of a kind that were last folded into before a day, whatever their place in time. A row that
     /// is replaced meanwhile by one of a later day stays. Of kinds that do not expire, none. Returns how many. Again: nothing. After an error
     /// some may be gone.

@@ -52,6 +52,10 @@ fn words(report: &Value, same: bool, rows: Rows) -> Vec<String> {
     if older > 0 {
         lines.extend(not_recomputed(report, older));
     }
+    if number("expired") > 0 {
+        let text = "rows are past the time for which rows are kept here (`weir keep`), or began anew after it, and were not compared";
+        lines.push(format!("{} {text}", number("expired")));
+    }
     lines.extend(archived(report));
     let digest = report["digest"].as_str().unwrap_or("?");
     if same {

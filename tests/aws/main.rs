@@ -19,3 +19,4 @@ mod refusals;
 mod shared_generations;
 mod sharing;
 mod split;
+mod tables;

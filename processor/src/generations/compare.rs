@@ -100,6 +100,11 @@ async fn side_by_side<T: Store>(
             after = rows;
             right = theirs.next().await?;
         }
+        // What one of them has and the other no longer keeps is no difference.
+        let is_past = |rows: &[Row]| rows.iter().all(|row| store.is_past(kind, row.folded_on));
+        if before.is_empty() && is_past(&after) || after.is_empty() && is_past(&before) {
+            continue;
+        }
         each(&at, &before, &after)?;
     }
 }

@@ -231,6 +231,23 @@ fn an_owner_is_silent_by_the_observers_clock_alone() {
 }
 
 #[test]
+fn an_owner_that_is_there_for_a_moment_is_silent_sooner_than_one_that_stays() {
+    let long = 3 * FAILOVER;
+    let [stays, brief] = [0, 1].map(ShardId::numbered);
+    let leases = [lease(&stays, Some("a:1:2"), 7), lease(&brief, Some("a:3:4:brief"), 7)];
+    let at = Duration::from_secs;
+    let mut watch = Watch::default();
+    assert!(watch.look(&leases, at(100), long).is_empty());
+    assert!(watch.look(&leases, at(110), long).is_empty(), "of a look's time five seconds count");
+    assert_eq!(watch.look(&leases, at(115), long), [brief.clone()].into());
+    assert_eq!(watch.look(&leases, at(129), long), [brief.clone()].into());
+    assert_eq!(watch.look(&leases, at(131), long), [stays, brief].into());
+    let mut watch = Watch::default();
+    assert!(watch.look(&leases, at(0), at(2)).is_empty());
+    assert_eq!([1, 2].map(|now| watch.look(&leases, at(now), at(2)).len()), [0, 2], "never later than the others");
+}
+
+#[test]
 fn who_was_stopped_or_whose_clock_jumps_looks_again_before_it_calls_anybody_silent() {
     let leases = [lease(&ShardId::numbered(0), Some("a"), 7)];
     let mut watch = Watch::default();

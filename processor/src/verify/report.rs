@@ -73,6 +73,8 @@ pub struct Report {
     pub older: Vec<Older>,
     /// How many of them are in no group.
     pub older_unnamed: u64,
+    /// Rows that are past their time, or were when they were last touched: the stream, or its archive, tells of more than is kept.
+    pub expired: u64,
     /// Rows of those that differ because they are damaged; after a hundred no more are looked for.
     pub damaged: u64,
     /// The first record of each shard that the stream still has.

@@ -7,15 +7,13 @@ use super::{
     DynamoDb, OpenError,
     call::{Answer, Failed, TRIES_MAX, call},
     item::{self, STREAM},
+    keep::PARTITION,
     layout::{Place, Sort, Table},
 };
 
-/// No shard's partition: these hold a `/`.
-const PARTITION: &str = "stream";
-
 impl DynamoDb {
     /// Binds the tables to a stream for good, or refuses them if they are another's. `stream`: what tells it from every other, and from one that was
-    /// deleted and made again under its name, such as its ARN and the time of its creation.
+    /// deleted and made again under its name, such as its ARN and the time of its creation. From then on it is known how long rows are kept.
     pub async fn bind(&self, stream: &str) -> Result<(), OpenError> {
         let place =
             Place { table: Table::Checkpoints, partition: PARTITION.into(), sort: Sort::Text(PARTITION.into()) };
@@ -23,6 +21,7 @@ impl DynamoDb {
             if let Some(item) = self.get(&place).await? {
                 let holds = item.get(STREAM).and_then(|holds| holds.as_s().ok()).map_or("", String::as_str);
                 if holds == stream {
+                    self.look_at_keep().await?;
                     return Ok(());
                 }
                 return Err(OpenError::OtherStream {

@@ -6,34 +6,34 @@
 //! - A part is removed only if it was offered by a commit at or before a position that stands and does not name it: no commit that could still
 //!   name it can win any more, unless it offers it again, and then it has a later position.
 
-use std::collections::HashSet;
+mod parts;
+
+use std::collections::{BTreeMap, HashSet};
 
 use aws_sdk_dynamodb::{
-    operation::{delete_item::DeleteItemError, put_item::PutItemError},
+    operation::put_item::PutItemError,
     types::{ReturnConsumedCapacity, ReturnValuesOnConditionCheckFailure},
 };
 use bytes::Bytes;
 use events::position::{SequenceNumber, ShardId};
-use futures_util::stream::{self, StreamExt};
 
 use super::{
-    DynamoDb, READS_AT_ONCE_MAX, WRITES_AT_ONCE_MAX,
+    DynamoDb,
     call::{Answer, Failed, TRIES_MAX, call},
     item::{self, POSITION, Standing},
     layout::{self, Place, Sort, Table},
-    lock,
-    walk::{Bounds, Merged, Only},
-    write,
+    lock, write,
 };
 use crate::store::{
     Checkpoint, Commit, Committed, Generation, NAME_BYTES_MAX, PART_BYTES_MAX, PartName, ReadError, WriteError,
     Written, key::SHARD_BYTES_MAX,
 };
 
+/// Bodies of parts that lie in the resume point itself, all together: a part of its own costs its kilobytes twice, to put and to remove. Up to here
+/// a look at how far a shard is stays one read unit, which is 4 KB.
+pub(super) const HELD_BYTES_MAX: usize = 3_000;
 /// Shards whose resume points this process remembers; with one more it forgets all, and reads them.
 const REMEMBERED_MAX: usize = 10_000;
-/// Names of parts of a page.
-const NAMES_AT_ONCE: usize = 1_000;
 
 /// What this process knows of a shard.
 #[derive(Debug, Default)]
@@ -73,7 +73,7 @@ impl DynamoDb {
         parts: Vec<(PartName, Bytes)>,
     ) -> Result<Result<(), SequenceNumber>, Failed> {
         let of = (checkpoint.generation, checkpoint.shard.clone());
-        let (mut parts_stand, mut doubt) = (false, false);
+        let mut doubt = false;
         let remembered = lock(&self.remembered).get(&of).and_then(|remembered| remembered.standing.clone());
         // What is remembered may be old: nothing is refused by it.
         let mut is_remembered = remembered.is_some();
@@ -89,22 +89,20 @@ impl DynamoDb {
                 self.lost(&of, position, standing, &checkpoint, &parts).await;
                 return Ok(Err(position));
             }
-            if !parts_stand {
-                // Nobody sees a part that no resume point names.
-                let put = self.put_parts(&of, &checkpoint, &parts).await;
-                put.map_err(|failed| Failed { may_have_happened: doubt, ..failed })?;
-                parts_stand = true;
-            }
-            match self.put_point(&of, &checkpoint, standing.as_ref()).await.map_err(in_doubt)? {
+            let (new, to_put) = lay_out(&checkpoint, &parts, standing.as_ref(), self.held_bytes_max);
+            // Nobody sees a part that no resume point names.
+            let put = self.put_parts(&of, checkpoint.position, to_put).await;
+            put.map_err(|failed| Failed { may_have_happened: doubt, ..failed })?;
+            match self.put_point(&of, &new, standing.as_ref()).await.map_err(in_doubt)? {
                 Moved::Done => {
-                    self.won(&of, standing, &checkpoint).await;
+                    self.won(&of, standing, new).await;
                     return Ok(Ok(()));
                 }
                 Moved::Refused { stands, after_doubt } => {
                     doubt |= after_doubt;
                     // One of this call's own tries is what stands.
-                    if doubt && stands.as_ref() == Some(&Standing::from(&checkpoint)) {
-                        self.won(&of, standing, &checkpoint).await;
+                    if doubt && stands.as_ref() == Some(&new) {
+                        self.won(&of, standing, new).await;
                         return Ok(Ok(()));
                     }
                     (standing, is_remembered) = (stands, false);
@@ -116,16 +114,17 @@ impl DynamoDb {
     }
 
     /// Removes what the resume point before named and this one does not, what could not be removed before, and, once in a process, what others left.
-    async fn won(&self, of: &(Generation, ShardId), before: Option<Standing>, checkpoint: &Checkpoint) {
-        let unnamed = self.remember(of, Some(Standing::from(checkpoint)));
+    async fn won(&self, of: &(Generation, ShardId), before: Option<Standing>, new: Standing) {
+        let unnamed = self.remember(of, Some(new.clone()));
         let (mut unnamed, is_all) = match unnamed {
             Some(unnamed) => (unnamed, true),
             // What fails is tried again after the next commit.
             None => self.part_names(of).await.map_or((vec![], false), |names| (names, true)),
         };
-        unnamed.extend(before.into_iter().flat_map(|before| before.parts));
-        let unnamed: HashSet<PartName> = unnamed.into_iter().filter(|name| !checkpoint.parts.contains(name)).collect();
-        let left = self.remove_parts(of, checkpoint.position, unnamed.into_iter().collect()).await;
+        unnamed.extend(before.iter().flat_map(Standing::items).cloned());
+        let named: HashSet<&PartName> = new.items().collect();
+        let unnamed: HashSet<PartName> = unnamed.into_iter().filter(|name| !named.contains(name)).collect();
+        let left = self.remove_parts(of, new.position, unnamed.into_iter().collect()).await;
         self.leave(of, left, is_all);
     }
 
@@ -151,7 +150,7 @@ impl DynamoDb {
     ) {
         self.remember(of, standing.clone()).into_iter().for_each(|unnamed| self.leave(of, unnamed, true));
         if position >= checkpoint.position {
-            let is_named = |name: &PartName| standing.iter().any(|standing| standing.parts.contains(name));
+            let is_named = |name: &PartName| standing.iter().any(|standing| standing.items().any(|item| item == name));
             let unnamed = parts.iter().map(|(name, _)| name).filter(|name| !is_named(name)).cloned().collect();
             let left = self.remove_parts(of, position, unnamed).await;
             self.leave(of, left, false);
@@ -184,46 +183,11 @@ impl DynamoDb {
         )
     }
 
-    /// Those that the resume point names. One that stands already, from this commit or a later one of these names, is the same.
-    async fn put_parts(
-        &self,
-        (generation, shard): &(Generation, ShardId),
-        checkpoint: &Checkpoint,
-        parts: &[(PartName, Bytes)],
-    ) -> Result<(), Failed> {
-        let table = self.name(Table::Checkpoints);
-        let put = |(name, body): (PartName, Bytes)| async move {
-            let item = item::part(&part(*generation, shard, &name), checkpoint.position, &body);
-            let request = self
-                .client
-                .put_item()
-                .table_name(table)
-                .set_item(Some(item))
-                .condition_expression("attribute_not_exists(#k) OR #k < :k")
-                .expression_attribute_names("#k", POSITION)
-                .expression_attribute_values(":k", item::text(item::position_text(checkpoint.position)))
-                .return_consumed_capacity(ReturnConsumedCapacity::Total);
-            let stands = PutItemError::is_conditional_check_failed_exception;
-            if let Answer::Done(answer) = call(self.pace, ("PutItem", table), stands, || request.clone().send()).await?
-            {
-                self.meter.write(answer.consumed_capacity());
-            }
-            Ok(())
-        };
-        let named: HashSet<&PartName> = checkpoint.parts.iter().collect();
-        let named: Vec<_> = parts.iter().filter(|(name, _)| named.contains(name)).cloned().collect();
-        let mut putting = stream::iter(named).map(put).buffer_unordered(WRITES_AT_ONCE_MAX);
-        while let Some(put) = putting.next().await {
-            put?;
-        }
-        Ok(())
-    }
-
     /// Moves the resume point, if the one that it was compared with still stands.
     async fn put_point(
         &self,
         (generation, shard): &(Generation, ShardId),
-        checkpoint: &Checkpoint,
+        new: &Standing,
         standing: Option<&Standing>,
     ) -> Result<Moved, Failed> {
         let table = self.name(Table::Checkpoints);
@@ -231,7 +195,7 @@ impl DynamoDb {
             .client
             .put_item()
             .table_name(table)
-            .set_item(Some(item::checkpoint(&resume_point(*generation, shard), checkpoint)))
+            .set_item(Some(item::checkpoint(&resume_point(*generation, shard), new)))
             .expression_attribute_names("#k", POSITION)
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .return_consumed_capacity(ReturnConsumedCapacity::Total);
@@ -265,36 +229,6 @@ impl DynamoDb {
         }
     }
 
-    /// Returns what could not be removed: nothing depends on it.
-    async fn remove_parts(
-        &self,
-        (generation, shard): &(Generation, ShardId),
-        through: SequenceNumber,
-        names: Vec<PartName>,
-    ) -> Vec<PartName> {
-        let table = self.name(Table::Checkpoints);
-        let remove = |name: PartName| async move {
-            let request = self
-                .client
-                .delete_item()
-                .table_name(table)
-                .set_key(Some(item::key(&part(*generation, shard, &name))))
-                .condition_expression("#k <= :k")
-                .expression_attribute_names("#k", POSITION)
-                .expression_attribute_values(":k", item::text(item::position_text(through)))
-                .return_consumed_capacity(ReturnConsumedCapacity::Total);
-            let gone = DeleteItemError::is_conditional_check_failed_exception;
-            match call(self.pace, ("DeleteItem", table), gone, || request.clone().send()).await {
-                Ok(Answer::Done(answer)) => self.meter.write(answer.consumed_capacity()),
-                Ok(Answer::Refused { .. }) => {}
-                Err(_) => return Some(name),
-            }
-            None
-        };
-        let left: Vec<_> = stream::iter(names).map(remove).buffer_unordered(WRITES_AT_ONCE_MAX).collect().await;
-        left.into_iter().flatten().collect()
-    }
-
     pub(super) async fn read_checkpoint(
         &self,
         generation: Generation,
@@ -304,7 +238,7 @@ impl DynamoDb {
         let mut before = None;
         for _ in 0..TRIES_MAX {
             let Some(standing) = self.read_point(&of).await? else { return Ok(None) };
-            let Some(found) = self.read_parts(&of, &standing.parts).await? else {
+            let Some(found) = self.bodies(&of, &standing).await? else {
                 // Another worker has moved it meanwhile, and removed what it named.
                 if before.as_ref() == Some(&standing) {
                     return Err(ReadError::Damaged(self.damaged(generation, shard, "such part")));
@@ -318,44 +252,40 @@ impl DynamoDb {
         Err(ReadError::Unavailable(format!("the resume point of {shard} is being moved by others; again")))
     }
 
-    /// The bodies of some parts, in their order; `None`: one is gone.
-    async fn read_parts(
-        &self,
-        (generation, shard): &(Generation, ShardId),
-        names: &[PartName],
-    ) -> Result<Option<Vec<Bytes>>, ReadError> {
-        let places: Vec<Place> = names.iter().map(|name| part(*generation, shard, name)).collect();
-        let read = |place: Place| async move { self.get(&place).await };
-        let mut reading = stream::iter(places).map(read).buffered(READS_AT_ONCE_MAX);
-        let mut bodies = Vec::with_capacity(names.len());
-        while let Some(item) = reading.next().await {
-            let Some(mut item) = item? else { return Ok(None) };
-            let body = item::body(&mut item);
-            bodies.push(body.map_err(|flaw| ReadError::Damaged(self.damaged(*generation, shard, flaw)))?);
-        }
-        Ok(Some(bodies))
+    /// The bodies of a resume point's parts, in their order; `None`: one is gone.
+    async fn bodies(&self, of: &(Generation, ShardId), standing: &Standing) -> Result<Option<Vec<Bytes>>, ReadError> {
+        let items: Vec<PartName> = standing.items().cloned().collect();
+        let Some(bodies) = self.read_parts(of, &items).await? else { return Ok(None) };
+        let mut bodies = bodies.into_iter();
+        let body = |name| standing.held.get(name).cloned().or_else(|| bodies.next());
+        Ok(standing.parts.iter().map(body).collect())
     }
+}
 
-    /// The names of all parts of a shard, whether a resume point names them or not.
-    pub(super) async fn part_names(
-        &self,
-        (generation, shard): &(Generation, ShardId),
-    ) -> Result<Vec<PartName>, Failed> {
-        let partitions = layout::part_partitions(*generation, shard);
-        let only = Only {
-            projection: Some("#p, #k".to_owned()),
-            names: vec![("#k".into(), Table::Checkpoints.keys().1.into())],
-            ..Only::default()
-        };
-        let mut parts = Merged::new(self, Table::Checkpoints, partitions, Bounds::default(), NAMES_AT_ONCE).only(only);
-        let mut names = vec![];
-        while let Some((sort, _)) = parts.next().await? {
-            if let Sort::Text(name) = sort {
-                names.push(PartName(name));
-            }
-        }
-        Ok(names)
-    }
+/// The resume point that is to stand, and the parts that have to stand as items before. Of those that are at hand the smallest lie in the resume point.
+/// What stands as an item is not put again: a name never changes what it means.
+fn lay_out(
+    checkpoint: &Checkpoint,
+    parts: &[(PartName, Bytes)],
+    standing: Option<&Standing>,
+    held_bytes_max: usize,
+) -> (Standing, Vec<(PartName, Bytes)>) {
+    let named: HashSet<&PartName> = checkpoint.parts.iter().collect();
+    let items: HashSet<&PartName> = standing.iter().flat_map(|standing| standing.items()).collect();
+    let at_hand = standing.iter().flat_map(|standing| &standing.held);
+    let at_hand = at_hand.chain(parts.iter().map(|(name, body)| (name, body)));
+    let new: BTreeMap<&PartName, &Bytes> =
+        at_hand.filter(|(name, _)| named.contains(name) && !items.contains(name)).collect();
+    let mut new: Vec<_> = new.into_iter().map(|(name, body)| (name.clone(), body.clone())).collect();
+    new.sort_by_key(|(_, body)| body.len());
+    let mut bytes = 0;
+    let fits = |(_, body): &&(PartName, Bytes)| {
+        bytes += body.len();
+        bytes <= held_bytes_max
+    };
+    let held = new.iter().take_while(fits).count();
+    let to_put = new.split_off(held);
+    (Standing { held: new.into_iter().collect(), ..Standing::from(checkpoint) }, to_put)
 }
 
 /// What became of a resume point that was put.

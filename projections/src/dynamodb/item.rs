@@ -4,20 +4,27 @@
 //! number where its digits take 56. DynamoDB's own numbers hold 38 digits. In resume points, which people read, a position is text: the number of
 //! its digits, a colon, its digits.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use aws_sdk_dynamodb::{primitives::Blob, types::AttributeValue};
 use bytes::Bytes;
 use events::position::{SequenceNumber, ShardId};
 
-use super::layout::{Place, Sort, Table};
-use crate::store::{Checkpoint, Day, Generation, PartName, Row, RowKey};
+use super::{
+    layout::{Place, Sort, Table},
+    metrics,
+};
+use crate::store::{Checkpoint, Day, Generation, Kind, PartName, Row, RowKey};
 
 pub(super) const APPLIED_THROUGH: &str = "AppliedThrough";
 pub(super) const APPLIED_FROM: &str = "AppliedFrom";
 pub(super) const FOLDED_ON: &str = "FoldedOn";
 pub(super) const FOLD_REVISION: &str = "FoldRevision";
 pub(super) const BODY: &str = "Body";
+/// Of a window: what it holds, for people and others' tools.
+pub(super) const METRICS: &str = "Metrics";
+/// What a write unit pays for (DynamoDB developer guide, "Read and write operations").
+const UNIT_BYTES: usize = 1_024;
 /// A readable copy of what the sort key holds in bytes.
 pub(super) const NAME: &str = "Name";
 /// Unix seconds, for the TTL of the table.
@@ -32,6 +39,8 @@ pub(super) const POSITION: &str = "Position";
 /// Of a resume point; absent: the shard goes on.
 pub(super) const ENDED: &str = "Ended";
 pub(super) const PARTS: &str = "Parts";
+/// Of a resume point: bodies of parts that lie in it, by their names.
+pub(super) const HELD: &str = "Held";
 /// Of the item that says whose rows these are.
 pub(super) const STREAM: &str = "Stream";
 /// The sort key of a resume point; parts have others, as they lie in other partitions.
@@ -97,7 +106,28 @@ pub(super) fn read_number<N: std::str::FromStr>(item: &Item, name: &str) -> Opti
     item.get(name)?.as_n().ok()?.parse().ok()
 }
 
-/// A row's item.
+/// Bytes of an item (DynamoDB developer guide, "Item sizes and formats").
+pub(super) fn bytes<'a>(item: impl IntoIterator<Item = (&'a String, &'a AttributeValue)>) -> usize {
+    item.into_iter().map(|(name, value)| name.len() + size(value)).sum()
+}
+
+/// Those of a value. Of numbers the manual says about: two digits a byte, and one more.
+fn size(value: &AttributeValue) -> usize {
+    match value {
+        AttributeValue::S(text) => text.len(),
+        AttributeValue::N(text) => {
+            let digits = text.split('e').next().unwrap_or_default().bytes().filter(u8::is_ascii_digit).count();
+            digits.div_ceil(2) + 1 + usize::from(text.starts_with('-'))
+        }
+        AttributeValue::B(bytes) => bytes.as_ref().len(),
+        AttributeValue::M(map) => 3 + map.len() + bytes(map),
+        AttributeValue::L(list) => 3 + list.iter().map(|value| 1 + size(value)).sum::<usize>(),
+        // A truth value; no others are written here.
+        _ => 1,
+    }
+}
+
+/// A row's item. A window's says its metrics to people and others' tools, as far as that costs no unit more.
 pub(super) fn row(place: &Place, row: &Row, expires_at: Option<i64>) -> Item {
     let mut item = key(place);
     let mut put = |name: &str, value| item.insert(name.to_owned(), value);
@@ -113,6 +143,13 @@ pub(super) fn row(place: &Place, row: &Row, expires_at: Option<i64>) -> Item {
     }
     if let Some(at) = expires_at {
         put(EXPIRES_AT, number(at));
+    }
+    if row.key.subject.kind == Kind::Window {
+        let left = UNIT_BYTES - bytes(&item) % UNIT_BYTES;
+        let fits = |metrics: &AttributeValue| METRICS.len() + size(metrics) <= left;
+        if let Some(metrics) = metrics::forms(&row.body).into_iter().find(fits) {
+            item.insert(METRICS.to_owned(), metrics);
+        }
     }
     item
 }
@@ -139,14 +176,19 @@ pub(super) fn body(item: &mut Item) -> Result<Bytes, Flaw> {
 }
 
 /// A resume point's item.
-pub(super) fn checkpoint(place: &Place, checkpoint: &Checkpoint) -> Item {
+pub(super) fn checkpoint(place: &Place, standing: &Standing) -> Item {
     let mut item = key(place);
-    item.insert(POSITION.to_owned(), text(position_text(checkpoint.position)));
-    item.insert(FOLD_REVISION.to_owned(), number(checkpoint.fold_revision));
-    let names = checkpoint.parts.iter().map(|PartName(name)| text(name)).collect();
+    item.insert(POSITION.to_owned(), text(position_text(standing.position)));
+    item.insert(FOLD_REVISION.to_owned(), number(standing.fold_revision));
+    let names = standing.parts.iter().map(|PartName(name)| text(name)).collect();
     item.insert(PARTS.to_owned(), AttributeValue::L(names));
-    if checkpoint.ended {
+    if standing.ended {
         item.insert(ENDED.to_owned(), AttributeValue::Bool(true));
+    }
+    if !standing.held.is_empty() {
+        let body =
+            |(PartName(name), body): (&PartName, &Bytes)| (name.clone(), AttributeValue::B(Blob::new(body.as_ref())));
+        item.insert(HELD.to_owned(), AttributeValue::M(standing.held.iter().map(body).collect()));
     }
     item
 }
@@ -158,18 +200,31 @@ pub(super) struct Standing {
     pub(super) fold_revision: u32,
     pub(super) ended: bool,
     pub(super) parts: Vec<PartName>,
+    /// Bodies of those that lie in it; the others are items of their own.
+    pub(super) held: BTreeMap<PartName, Bytes>,
 }
 
 impl From<&Checkpoint> for Standing {
     fn from(checkpoint: &Checkpoint) -> Self {
         let Checkpoint { position, fold_revision, ended, parts, .. } = checkpoint;
-        Self { position: *position, fold_revision: *fold_revision, ended: *ended, parts: parts.clone() }
+        Self {
+            position: *position,
+            fold_revision: *fold_revision,
+            ended: *ended,
+            parts: parts.clone(),
+            held: BTreeMap::new(),
+        }
     }
 }
 
 impl Standing {
+    /// The parts that are items of their own, in order.
+    pub(super) fn items(&self) -> impl Iterator<Item = &PartName> {
+        self.parts.iter().filter(|name| !self.held.contains_key(name))
+    }
+
     pub(super) fn of(self, generation: Generation, shard: &ShardId) -> Checkpoint {
-        let Self { position, fold_revision, ended, parts } = self;
+        let Self { position, fold_revision, ended, parts, .. } = self;
         Checkpoint { generation, shard: shard.clone(), position, fold_revision, ended, parts }
     }
 }
@@ -185,6 +240,16 @@ pub(super) fn read_checkpoint(item: &Item) -> Result<Standing, Flaw> {
             Some(ended) => *ended.as_bool().map_err(|_| ENDED)?,
         },
         parts: names.iter().map(name).collect::<Result<_, _>>()?,
+        held: match item.get(HELD) {
+            None => BTreeMap::new(),
+            Some(held) => {
+                let body = |(name, body): (&String, &AttributeValue)| {
+                    let body = body.as_b().map_err(|_| HELD)?;
+                    Ok::<_, Flaw>((PartName(name.clone()), Bytes::copy_from_slice(body.as_ref())))
+                };
+                held.as_m().map_err(|_| HELD)?.iter().map(body).collect::<Result<_, _>>()?
+            }
+        },
     })
 }
 

@@ -24,6 +24,7 @@ impl DynamoDb {
         let wanted: HashSet<&Place> = places.iter().flatten().collect();
         let wanted: Vec<Place> = wanted.into_iter().cloned().collect();
         let batches: Vec<Vec<Place>> = wanted.chunks(KEYS_MAX).map(<[_]>::to_vec).collect();
+        self.see_to_keep().await?;
         let mut found = HashMap::new();
         let mut reading = stream::iter(batches).map(|batch| self.read_batch(batch)).buffer_unordered(READS_AT_ONCE_MAX);
         while let Some(items) = reading.next().await {
@@ -33,6 +34,9 @@ impl DynamoDb {
             let Some((place, item)) = place.and_then(|place| Some((found.get(&place)?.clone(), place))) else {
                 return Ok(None);
             };
+            if self.is_gone(key.subject.kind, &place) {
+                return Ok(None);
+            }
             walk::read(&Scope::of(&key.subject), &key.subject.name, &item.sort, place).map(Some)
         };
         keys.iter().zip(places).map(row).collect()

@@ -135,6 +135,9 @@ impl Page {
     /// True: the page is full, and more may come.
     async fn take(&mut self, scope: &Scope, name: &str, merged: &mut Merged<'_>) -> Result<bool, ReadError> {
         while let Some((sort, item)) = merged.next().await? {
+            if merged.store.is_gone(scope.kind, &item) {
+                continue;
+            }
             self.push(read(scope, name, &sort, item)?);
             if self.is_full() {
                 return Ok(true);
@@ -160,6 +163,7 @@ pub(super) fn read(scope: &Scope, name: &str, sort: &Sort, item: Item) -> Result
 
 impl DynamoDb {
     pub(super) async fn walk_rows(&self, span: &Span, after: Option<&RowKey>, limit: usize) -> Result<Rows, ReadError> {
+        self.see_to_keep().await?;
         let mut page = Page { rows: vec![], body_bytes: 0, limit };
         let is_full = match span {
             Span::Of { subject, from, to } => {

@@ -56,9 +56,11 @@ impl DynamoDb {
             wanted.add(Scope::of(&key.subject), &key.subject.name, key.at, *folded_on);
             chains.entry(offered.place.clone()).or_default().push(offered);
         }
-        // No row stands yet, so whatever became of the lists, nothing was written.
+        // No row stands yet, so whatever became of this, nothing was written.
+        let nothing = |failed| Failed { may_have_happened: false, ..failed };
+        self.see_to_keep().await.map_err(nothing)?;
         let old = self.of_old_days(&wanted);
-        self.list(wanted).await.map_err(|failed| Failed { may_have_happened: false, ..failed })?;
+        self.list(wanted).await.map_err(nothing)?;
         let random = chains.hasher().clone();
         let mut chains: Vec<_> = chains.into_values().collect();
         chains.sort_by_cached_key(|chain| random.hash_one(&chain[0].place));

@@ -1,6 +1,7 @@
 //! What is to be stored, and what may be forgotten once it is.
 
 use bytes::Bytes;
+use xxhash_rust::xxh3::xxh3_128;
 
 use super::{
     FOLD_REVISION, IDLE_RECORDS, IDLE_ROWS_MAX, Shard,
@@ -29,12 +30,12 @@ impl Shard {
             rows.truncate(rows.len() / 2);
         }
         let place = &self.place;
-        // The position makes the name: the same snapshot written twice is the same part.
+        // The content makes the name: a part that did not change is the one that stands, and need not be written again.
         let parts: Vec<(PartName, Bytes)> = self
             .snapshot()
             .into_iter()
             .enumerate()
-            .map(|(i, body)| (PartName(format!("{}/{}/{}/{i}", place.generation.0, place.shard, self.position)), body))
+            .map(|(i, body)| (PartName(format!("{i}-{:032x}", xxh3_128(&body))), body))
             .collect();
         let checkpoint = Checkpoint {
             generation: place.generation,

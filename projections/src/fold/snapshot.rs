@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     canonical::DecodeError,
-    store::{Checkpoint, Commit, PART_BYTES_MAX, PartName},
+    store::{Commit, PART_BYTES_MAX, PartName},
 };
 
 const VERSION: u8 = 1;
@@ -116,13 +116,11 @@ pub(super) fn read(parts: &[Bytes]) -> Result<Pieces<'_>, BadSnapshot> {
     Ok((snapshot, services))
 }
 
-/// Adds parts to a commit in which whoever drives the fold keeps bytes of its own; none: no parts. Their names hold what they say: a worker that comes to
-/// the same position by another way may have others.
+/// Adds parts to a commit in which whoever drives the fold keeps bytes of its own; none: no parts. Like those of the fold, they are named by what they
+/// say: a worker that comes to the same position by another way may have others.
 pub fn keep_beside(commit: &mut Commit, bytes: &[u8]) {
-    let Checkpoint { generation, shard, position, .. } = &commit.checkpoint;
-    let of = format!("{}/{shard}/{position}/said-{:016x}", generation.0, xxhash_rust::xxh3::xxh3_64(bytes));
     for (i, piece) in bytes.chunks(PART_BYTES_MAX - 1).enumerate() {
-        let name = PartName(format!("{of}-{i}"));
+        let name = PartName(format!("said-{i}-{:032x}", xxhash_rust::xxh3::xxh3_128(piece)));
         commit.checkpoint.parts.push(name.clone());
         commit.parts.push((name, part(SAID, piece)));
     }

@@ -94,6 +94,28 @@ impl Gate {
         gate
     }
 
+    /// As `before`, on a thread of its own: `decide` may wait for what another gate's does.
+    pub(super) fn apart(service: &str, decide: impl Fn(&Request) -> Act + Send + Sync + 'static) -> Self {
+        let service = service.strip_prefix("http://").unwrap().trim_end_matches('/').to_owned();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let gate = Self { endpoint: format!("http://{}", listener.local_addr().unwrap()), seen: Arc::default() };
+        let (seen, decide) = (Arc::clone(&gate.seen), Arc::new(decide));
+        std::thread::spawn(move || {
+            let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async move {
+                let listener = TcpListener::from_std(listener).unwrap();
+                while let Ok((socket, _)) = listener.accept().await {
+                    let (service, seen, decide) = (service.clone(), Arc::clone(&seen), Arc::clone(&decide));
+                    tokio::spawn(async move {
+                        let _ = serve(socket, &service, &seen, &*decide).await;
+                    });
+                }
+            });
+        });
+        gate
+    }
+
     /// So many requests came.
     pub(super) fn all(&self) -> usize {
         self.seen.lock().unwrap().len()

@@ -48,11 +48,21 @@ pub(super) struct Played {
     endpoint: fn() -> &'static str,
     /// The tables of the store that may be killed.
     mortal: Mutex<Option<String>>,
+    /// Parts are items of their own, however small.
+    parts_apart: bool,
 }
 
 impl Played {
     pub(super) const fn by(endpoint: fn() -> &'static str) -> Self {
-        Self { endpoint, mortal: Mutex::new(None) }
+        Self { endpoint, mortal: Mutex::new(None), parts_apart: false }
+    }
+
+    pub(super) const fn with_parts_as_items(endpoint: fn() -> &'static str) -> Self {
+        Self { endpoint, mortal: Mutex::new(None), parts_apart: true }
+    }
+
+    fn laid_out(&self, store: DynamoDb) -> DynamoDb {
+        if self.parts_apart { DynamoDb { held_bytes_max: 0, ..store } } else { store }
     }
 }
 
@@ -60,7 +70,7 @@ impl Adapter for Played {
     type Store = DynamoDb;
 
     fn empty(&self) -> DynamoDb {
-        open((self.endpoint)(), &prefix())
+        self.laid_out(open((self.endpoint)(), &prefix()))
     }
 
     fn mortal(&self, changes: u64) -> Option<DynamoDb> {
@@ -80,7 +90,7 @@ impl Adapter for Played {
             }
         });
         *self.mortal.lock().unwrap() = Some(prefix.clone());
-        Some(again(&gate.endpoint, &prefix))
+        Some(self.laid_out(again(&gate.endpoint, &prefix)))
     }
 
     fn is_far(&self) -> bool {
@@ -88,7 +98,7 @@ impl Adapter for Played {
     }
 
     fn revive(&self, _dead: DynamoDb) -> DynamoDb {
-        again((self.endpoint)(), &self.mortal.lock().unwrap().take().unwrap())
+        self.laid_out(again((self.endpoint)(), &self.mortal.lock().unwrap().take().unwrap()))
     }
 
     fn wait<F: Future>(&self, future: F) -> F::Output {
@@ -106,6 +116,17 @@ pub(super) fn ministack() -> &'static str {
 
 mod on_dynalite {
     crate::store_laws!(super::Played::by(super::dynalite));
+}
+
+mod on_dynalite_with_parts_as_items {
+    crate::store_laws! { @tests super::Played::with_parts_as_items(super::dynalite);
+        a_resume_point_only_moves_forward
+        a_resume_point_moves_to_the_end_of_its_shard
+        a_resume_point_never_names_a_part_that_is_gone
+        a_commit_brings_its_rows_and_parts
+        parts_are_kept_by_reference_and_go_when_unnamed
+        a_crash_leaves_no_resume_point_without_its_rows_and_parts
+    }
 }
 
 mod on_ministack {

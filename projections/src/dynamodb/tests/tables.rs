@@ -9,7 +9,7 @@ use aws_credential_types::provider::{ProvideCredentials, error::CredentialsError
 use super::{
     gate::{Act, Gate, client, config, wait},
     laws::{PACE, again, dynalite, ministack, open, prefix},
-    scripted::{first, key, row, window, write},
+    scripted::{first, window, write},
 };
 
 #[test]
@@ -70,29 +70,6 @@ fn tables_are_made_once_tagged_and_named_and_not_at_all_where_that_is_refused() 
         let answer = wait(DynamoDb::open(&client, bad, Create::Missing)).err().unwrap();
         assert!(matches!(answer, OpenError::Prefix { .. }), "{answer}");
     }
-}
-
-#[test]
-fn rows_that_are_kept_for_some_days_carry_the_time_at_which_they_expire() {
-    let prefix = prefix();
-    let store = open(ministack(), &prefix).keep(Kind::Window, 15).keep(Kind::Alarm, 1);
-    let late = DynamoDb { today: || Day(20_400), ..again(ministack(), &prefix) }.keep(Kind::Window, 15);
-    let rows = [window(0, 5), row(key(Kind::Alarm, "cpu", 0), 5), row(key(Kind::Service, "web", 0), 5)];
-    write(&store, &rows).unwrap();
-    let expires = |row: &Row| {
-        let item = wait(store.get(&layout::place(&row.key).unwrap())).unwrap().unwrap();
-        item.get("ExpiresAt").map(|at| at.as_n().unwrap().parse::<i64>().unwrap())
-    };
-    assert_eq!(rows.each_ref().map(expires), [Some((20_000 + 15 + 1) * 86_400), None, None]);
-    // Folded long after its day, such as by a replay: not born expired.
-    write(&late, &[window(60, 5)]).unwrap();
-    assert_eq!(expires(&window(60, 5)), Some((20_400 + 15 + 1) * 86_400));
-    // What keeps records from being counted twice stays for as long as the stream's own time has not passed it.
-    let kinds = [Kind::Taken, Kind::Producer, Kind::Identified];
-    let keeping = kinds.into_iter().fold(again(ministack(), &prefix), |store, kind| store.keep(kind, 1));
-    let marks = kinds.map(|kind| row(key(kind, "a", 0), 5));
-    write(&keeping, &marks).unwrap();
-    assert_eq!(marks.each_ref().map(expires), [None; 3]);
 }
 
 /// A provider that says what the program that it runs wrote.
@@ -163,30 +140,6 @@ fn ttl_that_is_off_is_enabled_by_whoever_opens_next() {
     assert_eq!(opened.without_expiry, [] as [String; 0]);
     let (_, opened) = wait(DynamoDb::open(&client(ministack()), &prefix, Create::Refuse)).unwrap();
     assert_eq!(opened.without_expiry, [] as [String; 0]);
-}
-
-/// When the entry of a window's bucket expires.
-fn entry_expires(store: &DynamoDb, row: &Row) -> Option<i64> {
-    let scope = layout::Scope::of(&row.key.subject);
-    let bucket = scope.bucket(&row.key.subject.name, row.key.at).unwrap();
-    let entry = wait(store.get(&scope.listed(&bucket))).unwrap().unwrap();
-    entry.get("ExpiresAt").map(|at| at.as_n().unwrap().parse().unwrap())
-}
-
-#[test]
-fn a_bucket_stays_listed_for_longer_than_the_rows_that_are_kept_longest() {
-    let prefix = prefix();
-    let store = |days| again(dynalite(), &prefix).keep(Kind::Window, days);
-    write(&open(dynalite(), &prefix).keep(Kind::Window, 15), &[window(0, 5)]).unwrap();
-    let short = entry_expires(&store(15), &window(0, 5)).unwrap();
-    write(&store(63), &[window(0, 6)]).unwrap();
-    assert_eq!(entry_expires(&store(63), &window(0, 5)), Some(short + (63 - 15) * 86_400));
-    write(&store(15), &[window(0, 7)]).unwrap();
-    assert_eq!(entry_expires(&store(15), &window(0, 5)), Some(short + (63 - 15) * 86_400));
-    write(&again(dynalite(), &prefix), &[window(0, 8)]).unwrap();
-    assert_eq!(entry_expires(&store(15), &window(0, 5)), None, "a row that stays for good");
-    write(&store(15), &[window(0, 9)]).unwrap();
-    assert_eq!(entry_expires(&store(15), &window(0, 5)), None);
 }
 
 fn listed(store: &DynamoDb) -> usize {

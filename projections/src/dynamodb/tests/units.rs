@@ -1,6 +1,8 @@
 //! What each operation costs, in the units that dynalite counts; those of the index in ministack's, as dynalite counts none. Nor does it count
 //! queries that find nothing, of which AWS takes a unit each: these are counted here as requests. The figures stand in `design.md`.
 
+use std::{collections::BTreeMap, io::Read};
+
 use bytes::Bytes;
 use events::position::{SequenceNumber, ShardId};
 
@@ -10,7 +12,9 @@ use super::{
     scripted::{key, row},
 };
 use crate::{
-    dynamodb::{DynamoDb, Units},
+    cell::Cell,
+    dynamodb::{DynamoDb, Units, item, layout},
+    lines::{Line, Parser},
     store::{Checkpoint, Commit, Day, Generation, Kind, PartName, Row, RowKey, Span, Store, Subject},
 };
 
@@ -146,40 +150,48 @@ fn small_lists_are_a_unit_for_each_4_kb_and_partition() {
 /// A hundred rows of some 690 bytes.
 const ALARM_UNITS: f64 = 17.0;
 
-fn idle(number: u64, part_bytes: usize) -> Commit {
-    let name = PartName(format!("0/shardId-000000000000/{}/0", kinesis(number)));
+/// A commit of a shard's balance and of parts, which say by their names what they hold, as those of the fold do.
+fn idle(number: u64, parts: &[(&str, usize)]) -> Commit {
     let balance = sized(key(Kind::Balance, "", MIDNIGHT + 60 * number.cast_signed()), number, 60);
+    let name = |(of, bytes): &(&str, usize)| PartName(format!("{of}-{:032x}", *bytes as u128 + (1 << 127)));
     Commit {
         rows: vec![balance],
-        parts: vec![(name.clone(), Bytes::from(vec![7; part_bytes]))],
+        parts: parts.iter().map(|part| (name(part), Bytes::from(vec![7; part.1]))).collect(),
         checkpoint: Checkpoint {
             generation: Generation(0),
             shard: ShardId::numbered(0),
             position: kinesis(number),
             fold_revision: 1,
             ended: false,
-            parts: vec![name],
+            parts: parts.iter().map(name).collect(),
         },
     }
 }
 
 #[test]
-fn a_commit_of_an_idle_shard_is_its_balance_its_part_its_resume_point_and_the_part_before() {
+fn a_commit_of_an_idle_shard_is_its_balance_and_its_resume_point_in_which_a_small_snapshot_lies() {
     let prefix = prefix();
     let store = open(dynalite(), &prefix);
-    let commit = |number, part_bytes| units(&store, async { store.commit(idle(number, part_bytes)).await.unwrap() });
-    assert_eq!(commit(1, 800), (4.0, 5.0), "first: what stands, lists, names of parts; tenant, day, row, part, point");
-    assert_eq!(commit(2, 800), (0.0, 4.0));
-    assert_eq!(commit(3, 800), (0.0, 4.0));
-    assert_eq!(
-        commit(4, 7_900),
-        (0.0, 11.0),
-        "a part of eight kilobytes costs eight units, and is removed for as many"
-    );
-    assert_eq!(commit(5, 800), (0.0, 11.0));
+    let commit = |number, parts: &[(&str, usize)]| {
+        units(&store, async { store.commit(idle(number, parts)).await.unwrap().checkpoint.unwrap() })
+    };
+    assert_eq!(commit(1, &[("0", 700)]), (3.0, 4.0), "first: what stands and lists; tenant, day, row, point");
+    assert_eq!(commit(2, &[("0", 701)]), (0.0, 2.0));
+    assert_eq!(commit(3, &[("0", 2_900)]), (0.0, 5.0), "three kilobytes and what stands beside them");
     let heir = again(dynalite(), &prefix);
     let read = async { heir.checkpoint(Generation(0), &ShardId::numbered(0)).await.unwrap().unwrap() };
-    assert_eq!(units(&heir, read), (2.0, 0.0), "the resume point and its part");
+    assert_eq!(units(&heir, read), (1.0, 0.0), "the resume point and its part");
+    assert_eq!(commit(4, &[("0", 7_900)]), (0.0, 13.0), "an item of eight units, and the larger of two resume points");
+    assert_eq!(commit(5, &[("0", 701)]), (0.0, 10.0), "and eight to remove it");
+    let large = |state| [("0", state), ("1", 64 << 10)];
+    assert_eq!(commit(6, &large(702)), (0.0, 67.0), "65 for the large one");
+    assert_eq!(commit(7, &large(703)), (0.0, 2.0), "which has not changed, and is not written again");
+    let heir = again(dynalite(), &prefix);
+    let read = async {
+        let (_, bodies) = heir.checkpoint(Generation(0), &ShardId::numbered(0)).await.unwrap().unwrap();
+        assert_eq!(bodies.iter().map(Bytes::len).collect::<Vec<_>>(), [703, 64 << 10]);
+    };
+    assert_eq!(units(&heir, read), (18.0, 0.0));
     let point = async { heir.resume_point(Generation(0), &ShardId::numbered(0)).await.unwrap().unwrap() };
     assert_eq!(units(&heir, point), (1.0, 0.0), "how far it is, whatever its parts have");
 }
@@ -202,3 +214,71 @@ fn an_expiry_looks_only_into_buckets_that_hold_something_past_its_time() {
 
 /// 360 rows of 807 bytes, and a head.
 const BUCKET_UNITS: f64 = 71.0;
+
+/// The service-minutes of a real log.
+fn of_a_real_log() -> Vec<Row> {
+    let packed = std::fs::File::open(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/apache_logs.log.gz")).unwrap();
+    let mut text = vec![];
+    flate2::read::GzDecoder::new(packed).read_to_end(&mut text).unwrap();
+    let mut parser = Parser::new(0);
+    let mut cells = BTreeMap::<i64, Cell>::new();
+    let mut at = 0;
+    while let Some(line) = parser.next(&text, &mut at, false) {
+        let line = line.unwrap();
+        let minute = line.time_ms.unwrap().div_euclid(60_000) * 60;
+        cells.entry(minute).or_default().add_line(&line);
+    }
+    let row = |(start, cell): (i64, Cell)| Row {
+        body: cell.encode().into(),
+        ..sized(key(Kind::Window, "apache", start), 9, 0)
+    };
+    cells.into_iter().map(row).collect()
+}
+
+/// Units of a row without the metrics that people read, and with them; how many of these are counts, and how many are whole distributions.
+fn with_metrics(row: &Row) -> (usize, usize, usize, usize) {
+    let item = item::row(&layout::place(&row.key).unwrap(), row, Some(1_763_683_200));
+    let units = |bytes: usize| bytes.div_ceil(1024);
+    let bare: BTreeMap<_, _> = item.iter().filter(|(name, _)| *name != "Metrics").collect();
+    let metrics = item.get("Metrics").map(|metrics| metrics.as_m().unwrap().clone()).unwrap_or_default();
+    let counts = metrics.values().filter(|value| value.is_n()).count();
+    let (bare, all) = (item::bytes(bare), item::bytes(&item));
+    (units(bare), units(all), counts, metrics.len() - counts)
+}
+
+/// A service-minute of so many requests, with latencies as services have them.
+fn of_requests(requests: u32) -> Row {
+    let mut cell = Cell::default();
+    for i in 0..requests {
+        // Log-normal by a sum of twelve, around 20 ms.
+        let twelve = (0..12u32).map(|j| f64::from((i * 12 + j).wrapping_mul(2_654_435_761) >> 8) / f64::from(1 << 24));
+        let latency_ms = (20.0 * (0.6 * (twelve.sum::<f64>() - 6.0)).exp() * 1_000.0).round() / 1_000.0;
+        let status = match i % 50 {
+            0 => 500,
+            1 => 404,
+            _ => 200,
+        };
+        let bytes = Some(f64::from(500 + i * 37 % 5_000));
+        cell.add_line(&Line { status: Some(status), latency_ms: Some(latency_ms), bytes, ..Line::NOTHING });
+    }
+    Row { body: cell.encode().into(), ..minute(0, 9) }
+}
+
+#[test]
+fn metrics_that_everybody_can_read_cost_no_unit_in_the_service_minutes_of_a_real_log() {
+    let rows = of_a_real_log();
+    assert_eq!(rows.len(), 84);
+    for row in rows {
+        let (bare, all, counts, values) = with_metrics(&row);
+        assert_eq!((bare, all, values), (1, 1, 1), "{}", row.key);
+        assert!(counts >= 3, "lines, requests, a class of status");
+    }
+}
+
+#[test]
+fn metrics_that_everybody_can_read_never_cost_a_unit_and_are_whole_up_to_some_400_requests_a_minute() {
+    let found = [10, 55, 200, 400, 600, 1_000, 10_000].map(|requests| with_metrics(&of_requests(requests)));
+    let (whole, counts) = ((1, 1, 6, 2), (1, 1, 6, 0));
+    let none = (1, 1, 0, 0);
+    assert_eq!(found, [whole, whole, whole, whole, counts, counts, none], "the last has no room left");
+}

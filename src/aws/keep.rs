@@ -1,0 +1,109 @@
+//! For how long a pair keeps rows: looked up, or changed for all of its processes. Decides how few days are too few, and what is said where rows are
+//! kept by time and DynamoDB will not remove them.
+
+use projections::{
+    dynamodb::{self, DynamoDb},
+    store::{ReadError, WriteError},
+};
+
+use super::{About, OpenError, Pair, about, configuration, place};
+
+/// How long rows are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// Days after the last record that touched a row; `None`: as long as the tables.
+    pub days: Option<u16>,
+    /// What is wrong about it, in words.
+    pub wrong: Vec<String>,
+}
+
+/// It could not be looked up or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum KeepError {
+    /// The pair could not be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// What can be folded again must not have expired.
+    #[error(
+        "{days} days are too few: the stream {stream} keeps its records for {stream_days}, and a row has to stay for as long as the records that it is made \
+         of, else a replay or `weir verify` tells of rows that are gone. Give at least {stream_days}d, or shorten the stream's retention"
+    )]
+    TooFew {
+        /// What was asked for.
+        days: u16,
+        /// The stream.
+        stream: String,
+        /// Days for which it keeps records.
+        stream_days: u16,
+    },
+    /// It could not be read.
+    #[error("how long rows are kept could not be read: {0}")]
+    Read(#[from] ReadError),
+    /// It could not be written.
+    #[error("how long rows are kept could not be changed: {0}")]
+    Write(#[from] WriteError),
+}
+
+impl Pair {
+    /// How long rows are kept; or, with `change`, has them kept for so many days from now on (`None`: for as long as the tables). `create`: tables that
+    /// are missing are made, and TTL that is off is enabled.
+    pub async fn keep(&self, change: Option<Option<u16>>, create: bool) -> Result<Kept, KeepError> {
+        let config = configuration().await?;
+        let client = aws_sdk_kinesis::Client::new(&config);
+        let missing = events::kinesis::Missing::Refuse;
+        let of_stream =
+            |source| OpenError::Stream { name: self.stream.clone(), place: place(&config, "KINESIS"), source };
+        // It says what is wrong with the stream.
+        drop(events::kinesis::Kinesis::open(client.clone(), &self.stream, missing).await.map_err(of_stream)?);
+        let about = about(&client, &self.stream).await;
+        let of_rows = |source| OpenError::Rows { place: place(&config, "DYNAMODB"), source };
+        let create = if create { dynamodb::Create::Missing } else { dynamodb::Create::Refuse };
+        let client = aws_sdk_dynamodb::Client::new(&config);
+        let (rows, opened) = DynamoDb::open(&client, &self.prefix, create).await.map_err(of_rows)?;
+        if let Some(about) = &about {
+            rows.bind(&about.identity).await.map_err(of_rows)?;
+        }
+        if let Some(days) = change {
+            if let (Some(days), Some(About { days_kept: Some(stream_days), .. })) = (days, &about)
+                && days < *stream_days
+            {
+                let (stream, stream_days) = (self.stream.clone(), *stream_days);
+                return Err(KeepError::TooFew { days, stream, stream_days });
+            }
+            rows.keep(days).await?;
+        }
+        let days = rows.kept().await?;
+        Ok(Kept { days, wrong: wrong(days, about.as_ref(), &opened.without_expiry) })
+    }
+}
+
+/// What is wrong where rows are kept for so many days.
+pub(super) fn wrong(days: Option<u16>, about: Option<&About>, without_expiry: &[String]) -> Vec<String> {
+    let Some(days) = days else { return vec![] };
+    let mut wrong: Vec<String> = without_expiry
+        .iter()
+        .map(|why| format!("{why}; rows past their time are shown to nobody meanwhile, and stay, and are paid for"))
+        .collect();
+    if let Some(stream_days) = about.and_then(|about| about.days_kept).filter(|stream_days| *stream_days > days) {
+        wrong.push(format!(
+            "the stream keeps its records for {stream_days} days and rows are kept for {days}: a replay or `weir verify` may tell of rows that are gone; run \
+             `weir keep {stream_days}d`"
+        ));
+    }
+    wrong
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_is_said_only_where_rows_are_kept_by_time() {
+        let off = ["TTL of table x-state is off".to_owned()];
+        let about = About { identity: String::new(), days_kept: Some(7) };
+        assert_eq!(wrong(None, Some(&about), &off), [] as [String; 0]);
+        assert_eq!(wrong(Some(7), Some(&about), &[]), [] as [String; 0]);
+        let said = wrong(Some(6), Some(&about), &off);
+        assert!(said[0].starts_with("TTL of table x-state is off; rows past") && said[1].ends_with("`weir keep 7d`"));
+    }
+}
