@@ -8,6 +8,7 @@ mod deployed;
 mod digest;
 #[path = "../../../processor/tests/parts/emulated.rs"]
 mod emulated;
+mod generations;
 mod lambda;
 mod mapping;
 mod notification;
