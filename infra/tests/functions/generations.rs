@@ -53,7 +53,7 @@ impl Source {
 }
 
 /// Waits until a generation has caught up with the one that counts.
-async fn follows(system: &System, name: &str) {
+pub async fn follows(system: &System, name: &str) {
     loop {
         let listed = system.generations().await.unwrap();
         let all = listed["generations"].as_array().unwrap().clone();
