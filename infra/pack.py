@@ -1,6 +1,7 @@
 """Packs the functions as Lambda takes them, and refuses what is not a static program for the machine that was asked for.
 
     python3 infra/pack.py FOLDER-OF-PROGRAMS FOLDER-OF-ZIPS arm64|x86_64
+    python3 infra/pack.py --check PROGRAM arm64|x86_64
     python3 infra/pack.py --list      the functions: the programs that infra/Cargo.toml names
 """
 import json, pathlib, shutil, struct, subprocess, sys, zipfile
@@ -58,6 +59,8 @@ def main(programs, folder, arch):
 if __name__ == "__main__":
     if sys.argv[1:] == ["--list"]:
         print(*functions(), sep="\n")
+    elif len(sys.argv) == 4 and sys.argv[3] in MACHINES and sys.argv[1] == "--check":
+        checked(pathlib.Path(sys.argv[2]), sys.argv[3])
     elif len(sys.argv) == 4 and sys.argv[3] in MACHINES:
         main(*sys.argv[1:])
     else:
