@@ -6,7 +6,7 @@
 //! | metrics, alarms, balance | the rows as they are, of the generation that counts or did ten seconds ago; how far they are is not known here without asking for each shard |
 //! | lines, values | 202 once they are durable on the stream |
 //! | a run | known in the process that took it, which may be one of several: settled once the resume points have passed all of it; what became of its lines, only who folded it knows |
-//! | definitions | as soon as they are folded, if that is soon enough for who waits; else they are in, come into force at the next tick, and that is said |
+//! | definitions | 200 as soon as they are folded, if that is soon enough for who waits; else 202: they are in, and come into force at the tick after that |
 //! | health | the stream and the rows; the fold has alarms of its own |
 //! | verify | refused: it takes as long as the stream is |
 //! | generations | as they stand; to open, compare or promote one is refused, as nothing here folds them |
@@ -67,6 +67,8 @@ pub struct Apart {
     /// How long definitions are waited for.
     apply_wait: Duration,
     runs: Mutex<Runs>,
+    /// Definitions up to here were read back. One control key has an order: whatever stands before it is folded too.
+    applied: Mutex<SequenceNumber>,
     /// When it was looked which generation counts, by the host's clock: others stand still while the process is frozen.
     looked_ms: AtomicI64,
 }
@@ -74,7 +76,13 @@ pub struct Apart {
 impl Apart {
     /// Over a system that was opened to read. `apply_wait`: how long who applies definitions can wait for the answer.
     pub fn new(system: Arc<System>, apply_wait: Duration) -> Self {
-        Self { system, apply_wait, runs: Mutex::default(), looked_ms: AtomicI64::new(now_ms()) }
+        Self {
+            system,
+            apply_wait,
+            runs: Mutex::default(),
+            applied: Mutex::default(),
+            looked_ms: AtomicI64::new(now_ms()),
+        }
     }
 
     /// Before each request: looks which generation counts, unless that was just done. What cannot be read then, the request itself will meet.
@@ -255,10 +263,9 @@ impl Operator for Apart {
             let last: &mut SequenceNumber = last.entry(appended.shard).or_default();
             *last = appended.sequence.max(*last);
         }
+        // Whoever cannot wait so long is told that they are in, and not that it failed.
         if !self.passed(&last, self.apply_wait).await? {
-            return Err(
-                "they are on the stream, and come into force at the tick after they are folded, in a minute or two: look with GET /alarms".to_owned()
-            );
+            return Ok(revisions);
         }
         for revision in &revisions {
             if !self.is_kept(tenant, *revision).await? {
@@ -267,6 +274,13 @@ impl Operator for Apart {
             }
         }
         self.system.tick().await.map_err(|error| with_causes(&error))?;
+        let mut applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
+        *applied = revisions.iter().copied().max().unwrap_or_default().max(*applied);
         Ok(revisions)
+    }
+
+    fn is_in_force(&self, revisions: &[SequenceNumber]) -> bool {
+        let applied = *self.applied.lock().unwrap_or_else(PoisonError::into_inner);
+        revisions.iter().all(|revision| *revision <= applied)
     }
 }

@@ -9,14 +9,17 @@
 //! | a worker kept from the batch before, with other records before this one | is let go: somebody else has gone on; another begins at the resume point |
 //! | another worker was quicker with the commit | the same |
 //! | a record that names definitions which cannot be read yet | what stands before it is committed; it is waited for a moment, then left for a retry |
-//! | another generation counts from a record on | what stands before it is committed, the rest is left for `weir up`, which folds every generation |
+//! | another generation counts from a record on | what stands before it is committed; the one that counts then is opened at its own resume point, and what it lacks before the record is read from the stream |
+//! | a generation that does not count | is not folded here: `weir up` folds all of them, and `weir replay`, `promote` and `generations` do while they run |
 //! | the time is nearly over | what is folded is committed |
+
+mod opened;
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use events::{
     position::{SequenceNumber, ShardId},
-    stream::{ReadError, ReadOnly, Record, Stream},
+    stream::{ReadError, Record, Stream},
 };
 use processor::{
     consume::{Cadence, ConsumeError, Worker},
@@ -24,16 +27,16 @@ use processor::{
     effects::Sink,
 };
 use projections::{
-    fold::{LINEAGE_MAX, Place, balance::Balance},
-    store::Store,
+    fold::{LINEAGE_MAX, balance::Balance},
+    generations::{self, Live},
+    store::{Generation, Store},
 };
 use tokio::time::Instant;
 
+use self::opened::{Opened, Opening};
 use crate::{
-    AnyStore, AnyStream, System,
-    sink::Patient,
-    with_causes,
-    workers::{is_overtaken, lost_parent_text, lost_text, places},
+    AnyStream, System, with_causes,
+    workers::{is_overtaken, lost_text},
 };
 
 /// Workers that are kept for the next batch of their shards; with one more, that which was used longest ago is let go.
@@ -46,12 +49,6 @@ const PARENTS_MAX: usize = LINEAGE_MAX;
 const HELD_MAX: Duration = Duration::from_secs(5);
 /// How often who waits looks again.
 const LOOK: Duration = Duration::from_millis(200);
-
-/// A worker, and where its shard stands among the others.
-struct Opened {
-    place: Place,
-    worker: Worker<Delivered<AnyStream>, AnyStore, Patient<AnyStream>>,
-}
 
 /// Records of one shard, as they were handed over: none between them is missing.
 #[derive(Debug, Clone)]
@@ -100,6 +97,17 @@ enum Early {
     Held,
     /// Another generation counts from the next record on.
     Turned,
+    /// And the rows know nothing of it.
+    Unknown,
+}
+
+/// What the attempts at one batch come to know.
+#[derive(Default)]
+struct Course {
+    /// Records are lost: the next attempt goes on with the oldest that is kept.
+    has_lost: bool,
+    /// The generation that is folded, and by which promotion; `None`: that is to be looked up.
+    counts: Option<Live>,
 }
 
 impl From<ConsumeError> for Early {
@@ -110,8 +118,7 @@ impl From<ConsumeError> for Early {
 
 /// See the module. Several of them may work on the same shards at the same time, in any processes.
 pub struct Batches {
-    system: Arc<System>,
-    stream: Arc<Delivered<AnyStream>>,
+    opening: Opening,
     /// Those used last are at the end. Each has committed all that it has folded.
     kept: VecDeque<Opened>,
 }
@@ -120,14 +127,18 @@ impl Batches {
     /// Nothing is kept yet.
     pub fn new(system: Arc<System>) -> Self {
         let stream = Arc::new(Delivered::new(system.stream.clone()));
-        Self { system, stream, kept: VecDeque::new() }
+        Self { opening: Opening::new(system, stream), kept: VecDeque::new() }
+    }
+
+    fn stream(&self) -> &Delivered<AnyStream> {
+        &self.opening.stream
     }
 
     /// Folds and commits as much of the batch as there is time for.
     pub async fn fold(&mut self, batch: &Batch, until: Until) -> Outcome {
         let mut outcome = Outcome::default();
         let last = batch.records.iter().map(|record| record.sequence).max().unwrap_or_default();
-        self.stream.hand_over(batch.shard.clone(), batch.records.clone());
+        self.stream().hand_over(batch.shard.clone(), batch.records.clone());
         let left = match tokio::time::timeout_at(until.give_up, self.fold_all(&batch.shard, last, until, &mut outcome))
             .await
         {
@@ -136,7 +147,7 @@ impl Batches {
             Err(_) => Some(words(&Early::Time)),
         };
         outcome.left = left.filter(|_| outcome.durable_through < last);
-        self.stream.forget();
+        self.stream().forget();
         outcome
     }
 
@@ -147,62 +158,101 @@ impl Batches {
         until: Until,
         outcome: &mut Outcome,
     ) -> Result<(), Early> {
-        let mut has_lost = false;
+        let mut course = Course::default();
         let mut tries = 0;
         loop {
-            tries += 1;
-            match self.attempt(shard, last, until, has_lost, outcome).await {
-                Err(Early::Failed(error)) if tries < OPENINGS_MAX => {
-                    has_lost = self.go_on_after(error, until, outcome).await?;
+            match self.attempt(shard, last, until, &mut course, outcome).await {
+                Err(Early::Failed(error)) if tries + 1 < OPENINGS_MAX => {
+                    tries += 1;
+                    course.has_lost = self.go_on_after(error, until, &mut course, outcome).await?;
                 }
+                // Each names a later promotion than the one before.
+                Err(Early::Turned) => {}
                 done => return done,
             }
         }
     }
 
     /// Does what has to be done before another attempt. True: the next goes on with the oldest record that is kept.
-    async fn go_on_after(&self, error: ConsumeError, until: Until, outcome: &mut Outcome) -> Result<bool, Early> {
+    async fn go_on_after(
+        &mut self,
+        error: ConsumeError,
+        until: Until,
+        course: &mut Course,
+        outcome: &mut Outcome,
+    ) -> Result<bool, Early> {
         match error {
             ConsumeError::Stream { source: ReadError::Trimmed { shard, asked, oldest }, .. } => {
                 outcome.losses.push(lost_text(&shard, asked, oldest));
                 Ok(true)
             }
-            ConsumeError::NotYet { parent, .. } => self.end_parents(parent, until, outcome).await.map(|()| false),
+            ConsumeError::NotYet { parent, .. } => {
+                let counts = course.counts.unwrap_or_default();
+                self.end_parents(parent, counts, until, outcome).await.map(|()| false)
+            }
             error if is_overtaken(&error) => Ok(false),
             error => Err(error.into()),
         }
     }
 
+    /// `Turned`: the course names the generation that counts from there on.
     async fn attempt(
         &mut self,
         shard: &ShardId,
         last: SequenceNumber,
         until: Until,
-        has_lost: bool,
+        course: &mut Course,
         outcome: &mut Outcome,
     ) -> Result<(), Early> {
-        let mut opened = match self.take_kept(shard).await {
-            Some(opened) if !has_lost => opened,
-            _ => self.open(shard, until, outcome).await?,
+        let has_lost = std::mem::take(&mut course.has_lost);
+        let kept = self.take_kept(shard).await;
+        let mut opened = match kept.filter(|kept| !has_lost && course.counts.is_none_or(|counts| counts == kept.counts))
+        {
+            Some(opened) => opened,
+            None => {
+                let counts = match course.counts {
+                    Some(counts) => counts,
+                    None => counts_of(&self.opening.record(shard).await?),
+                };
+                course.counts = Some(counts);
+                self.open(shard, counts, None, until, outcome).await?
+            }
         };
+        course.counts = Some(opened.counts);
+        let live = opened.worker.shard().live();
+        if live.promotion > opened.counts.promotion {
+            // Whoever follows with it has gone past the record at which it ceased to count.
+            course.counts = Some(live);
+            return Err(Early::Turned);
+        }
         outcome.durable_through = outcome.durable_through.max(opened.worker.committed());
         if has_lost {
             opened.worker.pass_over_lost();
         }
-        let done = self.advance(&mut opened, Some(last), until, outcome).await;
+        let done = self.go_on(&mut opened, Some(last), until, outcome).await;
         outcome.durable_through = outcome.durable_through.max(opened.worker.committed());
-        // One that has turned would not see that others went on.
-        if !matches!(done, Err(Early::Failed(_) | Early::Turned)) {
-            self.keep(opened);
+        match done {
+            Err(Early::Failed(_)) => done,
+            // One that has turned would not see that others went on.
+            Err(Early::Turned) => {
+                let record = self.opening.record(shard).await?;
+                let after = opened.worker.shard().live().promotion.max(opened.counts.promotion);
+                let next = record.promotions.iter().find(|promotion| promotion.number > after).ok_or(Early::Unknown)?;
+                course.counts = Some(Live { generation: Generation(next.generation), promotion: next.number });
+                done
+            }
+            done => {
+                self.keep(opened);
+                done
+            }
         }
-        done
     }
 
     /// The worker that has folded what stands right before the batch, if there is one.
     async fn take_kept(&mut self, shard: &ShardId) -> Option<Opened> {
         let kept = self.kept.iter().position(|opened| opened.place.shard == *shard)?;
         let opened = self.kept.remove(kept)?;
-        let follows = self.stream.follows(shard, opened.worker.committed()).await;
+        let follows = self.stream().follows(shard, opened.worker.committed()).await;
         // What is wrong with the stream is said by the reading that comes next.
         follows.is_ok_and(|follows| follows).then_some(opened)
     }
@@ -215,41 +265,59 @@ impl Batches {
     }
 
     /// A worker at the shard's resume point.
-    async fn open(&self, shard: &ShardId, until: Until, outcome: &mut Outcome) -> Result<Opened, Early> {
+    async fn open(
+        &mut self,
+        shard: &ShardId,
+        counts: Live,
+        acts: Option<bool>,
+        until: Until,
+        outcome: &mut Outcome,
+    ) -> Result<Opened, Early> {
         if Instant::now() >= until.stop {
             return Err(Early::Time);
         }
-        let listed = ReadOnly::new(self.stream.clone()).shards().await;
-        let listed = listed.map_err(|source| ConsumeError::Stream { shard: shard.clone(), source })?;
-        let all = places(&listed);
-        let ring = all.first().map_or(vec![], |place| place.ring.clone());
-        let place = all.into_iter().find(|place| place.shard == *shard);
-        // One that is not listed any more: what was handed over of it is all that is left.
-        let place = place.unwrap_or(Place { generation: self.system.generation(), shard: shard.clone(), ring });
         outcome.openings += 1;
-        let sink = Patient::new(self.system.stream.clone());
-        let stream = ReadOnly::new(self.stream.clone());
-        let worker = Worker::open(stream, self.system.store.clone(), sink, place.clone()).await?;
-        outcome.losses.extend(worker.lost_parents().iter().map(|lost| lost_parent_text(shard, lost)));
-        Ok(Opened { place, worker })
+        Ok(self.opening.open(shard, counts, acts, &mut outcome.losses).await?)
+    }
+
+    /// As `advance`, with the other sink from the record on at which the generation begins to count. `Turned`: it ceases to.
+    async fn go_on(
+        &mut self,
+        opened: &mut Opened,
+        last: Option<SequenceNumber>,
+        until: Until,
+        outcome: &mut Outcome,
+    ) -> Result<(), Early> {
+        loop {
+            let done = self.advance(opened, last, until, outcome).await;
+            if !matches!(done, Err(Early::Turned)) {
+                return done;
+            }
+            let acted = opened.acts();
+            // A parent is folded to its end, whatever counts there; and what is promoted once more may stand before it ceased to count.
+            let goes_on = last.is_none() || opened.worker.shard().live().promotion < opened.counts.promotion;
+            if acted && !goes_on {
+                return done;
+            }
+            let shard = opened.place.shard.clone();
+            *opened = self.open(&shard, opened.counts, Some(!acted), until, outcome).await?;
+        }
     }
 
     /// Steps and commits until the shard is folded up to `last` (`None`: to its end). All that was folded is committed, unless it failed.
     async fn advance(
         &self,
-        Opened { place, worker }: &mut Opened,
+        opened: &mut Opened,
         last: Option<SequenceNumber>,
         until: Until,
         outcome: &mut Outcome,
     ) -> Result<(), Early> {
         let mut held_until = None;
         let done = loop {
+            let worker = &mut opened.worker;
             let is_there = last.is_some_and(|last| worker.shard().position() >= last);
             if is_there || worker.shard().is_ended() {
                 break Ok(());
-            }
-            if !worker.shard().acts() {
-                break Err(Early::Turned);
             }
             let now = Instant::now();
             if now >= until.stop {
@@ -271,7 +339,7 @@ impl Batches {
                 outcome.has_moved |= commit(worker).await?;
             }
             if step.held_back {
-                worker.sink().look(&*self.system.store, place).await?;
+                opened.look(&self.opening.system).await?;
             }
             // Most often what holds a record back is there at the first look.
             let is_first_look = step.held_back && held_until.is_none();
@@ -280,16 +348,22 @@ impl Batches {
                 tokio::time::sleep(LOOK).await;
             }
         };
-        outcome.has_moved |= commit(worker).await?;
+        outcome.has_moved |= commit(&mut opened.worker).await?;
         done
     }
 
     /// Folds a shard to its end, after its own parents.
-    async fn end_parents(&self, parent: ShardId, until: Until, outcome: &mut Outcome) -> Result<(), Early> {
+    async fn end_parents(
+        &mut self,
+        parent: ShardId,
+        counts: Live,
+        until: Until,
+        outcome: &mut Outcome,
+    ) -> Result<(), Early> {
         let mut waiting = vec![(parent, false)];
         let mut again = 0;
         while let Some((shard, has_lost)) = waiting.pop() {
-            let error = match self.end_one(&shard, has_lost, until, outcome).await {
+            let error = match self.end_one(&shard, counts, has_lost, until, outcome).await {
                 Ok(()) => continue,
                 Err(Early::Failed(error)) => error,
                 Err(early) => return Err(early),
@@ -313,13 +387,26 @@ impl Batches {
         Ok(())
     }
 
-    async fn end_one(&self, shard: &ShardId, has_lost: bool, until: Until, outcome: &mut Outcome) -> Result<(), Early> {
-        let mut opened = self.open(shard, until, outcome).await?;
+    async fn end_one(
+        &mut self,
+        shard: &ShardId,
+        counts: Live,
+        has_lost: bool,
+        until: Until,
+        outcome: &mut Outcome,
+    ) -> Result<(), Early> {
+        let mut opened = self.open(shard, counts, None, until, outcome).await?;
         if has_lost {
             opened.worker.pass_over_lost();
         }
-        self.advance(&mut opened, None, until, outcome).await
+        self.go_on(&mut opened, None, until, outcome).await
     }
+}
+
+/// What counts by a record of generations.
+fn counts_of(record: &generations::Record) -> Live {
+    let last = record.finished().last();
+    last.map_or(Live::default(), |last| Live { generation: Generation(last.generation), promotion: last.number })
 }
 
 /// Commits what the worker has folded. True: there was something.
@@ -340,8 +427,8 @@ fn words(early: &Early) -> String {
     match early {
         Early::Failed(error) => with_causes(error),
         Early::Time => "the time was over".to_owned(),
-        Early::Turned => "another generation counts from here on, and functions fold the first one only: run `weir up` with the same --stream and \
-                          --store, or go back with `weir promote`"
+        Early::Turned | Early::Unknown => "the stream says that another generation counts from here on, and these rows know nothing of it: run `weir \
+                                           up` with the same --stream and --store until it has promoted the first one again"
             .to_owned(),
         Early::Held => {
             "a record names definitions that cannot be read yet: the shard that holds them has to be folded first"

@@ -165,10 +165,16 @@ pub trait Operator: Send + Sync + 'static {
     fn verify(&self) -> impl Future<Output = Result<serde_json::Value, String>> + Send;
 
     /// Appends definitions that were checked, each as a record of its own (a revision is a position) on the control key, in order, and waits
-    /// until they can be read. Returns their revisions in order. `Err`: some may be in; the same again is harmless.
+    /// until they can be read, or for as long as it can wait (`is_in_force`). Returns their revisions in order. `Err`: some may be in; the same again is harmless.
     fn apply(
         &self,
         tenant: &str,
         defined: Vec<Defined>,
     ) -> impl Future<Output = Result<Vec<SequenceNumber>, String>> + Send;
+
+    /// Whether what `apply` gave these revisions can be read by now, as it can where it waited long enough. False: they are on the stream, and come into
+    /// force by themselves.
+    fn is_in_force(&self, _revisions: &[SequenceNumber]) -> bool {
+        true
+    }
 }

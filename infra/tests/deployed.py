@@ -1,5 +1,6 @@
-"""Deploys a program as a function on an emulator of Lambda, by botocore, and invokes it once with an event. Prints what it answered.
-    deployed.py ENDPOINT PROGRAM NAME STREAM PREFIX EVENT_FILE"""
+"""Deploys a program as a function on an emulator of Lambda, by botocore, and invokes it once with an event, or has an event source do that. Prints what
+it answered, or what became of the event source.
+    deployed.py ENDPOINT PROGRAM NAME STREAM PREFIX EVENT_FILE|ARN_OF_STREAM"""
 import io
 import json
 import pathlib
@@ -26,5 +27,12 @@ functions.create_function(
     FunctionName=name, Runtime="provided.al2023", Handler="bootstrap", Role="arn:aws:iam::000000000000:role/weir", Timeout=60, MemorySize=512,
     Code={"ZipFile": packed.getvalue()}, Environment={"Variables": variables},
 )
+if event.startswith("arn:"):
+    mapping = functions.create_event_source_mapping(
+        FunctionName=name, EventSourceArn=event, StartingPosition="TRIM_HORIZON", BatchSize=10000, MaximumBatchingWindowInSeconds=1,
+        BisectBatchOnFunctionError=True, FunctionResponseTypes=["ReportBatchItemFailures"],
+    )
+    print(json.dumps({"state": mapping["State"]}))
+    sys.exit()
 answer = functions.invoke(FunctionName=name, Payload=pathlib.Path(event).read_bytes())
 print(json.dumps({"error": answer.get("FunctionError"), "answer": json.loads(answer["Payload"].read())}))

@@ -62,10 +62,14 @@ async fn send(
     for (path, text) in files {
         match client.answer(Method::POST, "/definitions", text).await? {
             Ok(applied) => {
+                let later = match applied["inForce"].as_bool() {
+                    Some(false) => ", in force once it is folded, in a minute or two",
+                    _ => "",
+                };
                 for definition in applied["applied"].as_array().into_iter().flatten() {
                     let name = definition["name"].as_str().unwrap_or("?");
                     let revision = definition["revision"].as_str().unwrap_or("?");
-                    say(&format!("{}: alarm {name} applied, revision {revision}", path.display()))?;
+                    say(&format!("{}: alarm {name} applied, revision {revision}{later}", path.display()))?;
                 }
             }
             Err(refused) if refused.by_content => fail(path, &refused.why),

@@ -103,7 +103,7 @@ pub(crate) async fn one<O: Operator>(
     found.first().map(|alarm| answer(StatusCode::OK, alarm)).ok_or_else(unknown)
 }
 
-/// `POST /definitions`: alarms in CloudWatch's field names.
+/// `POST /definitions`: alarms in CloudWatch's field names. 200: they are in force; 202: they will be, without anything more.
 pub(crate) async fn define<O: Operator>(
     State(api): State<Arc<Api<O>>>,
     Extension(caller): Extension<Caller>,
@@ -134,7 +134,10 @@ pub(crate) async fn define<O: Operator>(
         .zip(&revisions)
         .map(|(name, revision)| json!({"kind": KIND, "name": name, "revision": revision.to_string()}))
         .collect();
-    Ok(answer(StatusCode::OK, &json!({"applied": applied})))
+    // What is durable and not folded yet is no failure: whoever is told of one tries again, and appends the same once more.
+    let is_in_force = api.operator.is_in_force(&revisions);
+    let status = if is_in_force { StatusCode::OK } else { StatusCode::ACCEPTED };
+    Ok(answer(status, &json!({"applied": applied, "inForce": is_in_force})))
 }
 
 fn bad(message: impl Into<String>) -> Refusal {

@@ -10,6 +10,9 @@ use std::{
     time::Duration,
 };
 
+// Where they live now is a crate that nothing here needs otherwise.
+#[allow(deprecated)]
+use aws_config::profile::profile_file::{ProfileFileKind, ProfileFiles};
 use aws_sdk_kinesis::config::{BehaviorVersion, Credentials, Region};
 use events::{
     identity::{Origin, OriginKind},
@@ -25,7 +28,10 @@ use projections::{
     fold::Place,
     store::{Generation, Store},
 };
-use weir::{LocalStore, System};
+use weir::{
+    LocalStore, System,
+    aws::{FAILOVER, Options, Pair, Role},
+};
 
 use crate::lambda::Function;
 
@@ -84,6 +90,8 @@ pub struct Cloud {
     pub stream: Arc<Kinesis>,
     pub store: Arc<DynamoDb>,
     rows: aws_sdk_dynamodb::Client,
+    /// Of the stream, and of the tables.
+    endpoints: [String; 2],
 }
 
 impl Cloud {
@@ -122,7 +130,8 @@ impl Cloud {
             let (store, _) = DynamoDb::open(&rows, &name, dynamodb::Create::Missing).await.unwrap();
             (Arc::new(stream), Arc::new(store))
         });
-        Self { name, runtime, client, stream, store, rows }
+        let endpoints = [kinesis.to_owned(), dynamodb.to_owned()];
+        Self { name, runtime, client, stream, store, rows, endpoints }
     }
 
     pub fn arn(&self) -> String {
@@ -137,8 +146,8 @@ impl Cloud {
             .env("AWS_SECRET_ACCESS_KEY", "a-secret");
         command.env("AWS_EC2_METADATA_DISABLED", "true").env("AWS_CONFIG_FILE", "/dev/null");
         command.env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null");
-        command.env("AWS_ENDPOINT_URL_KINESIS", &emulators::kinesis().endpoint);
-        command.env("AWS_ENDPOINT_URL_DYNAMODB", &emulators::dynamodb().endpoint);
+        command.env("AWS_ENDPOINT_URL_KINESIS", &self.endpoints[0]);
+        command.env("AWS_ENDPOINT_URL_DYNAMODB", &self.endpoints[1]);
         command.env("AWS_ENDPOINT_URL_S3", &emulators::aws().endpoint);
         command.env("WEIR_STREAM", format!("kinesis://{}", self.name));
         command.env("WEIR_STORE", format!("dynamodb://{}", self.name));
@@ -172,19 +181,29 @@ impl Cloud {
 
     /// Where a shard's resume point stands, as text, and whether the shard has ended there.
     pub fn resume_point(&self, shard: &str) -> Option<(String, bool)> {
-        let point =
-            self.runtime.block_on(self.store.checkpoint(Generation::default(), &ShardId::named(shard))).unwrap();
+        self.resume_point_in(Generation::default(), shard)
+    }
+
+    /// The same in a generation.
+    pub fn resume_point_in(&self, generation: Generation, shard: &str) -> Option<(String, bool)> {
+        let point = self.runtime.block_on(self.store.checkpoint(generation, &ShardId::named(shard))).unwrap();
         point.map(|(point, _)| (point.position.to_string(), point.ended))
     }
 
     /// Folds the stream again and compares: every row is what the stream says. The digest.
     #[track_caller]
     pub fn verifies(&self) -> String {
+        self.verifies_in(Generation::default())
+    }
+
+    /// The same of a generation that began with the first record.
+    #[track_caller]
+    pub fn verifies_in(&self, generation: Generation) -> String {
         let report = self.runtime.block_on(async {
             let shards = self.stream.shards().await.unwrap();
             let ring: Vec<_> =
                 shards.iter().filter(|shard| !shard.closed).map(|shard| (shard.id.clone(), shard.range)).collect();
-            let place = |id: ShardId| Place { generation: Generation::default(), shard: id, ring: ring.clone() };
+            let place = |id: ShardId| Place { generation, shard: id, ring: ring.clone() };
             let places = shards.iter().map(|shard| place(shard.id.clone())).collect();
             let folder = tempfile::tempdir().unwrap();
             let scratch = Arc::new(LocalStore::open(&folder.path().join("rows.redb")).unwrap());
@@ -192,6 +211,32 @@ impl Cloud {
             verify::verify(stream, &*self.store, scratch, places, async {}, |_| {}).await.unwrap()
         });
         digest(report)
+    }
+
+    /// For as long as `work` takes, another process has the pair, as a command has: it folds, ticks, and looks after generations.
+    #[allow(deprecated)]
+    pub fn beside<T>(&self, work: impl AsyncFnOnce(&System) -> T) -> T {
+        let [kinesis, dynamodb] = &self.endpoints;
+        // One endpoint for each service, as a profile has them.
+        let profile = format!(
+            "[default]\nservices = emulators\n[services emulators]\nkinesis =\n  endpoint_url = {kinesis}\ndynamodb =\n  endpoint_url = {dynamodb}\n"
+        );
+        let profile = ProfileFiles::builder().with_contents(ProfileFileKind::Config, profile).build();
+        let config = aws_config::defaults(BehaviorVersion::latest())
+            .profile_files(profile)
+            .region(Region::new("us-east-1"))
+            .credentials_provider(Credentials::new("test", "test", None, None, "test"))
+            .http_client(aws_smithy_http_client::Builder::new().build_http());
+        let pair = Pair::parse(&format!("kinesis://{}", self.name), &format!("dynamodb://{}", self.name)).unwrap();
+        let options = Options { create: true, shards: None, role: Role::Helper, failover: FAILOVER, fan_out: false };
+        let folder = tempfile::tempdir().unwrap();
+        self.runtime.block_on(async {
+            let config = config.load().await;
+            let system = System::open_on_aws_with(&config, &pair, options, folder.path(), |_| {}).await.unwrap();
+            let done = work(&system).await;
+            assert_eq!(tokio::task::spawn_blocking(|| system.close()).await.unwrap(), None);
+            done
+        })
     }
 
     /// The digest of the same records on the embedded pair.

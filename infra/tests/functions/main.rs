@@ -2,12 +2,14 @@
 //! wrote. What Lambda does besides (retries, halves, repeats, an end in the middle) is played here, as its developer guide describes it.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod apart;
 mod cloud;
 mod consumer;
 mod deployed;
 mod digest;
 #[path = "../../../processor/tests/parts/emulated.rs"]
 mod emulated;
+mod generations;
 mod lambda;
 mod mapping;
 mod notification;

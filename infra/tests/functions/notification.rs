@@ -16,7 +16,7 @@ use crate::{
     ranges::Ranges,
 };
 
-fn announcement(bucket: &str, key: &str) -> Value {
+pub fn announcement(bucket: &str, key: &str) -> Value {
     json!({"eventVersion": "2.1", "eventSource": "aws:s3", "eventName": "ObjectCreated:Put", "s3": {"bucket": {"name": bucket}, "object": {"key": key}}})
 }
 

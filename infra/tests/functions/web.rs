@@ -31,19 +31,19 @@ const OTHER: &str = "0123456789abcdef-other";
 /// Longer than any answer takes.
 const TIME: Duration = Duration::from_secs(29);
 /// The three events, and what stands before the path in each.
-const GATEWAYS: [(&str, &str); 3] = [
+pub const GATEWAYS: [(&str, &str); 3] = [
     (include_str!("../events/rest.json"), "/prod"),
     (include_str!("../events/http.json"), "/live"),
     (include_str!("../events/url.json"), ""),
 ];
 
-fn tokens() -> String {
+pub fn tokens() -> String {
     format!("local {TOKEN}\nother {OTHER}\n")
 }
 
 /// A request, as its client sends it.
 #[derive(Debug, Clone)]
-struct Request {
+pub struct Request {
     method: &'static str,
     path: String,
     /// Names and values that are not encoded.
@@ -53,13 +53,13 @@ struct Request {
     body: Vec<u8>,
 }
 
-fn ask(method: &'static str, path: &str) -> Request {
+pub fn ask(method: &'static str, path: &str) -> Request {
     let path = path.to_owned();
     Request { method, path, query: vec![], token: Some(TOKEN), headers: vec![], body: vec![] }
 }
 
 impl Request {
-    fn with(mut self, name: &'static str, value: impl ToString) -> Self {
+    pub fn with(mut self, name: &'static str, value: impl ToString) -> Self {
         self.query.push((name, value.to_string()));
         self
     }
@@ -73,7 +73,7 @@ impl Request {
         self
     }
 
-    fn body(self, body: impl Into<Vec<u8>>) -> Self {
+    pub fn body(self, body: impl Into<Vec<u8>>) -> Self {
         Self { body: body.into(), ..self }
     }
 
@@ -97,7 +97,7 @@ impl Request {
     }
 
     /// As a gateway hands it over: bodies that are no text, and all of a REST API with binary types, in base64.
-    fn event(&self, template: &str) -> Value {
+    pub fn event(&self, template: &str) -> Value {
         let mut event: Value = serde_json::from_str(template).unwrap();
         let context = event["requestContext"].clone();
         let headers = self.all_headers(context["domainName"].as_str().unwrap());
@@ -135,15 +135,15 @@ impl Request {
 }
 
 #[derive(Debug, Clone, PartialEq)]
-struct Answer {
-    status: u64,
+pub struct Answer {
+    pub status: u64,
     kind: Option<String>,
     allow: Option<String>,
     body: String,
 }
 
 impl Answer {
-    fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("{self:?}"))
     }
 
@@ -161,7 +161,7 @@ impl Answer {
 }
 
 /// What the function answers, as the gateway sends it on.
-fn of_function(function: &mut Function, event: &Value) -> Answer {
+pub fn of_function(function: &mut Function, event: &Value) -> Answer {
     let answer = function.invoke(event, TIME).answered();
     let header = |name: &str| {
         let multi = answer["multiValueHeaders"][name][0].as_str();
@@ -353,6 +353,7 @@ fn what_waits_for_a_fold_is_answered_honestly_where_nobody_folds() {
     is_over.store(true, Ordering::SeqCst);
     waiting.join().unwrap();
     assert_eq!((applied.status, &applied.json()["applied"][0]["name"]), (200, &"slow".into()), "{applied:?}");
+    assert_eq!(applied.json()["inForce"], true, "{applied:?}");
     both.catch_up();
     let alarms = both.same(&ask("GET", "/alarms")).json();
     assert_eq!(alarms["alarms"][0]["name"], "slow", "{alarms}");
