@@ -39,6 +39,8 @@ use crate::{
 pub enum Start {
     /// All that there is.
     Oldest,
+    /// All that there is in the archive and behind it; the stream is then one that reads both.
+    Archive,
     /// The records that arrived from the minute of this time on, Unix milliseconds.
     Time(i64),
     /// Those from the minute on in which this record arrived.
@@ -168,8 +170,8 @@ pub async fn begin<S: Stream, T: Store>(
     let is_whole = lost_before_ms.is_none();
     let oldest_ms = oldest_ms.max(lost_before_ms.unwrap_or(i64::MIN));
     let start_ms = match asked {
-        Start::Oldest if is_whole => None,
-        Start::Oldest => Some(minute_of(oldest_ms + 59_999)),
+        Start::Oldest | Start::Archive if is_whole => None,
+        Start::Oldest | Start::Archive => Some(minute_of(oldest_ms + 59_999)),
         Start::Time(time_ms) if is_whole && *time_ms <= oldest_ms => None,
         Start::Time(time_ms) => Some(minute_of(*time_ms)),
         Start::Position(shard, position) => {

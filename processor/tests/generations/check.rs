@@ -70,7 +70,11 @@ impl World {
             promotions.extend(promotion.revision.map(|revision| (revision, promotion.generation)));
         }
         let (mut named, mut words) = (BTreeMap::<(ShardId, SequenceNumber), SequenceNumber>::new(), vec![]);
+        // By the highest that a shard or one of its parents has named: a tick may know less than the one before it.
+        let mut highest = BTreeMap::<ShardId, SequenceNumber>::new();
         for shard in block_on(self.stream.inner.shards()).unwrap() {
+            let parents = shard.parents.iter().filter_map(|parent| highest.get(parent));
+            let mut revision = parents.max().copied().unwrap_or_default();
             for record in self.log(&shard.id) {
                 let batch = wire::decode(&record.data).unwrap();
                 if batch.header.content != Content::Events {
@@ -79,13 +83,15 @@ impl World {
                 for event in wire::decode_events(&batch.body).unwrap() {
                     match event {
                         Event::Ticked(tick) => {
-                            named.insert((shard.id.clone(), record.sequence), tick.definitions);
+                            revision = tick.definitions.max(revision);
+                            named.insert((shard.id.clone(), record.sequence), revision);
                         }
                         Event::RolledUp(word) => words.push(word),
                         _ => {}
                     }
                 }
             }
+            highest.insert(shard.id, revision);
         }
         for word in words {
             let revision = named[&(word.source.clone(), word.source_position)];

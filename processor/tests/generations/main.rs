@@ -66,6 +66,59 @@ fn readers_see_each_line_once_and_effects_leave_once_whichever_generation_counts
     }
 }
 
+#[test]
+fn decisions_that_the_generation_that_counts_could_not_make_are_named_with_both_states() {
+    let mut world = World::new(0);
+    world.define("alarm", "slow", ALARM);
+    let minute = |world: &mut World| {
+        world.minute += 1;
+        world.tick();
+    };
+    for _ in 0..2 {
+        world.settle();
+        minute(&mut world);
+    }
+    world.settle();
+    // Values that the alarm rings for come and go while nobody folds, and the stream lets go of them.
+    let rang = world.now_ms() / 1000 + 60;
+    for latency in [500, 500, 1, 1] {
+        world.line(world.now_ms() / 1000, latency);
+        minute(&mut world);
+    }
+    let shard = world.shards()[0].id.clone();
+    let log = world.log(&shard);
+    world.stream.trim(&shard, log[log.len() - 2].sequence);
+    world.has_lost = true;
+    world.crash();
+    world.settle();
+    assert!(world.verify(FIRST).older_than_stream > 0);
+    // The archive has all of it.
+    world.stream.trimmed.lock().unwrap().clear();
+    world.replay("whole", generations::Start::Archive);
+    world.settle();
+    let compared = world.compared("whole");
+    assert_eq!((compared.windows, compared.windows_differ, compared.from_secs), (4, 4, None), "{compared:?}");
+    assert!(compared.decisions > compared.decisions_differ, "what both have decided is no difference: {compared:?}");
+    let named = |time_secs: i64| compared.first_decisions.iter().find(|differs| differs.time_secs == time_secs);
+    let differs = named(rang).unwrap_or_else(|| panic!("{rang}: {compared:?}"));
+    assert_eq!((&differs.alarm[..], differs.old.as_deref(), differs.new.as_deref()), ("slow", None, Some("ALARM")));
+    assert_eq!(compared.first_decisions.len() as u64, compared.decisions_differ);
+}
+
+#[test]
+fn records_that_go_between_the_start_and_the_first_fold_are_a_loss_that_is_told() {
+    let mut world = World::new(0);
+    world.minutes(3);
+    world.settle();
+    world.replay("b", generations::Start::Oldest);
+    let shard = world.shards()[0].id.clone();
+    let log = world.log(&shard);
+    world.stream.trim(&shard, log[1].sequence);
+    let found = catch_unwind(AssertUnwindSafe(|| world.settle())).unwrap_err();
+    let found = found.downcast_ref::<String>().unwrap();
+    assert!(found.contains("were trimmed; the oldest kept one is"), "{found}");
+}
+
 /// Each law, broken on purpose, is found within a hundred seeds.
 fn is_found(broken: Sabotage) {
     sabotage::set(Some(broken));

@@ -85,6 +85,7 @@ impl Member {
 
 pub struct Generations {
     crew: Arc<Crew>,
+    starts: BTreeMap<ShardId, SequenceNumber>,
     members: BTreeMap<ShardId, Member>,
     /// Which sink comes next, where the state does not say so yet.
     turned: BTreeMap<ShardId, bool>,
@@ -102,6 +103,8 @@ pub struct World {
     pub minute: i64,
     files: Vec<(String, i64, String)>,
     lets_go: bool,
+    /// The first generation goes on behind records that are gone before it has folded them.
+    pub has_lost: bool,
 }
 
 impl World {
@@ -111,7 +114,8 @@ impl World {
         let commits = if seed.is_multiple_of(2) { Commits::Whole } else { Commits::ItemByItem };
         let store = Arc::new(Memory::new(commits));
         let (all, counted, files, lets_go) = (BTreeMap::new(), BTreeMap::new(), vec![], true);
-        let mut world = Self { seed: seed * 2 + 1, clock, stream, store, all, counted, minute: 0, files, lets_go };
+        let mut world =
+            Self { seed: seed * 2 + 1, clock, stream, store, all, counted, minute: 0, files, lets_go, has_lost: false };
         world.crash();
         world
     }
@@ -156,7 +160,7 @@ impl World {
         let defined = block_on(generations::defined(&*self.store, generation, &starts)).unwrap();
         let crew = Crew::new(generation, record.start_ms(generation), defined);
         let (members, turned, ended) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
-        self.all.insert(generation, Generations { crew, members, turned, ended });
+        self.all.insert(generation, Generations { crew, starts, members, turned, ended });
     }
 
     /// `None`: a parent has not ended.
@@ -172,13 +176,19 @@ impl World {
             worker => worker.unwrap(),
         };
         assert_eq!(worker.lost_parents(), [], "{generation:?} {}", shard.id);
+        let has_lost = generation == FIRST && self.has_lost;
         if !of.turned.remove(&shard.id).unwrap_or_else(|| worker.shard().acts()) {
             worker.begin_at(of.crew.start_ms());
+            worker.begin_with(of.starts.get(&shard.id).copied());
             return Some(Member::Follows(worker));
         }
         let acting = of.crew.acting(shard.id.clone(), shard.range, self.stream.clone());
         let mut worker = block_on(Worker::open(stream, store, acting, place)).unwrap();
         worker.begin_at(of.crew.start_ms());
+        worker.begin_with(of.starts.get(&shard.id).copied());
+        if has_lost {
+            worker.pass_over_lost();
+        }
         self.counted.insert(shard.id.clone(), worker.committed());
         Some(Member::Acts(worker))
     }
