@@ -8,7 +8,10 @@ pub(crate) mod said;
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -66,6 +69,8 @@ pub struct Barrier {
     oldest_definition: SequenceNumber,
     /// Records from before are gone from the stream: what they said is taken as recorded.
     oldest: HashMap<ShardId, SequenceNumber>,
+    /// See `Replay::through`.
+    believes: Arc<AtomicBool>,
 }
 
 impl Sink for Barrier {
@@ -92,7 +97,8 @@ impl Sink for Barrier {
             if oldest.is_none_or(|oldest| recorded.source_position < oldest) || believes {
                 return Some(recorded.clone());
             }
-            said.of(point(recorded.home), recorded)
+            let believes = || self.believes.load(Ordering::Relaxed).then(|| recorded.clone());
+            said.of(point(recorded.home), recorded).or_else(believes)
         })?;
         // Only now: of a record that has to wait nothing was heard.
         for event in admitted.events() {
@@ -150,6 +156,7 @@ pub struct Replay<S, R> {
     /// Shards of which the stream has nothing left, listed or not.
     gone: BTreeSet<ShardId>,
     said: Arc<Mutex<Said>>,
+    believes: Arc<AtomicBool>,
     records: u64,
 }
 
@@ -228,6 +235,7 @@ impl<S: Stream, R: Store> Replay<S, R> {
             orphans,
             gone: gone_shards,
             said,
+            believes: Arc::default(),
             records: 0,
         })
     }
@@ -239,7 +247,8 @@ impl<S: Stream, R: Store> Replay<S, R> {
             return Ok(true);
         }
         let (said, defined, oldest) = (self.said.clone(), Arc::clone(&self.defined), self.oldest.clone());
-        let sink = Barrier { said, defined, oldest_definition: self.oldest_definition, oldest };
+        let (oldest_definition, believes) = (self.oldest_definition, self.believes.clone());
+        let sink = Barrier { said, defined, oldest_definition, oldest, believes };
         match Worker::open(self.stream.clone(), self.scratch.clone(), sink, of.place.clone()).await {
             Ok(mut worker) => {
                 worker.begin_at(self.from_ms);
@@ -384,7 +393,11 @@ impl<S: Stream, R: Store> Replay<S, R> {
             if waiting.is_empty() {
                 return Ok(());
             }
-            if !moved && !is_one_ahead {
+            // Where definitions are lost, and nobody has given them, sources say nothing of what stands on the stream: that is taken as it was recorded,
+            // once nobody can say it any more.
+            let may_believe = self.oldest_definition > SequenceNumber::ZERO;
+            let believed = self.believes.swap(!moved && !is_one_ahead && may_believe, Ordering::Relaxed);
+            if !moved && !is_one_ahead && (believed || !may_believe) {
                 return Err(ReplayError::Stuck(waiting));
             }
             none_waits = !moved;

@@ -11,7 +11,7 @@ use events::{
     stream::{ReadOnly, Stream},
 };
 use processor::{
-    generations::{Began, BeginError, Start, begin, compare, give},
+    generations::{Began, BeginError, Start, begin, compare, give, named_through},
     replay::bytes_before,
 };
 use projections::{
@@ -78,7 +78,9 @@ impl System {
                 begun.map_err(|error| not_begun(&error))?
             }
         };
+        let named = named_through(&*self.store, record.live()).await.map_err(|error| failed(with_causes(&error)))?;
         let open = |record: &mut Record| {
+            record.numbers_through = record.numbers_through.max(named);
             let (generation, is_new) = record.open(name, began.start_ms, began.starts.clone(), now_ms())?;
             if is_new && from_archive {
                 record.fill_from_archive(generation);

@@ -81,16 +81,18 @@ pub(crate) struct Fill {
     troubles: Mutex<BTreeMap<ShardId, String>>,
     /// Why it could not go on.
     failed: Mutex<Option<String>>,
+    /// It can never be filled.
+    is_spent: AtomicBool,
     over: AtomicBool,
 }
 
 impl Fill {
     pub(crate) fn new(record: &Record, crew: Arc<Crew>, whole: Arc<Whole>) -> Arc<Self> {
         let (generation, shards, troubles) = (crew.generation(), Mutex::default(), Mutex::default());
-        let (failed, over) = (Mutex::default(), AtomicBool::default());
+        let (failed, is_spent, over) = (Mutex::default(), AtomicBool::default(), AtomicBool::default());
         let name = record.name(generation).to_owned();
         let starts = record.entry(generation).map(|entry| entry.starts.clone()).unwrap_or_default();
-        Arc::new(Self { generation, name, starts, whole, crew, shards, troubles, failed, over })
+        Arc::new(Self { generation, name, starts, whole, crew, shards, troubles, failed, is_spent, over })
     }
 
     /// What is filled.
@@ -137,6 +139,11 @@ impl Fill {
                 Err(why) => drop(held(&self.troubles).insert(of_all(), why)),
             }
             workers.is_stopped_within(LOOK).await;
+        }
+        if self.is_spent.load(Ordering::SeqCst)
+            && let Err(why) = generations.stands(self.generation, Standing::Ended).await
+        {
+            held(&self.troubles).insert(of_all(), why);
         }
     }
 
@@ -240,9 +247,11 @@ impl Fill {
             waited = 0;
             let step = worker.step_until(Duration::ZERO, until).await?;
             if step.turns {
+                // Only the archive knows of the one that had this number. Another name gets another number.
+                self.is_spent.store(true, Ordering::SeqCst);
                 let name = &self.name;
                 self.fail(format!(
-                    "the stream says that a generation of the number of `{name}` counted once: take another name"
+                    "the archive says that a generation of the number of `{name}` counted once, so this one ends: take another name"
                 ));
                 return Ok(());
             }

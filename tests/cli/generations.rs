@@ -57,6 +57,11 @@ fn another_generation_is_folded_beside_promoted_and_gone_back_from_and_each_line
     assert_eq!(latencies(&folder, "app"), (900, sum(0..900)));
     folder.verifies();
     assert_eq!(standing(&folder, "first"), "counts");
+    // Another one that is called like it is another one: it counts nowhere on the stream.
+    let said = replay(&folder, "oldest", "new").exits(0);
+    assert!(said.out.contains("0 of 15 windows differ"), "{said:?}");
+    let all = folder.run("generations", ["--json"]).exits(0).json_lines();
+    assert_eq!(all[1]["number"], 2, "{all:?}");
 }
 
 #[test]

@@ -60,14 +60,14 @@ fn rows_from_the_archive_are_those_of_the_generation_that_folded_the_stream_whol
         "it has caught up, and goes on beside the one that counts",
     ]);
     assert!(!said.err.contains("missing:"), "{said:?}");
-    assert!(said.out.starts_with("compared whole with first: 0 of 2 windows differ, 0 of 4 decisions"), "{said:?}");
+    assert!(said.out.starts_with("compared whole with first: 0 of 4 windows differ, 0 of 4 decisions"), "{said:?}");
     folder.run("promote", ["whole"]).exits(0);
     assert_eq!(digest(&folder), before);
     // It goes on on the stream, without the archive.
     folder.ingest([folder.file("app.log", lines("app", 0..300))]).exits(0);
     assert_eq!(latencies(&folder, "app"), (300, sum(0..300)));
     let same = folder.run("generations", ["--compare", "first"]).exits(0);
-    assert!(same.out.contains("0 of 7 windows differ"), "{same:?}");
+    assert!(same.out.contains("0 of 9 windows differ"), "{same:?}");
 }
 
 #[test]
@@ -77,14 +77,14 @@ fn a_generation_that_knows_more_than_the_one_that_counts_differs_by_windows_and_
     std::fs::remove_file(folder.data.join("rows.redb")).unwrap();
     folder.run("alarms", [history::ALARM]).exits(2);
     let said = replay(&folder, "whole").exits(1);
-    assert!(said.out.contains("2 of 2 windows differ, 4 of 4 decisions of alarms differ"), "{said:?}");
+    assert!(said.out.contains("4 of 4 windows differ, 4 of 4 decisions of alarms differ"), "{said:?}");
     for change in transitions.as_array().unwrap() {
         let (time, to) = (change["time"].as_str().unwrap(), change["to"].as_str().unwrap());
         let line = format!("  alarm `slow` at {time} (tenant local): unchanged there, {to} in whole");
         assert!(said.out.lines().any(|said| said == line), "{line}: {said:?}");
     }
     let listed = folder.run("generations", NONE).exits(0);
-    assert!(listed.out.contains("2 of 2 windows and 4 of 4 decisions differ from first"), "{listed:?}");
+    assert!(listed.out.contains("4 of 4 windows and 4 of 4 decisions differ from first"), "{listed:?}");
     folder.run("promote", ["whole"]).exits(0);
     let alarm = folder.run("alarms", [history::ALARM, "--json"]).exits(0).json();
     assert_eq!(alarm["transitions"], transitions);
@@ -120,7 +120,7 @@ fn a_running_weir_fills_one_from_its_own_archive() {
     let refused = replay(&folder, "whole");
     refused.exits(2).complains(&["reads the archive that it was started with", "leave --archive out"]);
     let said = folder.run("replay", ["--start", "archive", "--generation", "whole"]).exits(0);
-    assert!(said.out.contains("0 of 2 windows differ, 0 of 4 decisions"), "{said:?}");
+    assert!(said.out.contains("0 of 4 windows differ, 0 of 4 decisions"), "{said:?}");
     server.stop().exits(0);
 }
 
@@ -136,19 +136,27 @@ fn an_archive_that_is_none_or_anothers_or_damaged_is_named_with_what_to_do() {
         .run("replay", start.into_iter().chain(of_another))
         .exits(2)
         .complains(&["archive.json is that of the stream embedded stream", "a prefix of its own"]);
-    // A byte within a segment is found when it is read; mended, it goes on.
-    let first = segments(&folder.path("archive")).remove(0);
-    let whole = std::fs::read(&first).unwrap();
-    let mut harmed = whole.clone();
-    *harmed.last_mut().unwrap() ^= 1;
-    std::fs::write(&first, harmed).unwrap();
-    let said = replay(&folder, "whole").exits(2);
-    said.complains(&[first.to_str().unwrap(), "is damaged", "`weir replay --generation whole` goes on where it was"]);
-    std::fs::write(&first, whole).unwrap();
+    // A byte at its beginning is found before anything is opened, one further on when it is read; mended, it goes on.
+    let server = folder.up(["--archive", &url(&folder)]);
+    folder.ingest([folder.file("app.log", lines("app", 0..300))]).exits(0);
+    server.stop().exits(0);
+    let segments = segments(&folder.path("archive"));
+    let [first, last] = [&segments[0], &segments[segments.len() - 1]];
+    for (harmed, goes_on) in [(first, false), (last, true)] {
+        let whole = std::fs::read(harmed).unwrap();
+        let mut bytes = whole.clone();
+        *bytes.last_mut().unwrap() ^= 1;
+        std::fs::write(harmed, bytes).unwrap();
+        let said = replay(&folder, "whole").exits(2);
+        said.complains(&[harmed.to_str().unwrap(), "is damaged", "Restore that object, or move it away"]);
+        let next = "`weir replay --generation whole` goes on where it was";
+        assert_eq!(said.err.contains(next), goes_on, "{said:?}");
+        std::fs::write(harmed, whole).unwrap();
+    }
     let said = folder.run("replay", ["--generation", "whole", "--archive", &url(&folder)]).exits(0);
-    assert!(said.out.contains("0 of 2 windows differ, 0 of 4 decisions"), "{said:?}");
+    assert!(said.out.contains("0 of 9 windows differ, 0 of 4 decisions"), "{said:?}");
     // One that is gone leaves a hole, which is said with the place from which it is read.
-    std::fs::remove_file(&first).unwrap();
+    std::fs::remove_file(first).unwrap();
     let said = replay(&folder, "cut");
     said.complains(&["missing: shardId-00000000000", "it is read from"]);
 }

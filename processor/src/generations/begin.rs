@@ -24,6 +24,7 @@ use projections::{
         sabotage::{self, Sabotage},
         snapshot,
     },
+    generations::Live,
     store::{Generation, Kind, ReadError, Row, RowKey, Span, Store, WriteError},
     when::Second,
 };
@@ -337,6 +338,14 @@ async fn give_ends<T: Store>(
         let _stands = store.commit(end).await?;
     }
     Ok(())
+}
+
+/// The highest number of a generation that the stream's definitions name, whether or not it is still among the rows. Another one of that number would
+/// begin to count where the stream says that the first one of it did.
+pub async fn named_through<T: Store>(store: &T, counts: Generation) -> Result<u32, DriveError> {
+    let all = drive::definitions(store, counts).await?;
+    let numbers = all.chunks(1).map(|definition| Live::of(definition).generation.0);
+    Ok(numbers.max().unwrap_or_default())
 }
 
 /// Up to where a generation's definitions can be read when its shards begin, or begin again: those that it was given, and those that it has folded since.

@@ -166,6 +166,9 @@ pub struct Record {
     pub first_counted_until_ms: Option<i64>,
     /// The first is folded no longer.
     pub first_ended: bool,
+    /// Numbers up to here are given to no generation: the stream names one that is not among the rows any more.
+    #[serde(default)]
+    pub numbers_through: u32,
 }
 
 /// A generation cannot be opened.
@@ -336,7 +339,8 @@ impl Record {
         if self.entries.len() + 1 >= GENERATIONS_MAX {
             return Err(OpenRefused::TooMany);
         }
-        let number = self.entries.iter().map(|entry| entry.number).max().unwrap_or_default() + 1;
+        let known = self.entries.iter().map(|entry| entry.number).max().unwrap_or_default();
+        let number = known.max(self.numbers_through) + 1;
         self.entries.push(Entry {
             number,
             name: name.to_owned(),
