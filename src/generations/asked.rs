@@ -75,7 +75,13 @@ impl System {
                     Some(whole) => begin(&ReadOnly::new(whole.clone()), &*self.store, all, start).await,
                     None => begin(&ReadOnly::new(self.stream.clone()), &*self.store, all, start).await,
                 };
-                begun.map_err(|error| not_begun(&error))?
+                let missing = whole.as_ref().map_or(&[][..], |whole| whole.said());
+                begun.map_err(|error| match not_begun(&error) {
+                    NotDone::Refused(why) if !missing.is_empty() => {
+                        NotDone::Refused(format!("{why}; of the archive is missing: {}", missing.join("; ")))
+                    }
+                    other => other,
+                })?
             }
         };
         let named = named_through(&*self.store, record.live()).await.map_err(|error| failed(with_causes(&error)))?;
