@@ -82,6 +82,30 @@ fn a_generation_that_begins_later_leaves_what_is_older_to_its_parent_and_knows_w
 }
 
 #[test]
+fn shards_that_split_and_merge_before_and_between_and_behind_promotions_count_each_line_once() {
+    let folder = Folder::new();
+    folder.up(["--shards", "1"]).stop().exits(0);
+    let ingest = |until: u64| folder.ingest([folder.file("app.log", lines("app", 0..until))]).exits(0);
+    let id = |number: u64| format!("shardId-{number:012}");
+    ingest(300);
+    folder.run("split", [id(0)]).exits(0);
+    ingest(600);
+    let said = replay(&folder, "oldest", "new").exits(0);
+    assert!(said.out.contains("0 of 10 windows differ"), "{said:?}");
+    folder.run("split", [id(1)]).exits(0);
+    ingest(900);
+    folder.run("promote", ["new"]).exits(0);
+    folder.run("merge", [id(4), id(2)]).exits(0);
+    ingest(1_200);
+    folder.verifies();
+    let same = folder.run("generations", ["--compare", "first"]).exits(0);
+    assert!(same.out.contains("0 of 20 windows differ"), "{same:?}");
+    folder.run("promote", ["first"]).exits(0);
+    assert_eq!(latencies(&folder, "app"), (1_200, sum(0..1_200)));
+    folder.verifies();
+}
+
+#[test]
 fn what_cannot_be_is_refused_with_the_reason_and_the_next_step() {
     let folder = Folder::new();
     folder.ingest([folder.file("app.log", lines("app", 0..60))]).exits(0);

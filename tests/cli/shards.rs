@@ -33,7 +33,7 @@ fn any_number_of_shards_gives_the_same_digest() {
 #[test]
 fn shards_are_split_and_merged_with_and_without_a_server_and_each_line_counts_once() {
     let folder = Folder::new();
-    let ingest = |until: usize| folder.ingest([folder.file("app.log", lines("app", 0..until))]).exits(0);
+    let ingest = |until: u64| folder.ingest([folder.file("app.log", lines("app", 0..until))]).exits(0);
     let states = || {
         let all = folder.run("shards", ["--json"]).exits(0).json_lines();
         let state = |of: &serde_json::Value| (of["shard"].as_str().unwrap()[17..].to_owned(), of["open"] == true);
