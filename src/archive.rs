@@ -144,6 +144,8 @@ pub(crate) struct Archive {
     reader: OnceLock<Reader<AnyObjects>>,
     /// Of those who write; `None`: this process only reads.
     state: OnceLock<Arc<State>>,
+    /// Where its connections live; none: it has none.
+    runtime: OnceLock<Handle>,
     /// What was missing when it was last read.
     missing: Mutex<Option<Vec<String>>>,
 }
@@ -152,6 +154,11 @@ impl Archive {
     /// In words, how far it is behind, or what is wrong; `None`: nothing is archived here.
     pub(crate) fn health(&self) -> Option<Result<String, String>> {
         Some(self.state.get()?.said(&self.reader.get()?.describe()))
+    }
+
+    /// Where whoever reads it has to run; `None`: anywhere.
+    pub(crate) fn runtime(&self) -> Option<Handle> {
+        self.runtime.get().cloned()
     }
 
     pub(crate) fn losses(&self) -> Vec<String> {
@@ -170,6 +177,7 @@ impl System {
     pub async fn archive_to(&self, url: &str) -> Result<(), OpenArchiveError> {
         let objects = AnyObjects::open(url).await?;
         let runtime = objects.runtime();
+        runtime.iter().for_each(|runtime| drop(self.archive.runtime.set(runtime.clone())));
         let writer = Writer::open(Arc::new(objects), self.identity()?).await?;
         let state = self.archive.state.get_or_init(Arc::default).clone();
         if self.archive.reader.set(writer.reader().clone()).is_err() {
@@ -188,6 +196,7 @@ impl System {
     /// Reads from an archive what the stream no longer has.
     pub async fn read_archive(&self, url: &str) -> Result<(), OpenArchiveError> {
         let objects = Arc::new(AnyObjects::open(url).await?);
+        objects.runtime().into_iter().for_each(|runtime| drop(self.archive.runtime.set(runtime)));
         let reader = Reader::open(objects, self.identity()?).await?;
         let _ = self.archive.reader.set(reader);
         Ok(())

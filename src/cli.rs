@@ -355,10 +355,13 @@ pub struct Alarms {
 /// Options of `weir replay`.
 #[derive(Debug, Clone, ClapArgs)]
 pub struct Replay {
-    /// Where it begins, to the minute: a time (RFC 3339, a date, epoch seconds or milliseconds, -2d), SHARD:POSITION, or oldest for all there is. Left
-    /// out to go on with one that was begun
-    #[arg(long, value_name = "TIME|SHARD:POSITION|oldest", allow_hyphen_values = true)]
+    /// Where it begins, to the minute: a time (RFC 3339, a date, epoch seconds or milliseconds, -2d), SHARD:POSITION, oldest for all that the stream
+    /// keeps, or archive for all that the archive has and the stream behind it. Left out to go on with one that was begun
+    #[arg(long, value_name = "TIME|SHARD:POSITION|oldest|archive", allow_hyphen_values = true)]
     start: Option<String>,
+    /// The archive of --start archive: s3://BUCKET/PREFIX or file:///FOLDER, as `weir up --archive` was told (also WEIR_ARCHIVE)
+    #[arg(long, value_name = "URL")]
+    archive: Option<String>,
     /// Its name: letters, digits, `-`, `_` and `.`; the generation that is there from the beginning is called first
     #[arg(long, value_name = "NAME")]
     generation: String,

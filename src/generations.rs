@@ -3,6 +3,7 @@
 //! one that counts are `workers`'.
 
 mod asked;
+mod fill;
 pub(crate) mod starts;
 mod work;
 
@@ -29,6 +30,8 @@ use projections::{
     store::{Generation, ReadError},
 };
 
+use tokio::runtime::Handle;
+
 pub(crate) use self::work::Followed;
 use crate::{
     now_ms,
@@ -49,6 +52,8 @@ pub(crate) struct Generations {
     view: RwLock<View>,
     /// Those that this process follows with.
     crews: Mutex<BTreeMap<Generation, Arc<Followed>>>,
+    /// The one that is filled from the archive, or was last.
+    filling: Mutex<Option<Arc<fill::Fill>>>,
     /// Whoever opens, compares or promotes one: one at a time.
     changing: tokio::sync::Mutex<()>,
     /// Why the record could not be looked at or changed when that was last tried.
@@ -69,6 +74,7 @@ impl Generations {
             ticker,
             view: RwLock::default(),
             crews: Mutex::default(),
+            filling: Mutex::default(),
             changing: tokio::sync::Mutex::default(),
             trouble: Mutex::default(),
         })
@@ -125,6 +131,36 @@ impl Generations {
     /// The threads of one, if this process has any.
     pub(crate) fn crew(&self, generation: Generation) -> Option<Arc<Followed>> {
         held(&self.crews).get(&generation).cloned()
+    }
+
+    /// Fills one from the archive, unless this process does so already.
+    async fn fill(
+        self: &Arc<Self>,
+        record: &Record,
+        generation: Generation,
+        whole: Arc<fill::Whole>,
+        runtime: Option<Handle>,
+    ) -> Result<(), String> {
+        if self.filling(generation).is_some_and(|fill| fill.is_at_work()) {
+            return Ok(());
+        }
+        let starts = record.entry(generation).map(|entry| entry.starts.clone()).unwrap_or_default();
+        let defined = defined(&*self.workers.store, generation, &starts).await.map_err(|error| with_causes(&error))?;
+        let crew = Crew::new(generation, record.start_ms(generation), defined);
+        let fill = fill::Fill::new(record, crew, whole);
+        *held(&self.filling) = Some(fill.clone());
+        let (own, on) = (self.clone(), runtime.clone());
+        let work = async move {
+            fill.run(own, on).await;
+            Ok(())
+        };
+        let name = format!("g{}-archive", generation.0);
+        self.workers.spawn_on(&name, runtime, work).map_err(|error| format!("no thread for {name}: {error}"))
+    }
+
+    /// How one is filled from the archive, if this process does that or has done it.
+    fn filling(&self, generation: Generation) -> Option<Arc<fill::Fill>> {
+        held(&self.filling).clone().filter(|fill| fill.generation() == generation)
     }
 
     /// Looks now and then which generations are to be folded, and how far they are.

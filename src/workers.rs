@@ -37,7 +37,7 @@ use tokio::{runtime::Handle, sync::RwLock};
 pub(crate) use self::{
     applied::Applied,
     notes::{Notes, held, lost_parent_text, lost_shard, lost_text},
-    trouble::{OVERTAKEN_PAUSE, PAUSE, PAUSE_MAX, is_overtaken, is_too_early, lost_records, spread},
+    trouble::{OVERTAKEN_PAUSE, PAUSE, PAUSE_MAX, is_overtaken, is_too_early, lost_records, passes, spread},
 };
 use crate::{
     pair::{AnyStore, AnyStream, Manner},

@@ -46,3 +46,5 @@ mod tenants;
 mod up;
 #[path = "cli/verify.rs"]
 mod verify;
+#[path = "cli/whole.rs"]
+mod whole;

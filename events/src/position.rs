@@ -27,6 +27,11 @@ impl SequenceNumber {
     /// Most bytes that `to_bytes` gives.
     pub const BYTES_MAX: usize = LIMBS * 8;
 
+    /// The least number that stands behind this one; behind `MAX` there is none.
+    pub fn next(self) -> Self {
+        self.times_plus(1, 1).unwrap_or(Self::MAX)
+    }
+
     /// The embedded stream's numbers: the epoch of the opening that wrote the record, then its place in the shard's log.
     pub const fn from_parts(epoch: u64, offset: u64) -> Self {
         Self([0, 0, 0, 0, 0, epoch, offset])

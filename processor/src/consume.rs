@@ -210,6 +210,8 @@ pub struct Worker<S, T, K> {
     lost_parents: Vec<(ShardId, SequenceNumber)>,
     /// See `begin_at`.
     begins_ms: Option<i64>,
+    /// See `begin_with`.
+    first: Option<SequenceNumber>,
 }
 
 impl<S: Stream, T: Store, K: Sink> Worker<S, T, K> {
@@ -260,12 +262,18 @@ impl<S: Stream, T: Store, K: Sink> Worker<S, T, K> {
             lost_after,
             lost_parents,
             begins_ms: None,
+            first: None,
         })
     }
 
     /// A shard of which nothing is folded begins with the first record that arrived at or after this time, Unix milliseconds.
     pub fn begin_at(&mut self, time_ms: Option<i64>) {
         self.begins_ms = time_ms;
+    }
+
+    /// This is the first record of a shard of which nothing is folded: if it is gone before it was read, that is a loss as any other.
+    pub fn begin_with(&mut self, first: Option<SequenceNumber>) {
+        self.first = first;
     }
 
     /// The stream no longer has the records that come next: go on with the oldest that it has. What they said is in no row, which is to be told.
@@ -341,6 +349,9 @@ impl<S: Stream, T: Store, K: Sink> Worker<S, T, K> {
             return Ok(Step { caught_up: true, ended: true, ..Step::default() });
         }
         let start = match self.shard.position() {
+            SequenceNumber::ZERO if self.lost_after.is_none() && self.first.is_some() => {
+                self.first.map_or(Start::TrimHorizon, Start::At)
+            }
             SequenceNumber::ZERO => self.begins_ms.map_or(Start::TrimHorizon, Start::AtTimestamp),
             position if self.lost_after == Some(position) => Start::TrimHorizon,
             position => Start::After(position),

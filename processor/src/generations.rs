@@ -7,7 +7,7 @@ mod crew;
 mod look;
 
 pub use self::{
-    begin::{Began, BeginError, Start, begin, defined, give},
+    begin::{Began, BeginError, Start, begin, defined, give, named_through},
     compare::compare,
     crew::{Acting, Crew, Follower},
     look::{hear, readable},

@@ -8,7 +8,10 @@ pub(crate) mod said;
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -16,7 +19,7 @@ use events::{
     event::Event,
     identity::CONTROL_KEY,
     position::{HashKey, HashRange, SequenceNumber, ShardId},
-    stream::{ReadOnly, Start, Stream},
+    stream::{ReadOnly, Shard, Start, Stream},
 };
 use projections::{
     fold::{
@@ -62,9 +65,12 @@ pub struct Barrier {
     said: Arc<Mutex<Said>>,
     /// How far the replay of the control shard has come: a record that names a later definition waits.
     defined: Arc<Mutex<SequenceNumber>>,
-    control: ShardId,
+    /// Definitions from before are not on the stream, and were given.
+    oldest_definition: SequenceNumber,
     /// Records from before are gone from the stream: what they said is taken as recorded.
     oldest: HashMap<ShardId, SequenceNumber>,
+    /// See `Replay::through`.
+    believes: Arc<AtomicBool>,
 }
 
 impl Sink for Barrier {
@@ -80,8 +86,8 @@ impl Sink for Barrier {
 
     fn admit(&mut self, input: Input) -> Option<Input> {
         let (Ok(mut said), Ok(defined)) = (self.said.lock(), self.defined.lock()) else { return None };
-        let oldest_definition = self.oldest.get(&self.control).copied().unwrap_or_default();
-        if input.definitions().is_some_and(|revision| revision > *defined && revision >= oldest_definition) {
+        let must_wait = |revision| revision > *defined && revision >= self.oldest_definition;
+        if input.definitions().is_some_and(must_wait) {
             return None;
         }
         let admitted = input.map_rolled_up(|recorded| {
@@ -91,7 +97,8 @@ impl Sink for Barrier {
             if oldest.is_none_or(|oldest| recorded.source_position < oldest) || believes {
                 return Some(recorded.clone());
             }
-            said.of(point(recorded.home), recorded)
+            let believes = || self.believes.load(Ordering::Relaxed).then(|| recorded.clone());
+            said.of(point(recorded.home), recorded).or_else(believes)
         })?;
         // Only now: of a record that has to wait nothing was heard.
         for event in admitted.events() {
@@ -139,7 +146,7 @@ pub struct Replay<S, R> {
     workers: Vec<Replaying<S, R>>,
     scratch: Arc<R>,
     generation: Generation,
-    control: ShardId,
+    oldest_definition: SequenceNumber,
     defined: Arc<Mutex<SequenceNumber>>,
     oldest: HashMap<ShardId, SequenceNumber>,
     begins_ms: HashMap<ShardId, i64>,
@@ -149,6 +156,7 @@ pub struct Replay<S, R> {
     /// Shards of which the stream has nothing left, listed or not.
     gone: BTreeSet<ShardId>,
     said: Arc<Mutex<Said>>,
+    believes: Arc<AtomicBool>,
     records: u64,
 }
 
@@ -183,7 +191,9 @@ impl<S: Stream, R: Store> Replay<S, R> {
                 }
                 None if stand.get(&place.shard).is_some_and(|at| *at > SequenceNumber::ZERO) => SequenceNumber::MAX,
                 // It ended before the time from which on records count: what it held is in rows alone.
-                None if from_ms.is_some() && is_closed(&place.shard) => SequenceNumber::MAX,
+                None if from_ms.is_some() && is_closed(&place.shard) && !sabotage::breaks(Sabotage::EndedIsNew) => {
+                    SequenceNumber::MAX
+                }
                 None => SequenceNumber::ZERO,
             };
             oldest.insert(place.shard.clone(), first);
@@ -200,9 +210,8 @@ impl<S: Stream, R: Store> Replay<S, R> {
         let gone_shards = named.filter(|shard| is_lost(shard)).cloned().collect();
         let (said, defined) = (Arc::new(Mutex::new(Said::new(gone))), Arc::default());
         let control_key = HashKey::of(CONTROL_KEY);
-        // Of the shards that owned the key one after another, the first: what it has lost was defined before all that is left.
-        let control = listed.iter().find(|shard| shard.range.contains(control_key));
-        let control = control.map_or(ShardId::numbered(0), |shard| shard.id.clone());
+        let controls = listed.iter().filter(|shard| shard.range.contains(control_key));
+        let oldest_definition = oldest_definition(controls, &oldest, stand);
         let workers = places.into_iter().map(|place| {
             let own = listed.iter().find(|shard| shard.id == place.shard);
             Replaying {
@@ -218,7 +227,7 @@ impl<S: Stream, R: Store> Replay<S, R> {
             workers,
             scratch,
             generation,
-            control,
+            oldest_definition,
             defined,
             oldest,
             begins_ms,
@@ -226,6 +235,7 @@ impl<S: Stream, R: Store> Replay<S, R> {
             orphans,
             gone: gone_shards,
             said,
+            believes: Arc::default(),
             records: 0,
         })
     }
@@ -236,8 +246,9 @@ impl<S: Stream, R: Store> Replay<S, R> {
         if of.worker.is_some() {
             return Ok(true);
         }
-        let (said, defined, control) = (self.said.clone(), Arc::clone(&self.defined), self.control.clone());
-        let sink = Barrier { said, defined, control, oldest: self.oldest.clone() };
+        let (said, defined, oldest) = (self.said.clone(), Arc::clone(&self.defined), self.oldest.clone());
+        let (oldest_definition, believes) = (self.oldest_definition, self.believes.clone());
+        let sink = Barrier { said, defined, oldest_definition, oldest, believes };
         match Worker::open(self.stream.clone(), self.scratch.clone(), sink, of.place.clone()).await {
             Ok(mut worker) => {
                 worker.begin_at(self.from_ms);
@@ -382,12 +393,41 @@ impl<S: Stream, R: Store> Replay<S, R> {
             if waiting.is_empty() {
                 return Ok(());
             }
-            if !moved && !is_one_ahead {
+            // Where definitions are lost, and nobody has given them, sources say nothing of what stands on the stream: that is taken as it was recorded,
+            // once nobody can say it any more.
+            let may_believe = self.oldest_definition > SequenceNumber::ZERO;
+            let believed = self.believes.swap(!moved && !is_one_ahead && may_believe, Ordering::Relaxed);
+            if !moved && !is_one_ahead && (believed || !may_believe) {
                 return Err(ReplayError::Stuck(waiting));
             }
             none_waits = !moved;
         }
     }
+}
+
+/// From where on definitions are read from the stream, by the shards that owned their key one after another: what the first of them have lost was
+/// defined before all that is left.
+fn oldest_definition<'a>(
+    controls: impl Iterator<Item = &'a Shard>,
+    oldest: &HashMap<ShardId, SequenceNumber>,
+    stand: &ResumePoints,
+) -> SequenceNumber {
+    let (mut lost_through, mut has_lost) = (SequenceNumber::ZERO, false);
+    for shard in controls {
+        match first_of(oldest, &shard.id) {
+            SequenceNumber::MAX => {
+                lost_through = stand.get(&shard.id).copied().unwrap_or_default().max(lost_through);
+                has_lost = true;
+            }
+            // It has none yet, and what its parents had is lost: what comes is behind that.
+            SequenceNumber::ZERO if has_lost => break,
+            SequenceNumber::ZERO if shard.parents.iter().any(|parent| !oldest.contains_key(parent)) => {
+                return SequenceNumber::MAX;
+            }
+            first => return first,
+        }
+    }
+    lost_through.next()
 }
 
 /// The oldest record that the stream has of a shard; of one that it does not list any more it has none.

@@ -89,7 +89,8 @@ pub async fn verify_from<S: Stream, T: Store, R: Store, G>(
     let mut report =
         Report { records: replay.records(), from: shown(replay.oldest()), through: shown(&until), ..Report::default() };
     let definitions = drive::definitions(store, generation).await.map_err(ReplayError::Definitions)?;
-    let doubts = Doubts::new(replay.begins_ms().clone(), replay.orphans(), &definitions);
+    let parents = stream.shards().await?.into_iter().map(|shard| (shard.id, shard.parents)).collect();
+    let doubts = Doubts::new(replay.begins_ms().clone(), replay.orphans(), parents, &definitions);
     rows(store, &*scratch, generation, replay.oldest(), doubts, &mut report).await?;
     snapshots(store, &*scratch, generation, &replay, &mut report).await?;
     Ok(report)

@@ -18,6 +18,9 @@ const LOOK: Duration = Duration::from_millis(200);
 /// Runs the command.
 pub async fn run(options: Replay) -> Result<Answer, Failure> {
     let client = Client::connect(&options.to, Purpose::Verify).await?;
+    if let Some(url) = super::archive(options.archive.as_deref()) {
+        client.read_archive(&url, options.archive.is_some()).await?;
+    }
     let answer = replay(&client, &options).await;
     client.close().await?;
     answer
@@ -30,6 +33,12 @@ async fn replay(client: &Client, options: &Replay) -> Result<Answer, Failure> {
         client.json(Method::POST, &format!("/replay?generation={}{start}", escaped(name)), Bytes::new()).await?;
     let from = opened["start"].as_str().unwrap_or("the first record").to_owned();
     eprintln!("generation {name}: every record from {from} on is folded again, beside the rows that count");
+    if let Some(place) = opened["archive"]["place"].as_str() {
+        eprintln!("it is read from the archive {place} and the stream behind it");
+    }
+    for missing in opened["archive"]["missing"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        eprintln!("missing: {missing}");
+    }
     let bar = progress::bar();
     let mut said = Value::Null;
     loop {
@@ -41,6 +50,10 @@ async fn replay(client: &Client, options: &Replay) -> Result<Answer, Failure> {
         if own["troubles"] != said && own["troubles"] != Value::Array(vec![]) {
             said = own["troubles"].clone();
             eprintln!("it is tried again: {said}");
+        }
+        if let Some(why) = own["archive"]["failed"].as_str() {
+            bar.finish_and_clear();
+            return Err(Failure::new(format!("{why}; `weir replay --generation {name}` goes on where it was")));
         }
         match own["standing"].as_str() {
             Some("opening" | "filling") => tokio::time::sleep(LOOK).await,

@@ -1,7 +1,7 @@
 //! What people ask of generations: a replay, a list, a comparison, a promotion. Decides the order in which things are written, so that whoever is killed
 //! in the middle finds it half done and finishes it.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use api::operator::{NotDone, Operator};
 use events::{
@@ -11,13 +11,13 @@ use events::{
     stream::{ReadOnly, Stream},
 };
 use processor::{
-    generations::{Began, BeginError, Start, begin, compare, give},
+    generations::{Began, BeginError, Start, begin, compare, give, named_through},
     replay::bytes_before,
 };
 use projections::{
     definitions::GENERATION,
     generations::{
-        Compared, LIVE, Live, PromoteRefused, Record, Standing,
+        Compared, Entry, LIVE, Live, OpenRefused, PromoteRefused, Record, Standing,
         record::{FIRST, FOLLOWS_MS},
     },
     store::{Generation, Store},
@@ -25,6 +25,7 @@ use projections::{
 };
 use serde_json::{Value, json};
 
+use super::fill::Whole;
 use crate::{System, now_ms, with_causes, workers::Applied};
 
 /// Longest that one which follows is waited for until it stands where the one that counts does.
@@ -55,33 +56,93 @@ impl System {
         let generations = &self.generations;
         let _one = generations.changing.lock().await;
         let record = generations.look().await.map_err(|error| failed(with_causes(&error)))?;
-        let stream = ReadOnly::new(self.stream.clone());
         let known = record.named(name).and_then(|generation| record.entry(generation));
+        let is_filling = |entry: &Entry| entry.from_archive && entry.standing == Standing::Opening;
+        let from_archive = (known.is_none() && start == Some(Start::Archive)) || known.is_some_and(is_filling);
+        let whole = if from_archive { Some(self.whole().await?) } else { None };
         let began = match (&start, known) {
-            (None, Some(known)) => Began { start_ms: known.start_ms, starts: known.starts.clone() },
             (None, None) => {
                 return Err(NotDone::Refused(format!(
-                    "there is no generation `{name}` yet: give --start TIME, SHARD:POSITION or oldest"
+                    "there is no generation `{name}` yet: give --start TIME, SHARD:POSITION, oldest or archive"
                 )));
+            }
+            (None | Some(Start::Archive), Some(known)) => {
+                Began { start_ms: known.start_ms, starts: known.starts.clone() }
             }
             (Some(start), _) => {
                 let all = record.knows_before(None);
-                begin(&stream, &*self.store, all, start).await.map_err(|error| not_begun(&error))?
+                let begun = match &whole {
+                    Some(whole) => begin(&ReadOnly::new(whole.clone()), &*self.store, all, start).await,
+                    None => begin(&ReadOnly::new(self.stream.clone()), &*self.store, all, start).await,
+                };
+                let missing = whole.as_ref().map_or(&[][..], |whole| whole.said());
+                begun.map_err(|error| match not_begun(&error) {
+                    NotDone::Refused(why) if !missing.is_empty() => {
+                        NotDone::Refused(format!("{why}; of the archive is missing: {}", missing.join("; ")))
+                    }
+                    other => other,
+                })?
             }
         };
-        let open = |record: &mut Record| record.open(name, began.start_ms, began.starts.clone(), now_ms());
-        let (generation, _) = generations.change(open).await.map_err(failed)?.map_err(|error| refused(&error))?;
+        let named = named_through(&*self.store, record.live()).await.map_err(|error| failed(with_causes(&error)))?;
+        let open = |record: &mut Record| {
+            record.numbers_through = record.numbers_through.max(named);
+            let (generation, is_new) = record.open(name, began.start_ms, began.starts.clone(), now_ms())?;
+            if is_new && from_archive {
+                record.fill_from_archive(generation);
+            }
+            Ok(generation)
+        };
+        let generation =
+            generations.change(open).await.map_err(failed)?.map_err(|error: OpenRefused| refused(&error))?;
         let record = generations.look().await.map_err(|error| failed(with_causes(&error)))?;
         if let Some(entry) = record.entry(generation).filter(|entry| entry.standing == Standing::Opening) {
             let began = Began { start_ms: entry.start_ms, starts: entry.starts.clone() };
             let from = record.knows_before(entry.start_ms);
             let from = if from == generation { Generation(entry.parent.unwrap_or_default()) } else { from };
-            give(&stream, &*self.store, from, generation, &began).await.map_err(|error| not_begun(&error))?;
-            generations.stands(generation, Standing::Filling).await.map_err(failed)?;
+            match whole {
+                Some(whole) => {
+                    self.given(&ReadOnly::new(whole.clone()), from, generation, &began).await?;
+                    let runtime = self.archive.runtime();
+                    generations.fill(&record, generation, whole, runtime).await.map_err(failed)?;
+                }
+                None => {
+                    self.given(&ReadOnly::new(self.stream.clone()), from, generation, &began).await?;
+                    generations.stands(generation, Standing::Filling).await.map_err(failed)?;
+                }
+            }
         }
         generations.attend_now().await.map_err(failed)?;
         let record = generations.look().await.map_err(|error| failed(with_causes(&error)))?;
         self.shown(&record, generation).await.map_err(failed)
+    }
+
+    /// The archive and the stream behind it.
+    async fn whole(&self) -> Result<Arc<Whole>, NotDone> {
+        let whole = self.archived().await.map_err(|error| failed(with_causes(&error)))?;
+        whole.ok_or_else(|| {
+            NotDone::Refused(
+                "there is no archive to read: give --archive URL, or start `weir up` with it if that is asked"
+                    .to_owned(),
+            )
+        })
+    }
+
+    /// Gives a generation what it has to know of the time before; what is on the stream of that time is waited for.
+    async fn given<S: Stream>(
+        &self,
+        stream: &ReadOnly<S>,
+        from: Generation,
+        to: Generation,
+        began: &Began,
+    ) -> Result<(), NotDone> {
+        let mut given = give(stream, &*self.store, from, to, began).await;
+        if matches!(given, Err(BeginError::Unfolded { .. })) {
+            // If it is not folded within that time, the next attempt says so.
+            let _within = self.caught_up(STAND_WAIT).await;
+            given = give(stream, &*self.store, from, to, began).await;
+        }
+        given.map_err(|error| not_begun(&error))
     }
 
     /// All generations, the first one first.
@@ -114,7 +175,9 @@ impl System {
         }
         let counted_until_ms = entry.map_or(record.first_counted_until_ms, |entry| entry.counted_until_ms);
         let back = counted_until_ms.filter(|_| record.standing(generation) == Standing::Following && !counts);
-        let troubles = self.generations.crew(generation).map(|crew| crew.troubles()).unwrap_or_default();
+        let mut troubles = self.generations.crew(generation).map(|crew| crew.troubles()).unwrap_or_default();
+        let filling = self.generations.filling(generation);
+        troubles.extend(filling.iter().flat_map(|fill| fill.troubles()));
         let texts = |positions: BTreeMap<ShardId, SequenceNumber>| -> BTreeMap<String, String> {
             positions.into_iter().map(|(shard, at)| (shard.to_string(), at.to_string())).collect()
         };
@@ -131,6 +194,7 @@ impl System {
             "appliedThrough": texts(applied),
             "goBackUntil": back.map(|until| time(until.saturating_add(FOLLOWS_MS))),
             "troubles": troubles,
+            "archive": filling.map(|fill| fill.told()),
             "compared": entry.and_then(|entry| entry.compared.as_ref()).map(told),
         }))
     }

@@ -277,6 +277,7 @@ impl Followed {
         let (stream, store) = (ReadOnly::new(workers.stream.clone()), workers.store.clone());
         let mut worker = Worker::open(stream, store, follower, place.clone()).await?;
         worker.begin_at(self.crew.start_ms());
+        worker.begin_with(self.starts.get(&shard.id).copied());
         if has_lost {
             worker.pass_over_lost();
         }

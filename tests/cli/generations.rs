@@ -57,6 +57,11 @@ fn another_generation_is_folded_beside_promoted_and_gone_back_from_and_each_line
     assert_eq!(latencies(&folder, "app"), (900, sum(0..900)));
     folder.verifies();
     assert_eq!(standing(&folder, "first"), "counts");
+    // Another one that is called like it is another one: it counts nowhere on the stream.
+    let said = replay(&folder, "oldest", "new").exits(0);
+    assert!(said.out.contains("0 of 15 windows differ"), "{said:?}");
+    let all = folder.run("generations", ["--json"]).exits(0).json_lines();
+    assert_eq!(all[1]["number"], 2, "{all:?}");
 }
 
 #[test]
@@ -73,6 +78,30 @@ fn a_generation_that_begins_later_leaves_what_is_older_to_its_parent_and_knows_w
     assert_eq!(again.last_line(), "accepted 60 = folded 60 + skipped 0 + duplicate 0 + dead 0");
     folder.run("promote", ["first"]).exits(0);
     assert_eq!((latencies(&folder, "app").0, latencies(&folder, "b").0), (600, 60));
+    folder.verifies();
+}
+
+#[test]
+fn shards_that_split_and_merge_before_and_between_and_behind_promotions_count_each_line_once() {
+    let folder = Folder::new();
+    folder.up(["--shards", "1"]).stop().exits(0);
+    let ingest = |until: u64| folder.ingest([folder.file("app.log", lines("app", 0..until))]).exits(0);
+    let id = |number: u64| format!("shardId-{number:012}");
+    ingest(300);
+    folder.run("split", [id(0)]).exits(0);
+    ingest(600);
+    let said = replay(&folder, "oldest", "new").exits(0);
+    assert!(said.out.contains("0 of 10 windows differ"), "{said:?}");
+    folder.run("split", [id(1)]).exits(0);
+    ingest(900);
+    folder.run("promote", ["new"]).exits(0);
+    folder.run("merge", [id(4), id(2)]).exits(0);
+    ingest(1_200);
+    folder.verifies();
+    let same = folder.run("generations", ["--compare", "first"]).exits(0);
+    assert!(same.out.contains("0 of 20 windows differ"), "{same:?}");
+    folder.run("promote", ["first"]).exits(0);
+    assert_eq!(latencies(&folder, "app"), (1_200, sum(0..1_200)));
     folder.verifies();
 }
 

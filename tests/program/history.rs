@@ -59,14 +59,21 @@ struct World {
     store: Arc<LocalStore>,
     workers: Vec<Worker<LocalStream, LocalStore, Live<LocalStream>>>,
     files: u64,
+    pad: usize,
+}
+
+fn stream(folder: &Path, shards: u16, segment_bytes: u64, clock: &Arc<AtomicI64>) -> Arc<LocalStream> {
+    let stamps = clock.clone();
+    let disk = RealDisk::in_folder(folder.join("stream")).unwrap();
+    let shards = NonZeroU16::new(shards).unwrap();
+    let options = stream::Options { shards, segment_bytes, ..stream::Options::default() };
+    Arc::new(LocalStream::open(disk, move || stamps.load(Ordering::SeqCst), options).unwrap())
 }
 
 impl World {
-    fn open(folder: &Path, shards: u16, clock: &Arc<AtomicI64>) -> Self {
-        let stamps = clock.clone();
-        let disk = RealDisk::in_folder(folder.join("stream")).unwrap();
-        let options = stream::Options { shards: NonZeroU16::new(shards).unwrap(), ..stream::Options::default() };
-        let stream = Arc::new(LocalStream::open(disk, move || stamps.load(Ordering::SeqCst), options).unwrap());
+    fn open(folder: &Path, shards: u16, pad: usize, clock: &Arc<AtomicI64>) -> Self {
+        let segment_bytes = if pad > 0 { 1 } else { stream::Options::default().segment_bytes };
+        let stream = stream(folder, shards, segment_bytes, clock);
         let store = Arc::new(LocalStore::open(&folder.join("rows.redb")).unwrap());
         let ring: Vec<_> =
             block_on(stream.shards()).unwrap().into_iter().map(|shard| (shard.id, shard.range)).collect();
@@ -76,7 +83,7 @@ impl World {
             block_on(opened).unwrap()
         });
         let workers = workers.collect();
-        Self { clock: clock.clone(), stream, store, workers, files: 0 }
+        Self { clock: clock.clone(), stream, store, workers, files: 0, pad }
     }
 
     fn append(&self, put: Put) {
@@ -107,8 +114,11 @@ impl World {
         let now_ms = self.clock.load(Ordering::SeqCst);
         for latency in latencies {
             self.files += 1;
-            let text =
-                format!("{{\"ts\":{},\"service\":\"{SERVICE}\",\"latency_ms\":{latency}}}\n", now_ms / 1000 + 30);
+            let text = format!(
+                "{{\"ts\":{},\"service\":\"{SERVICE}\",\"latency_ms\":{latency},\"pad\":\"{}\"}}\n",
+                now_ms / 1000 + 30,
+                "x".repeat(self.pad)
+            );
             let origin =
                 Origin { kind: OriginKind::File, name: format!("/watched/{}.log", self.files), version: "1".into() };
             let source = Source {
@@ -147,20 +157,44 @@ fn definition() -> String {
     )
 }
 
+fn begun_secs() -> i64 {
+    static BEGUN_SECS: OnceLock<i64> = OnceLock::new();
+    *BEGUN_SECS.get_or_init(|| (weir::now_ms() / 60_000 - MINUTES) * 60 - ENDED_SECS)
+}
+
 /// Makes such a folder, and returns what the alarm did: what `weir alarms NAME --json` has as `transitions`.
 ///
 /// Within one process all have the same lines at the same times.
 pub fn live(folder: &Path, shards: u16, left: Rows) -> serde_json::Value {
-    static BEGUN_SECS: OnceLock<i64> = OnceLock::new();
-    let begun_secs = *BEGUN_SECS.get_or_init(|| (weir::now_ms() / 60_000 - MINUTES) * 60 - ENDED_SECS);
-    let clock = Arc::new(AtomicI64::new(begun_secs * 1000));
+    made(folder, shards, 0, left)
+}
+
+/// The same with all rows and with longer lines, in segments of the stream that are so small that the first of them can go.
+pub fn long(folder: &Path, shards: u16) -> serde_json::Value {
+    made(folder, shards, 30_000, Rows::All)
+}
+
+/// The stream lets go of all that came before a minute of it, but for what stands in a segment with what is younger. Answers how many segments went.
+pub fn let_go(folder: &Path, minute: i64) -> usize {
+    let clock = Arc::new(AtomicI64::new(weir::now_ms()));
+    let stream = stream(folder, 1, 1, &clock);
+    let trim = |shard: events::stream::Shard| {
+        stream.trim(&shard.id, (begun_secs() + minute * 60) * 1000, stream.tip(&shard.id).unwrap()).unwrap()
+    };
+    let gone = block_on(stream.shards()).unwrap().into_iter().map(trim).sum();
+    stream.close();
+    gone
+}
+
+fn made(folder: &Path, shards: u16, pad: usize, left: Rows) -> serde_json::Value {
+    let clock = Arc::new(AtomicI64::new(begun_secs() * 1000));
     std::fs::create_dir_all(folder).unwrap();
-    let mut world = World::open(folder, shards, &clock);
+    let mut world = World::open(folder, shards, pad, &clock);
     world.apply();
     world.close();
     let (rows, definition) = (folder.join("rows.redb"), folder.join("definition.redb"));
     std::fs::copy(&rows, &definition).unwrap();
-    let mut world = World::open(folder, shards, &clock);
+    let mut world = World::open(folder, shards, pad, &clock);
     for minute in 0..MINUTES {
         world.minute(match minute {
             2 | 3 => &[500.0, 7.0, 20.0, 1.0, 2.0, 3.0],

@@ -103,6 +103,11 @@ impl<S: Stream, O: Objects> Archived<S, O> {
         &self.said
     }
 
+    /// The last record of a shard that is read from the archive; `None`: all of it is read from the stream, or nothing of it can be read.
+    pub fn archived_through(&self, shard: &ShardId) -> Option<SequenceNumber> {
+        Some(held(self.shards.get(shard)?.chain.as_ref()?).newest.last)
+    }
+
     /// Where the archive is, for people.
     pub fn describe(&self) -> String {
         self.archive.describe()

@@ -142,7 +142,12 @@ pub async fn compare<T: Store>(
         Ok(())
     })
     .await?;
-    let ranges = ranges(store, old).await?;
+    // One of them may know definitions that the other has lost.
+    let mut ranges = ranges(store, old).await?;
+    for (alarm, range) in self::ranges(store, new).await? {
+        let of: &mut i64 = ranges.entry(alarm).or_default();
+        *of = range.max(*of);
+    }
     side_by_side(store, (old, new), Kind::Transition, |place, before, after| {
         let range = ranges.get(&(place.0.clone(), place.1.clone())).copied().unwrap_or_default();
         if place.2 < from_secs.saturating_add(2 * range) {

@@ -5,6 +5,7 @@
 //! | --- | --- | --- |
 //! | which bytes, or counters, a record that is left only repeats | takes them again | the stored balance of that minute has more duplicates |
 //! | whom the first day had met | says no to others, once the day's limit is met | a balance of that day tells of the limit |
+//! | the same, of a child's parents | meets them anew | only entries of services, of shards with such parents |
 //! | where alarms stood, and the values that they look back at | changes of state | nothing: until all of it was seen again |
 //!
 //! A row that is equal was compared, whatever is in doubt.
@@ -80,6 +81,8 @@ pub struct Doubts {
     begins_ms: HashMap<ShardId, i64>,
     /// Shards that have lost records.
     cut: HashSet<ShardId>,
+    /// The parents of each shard.
+    parents: HashMap<ShardId, Vec<ShardId>>,
     /// By shard and tenant: a mark holds what the stream has lost and what it has.
     across: HashSet<(ShardId, String)>,
     /// By tenant and name: how far an alarm looks back.
@@ -89,7 +92,12 @@ pub struct Doubts {
 
 impl Doubts {
     /// `orphans`: shards that began with what is lost. `definitions`: all that ever were.
-    pub fn new(begins_ms: HashMap<ShardId, i64>, orphans: &[ShardId], definitions: &[Definition]) -> Self {
+    pub fn new(
+        begins_ms: HashMap<ShardId, i64>,
+        orphans: &[ShardId],
+        parents: HashMap<ShardId, Vec<ShardId>>,
+        definitions: &[Definition],
+    ) -> Self {
         let mut range_secs = HashMap::<_, i64>::new();
         for definition in definitions.iter().filter(|definition| definition.kind == "alarm") {
             if let Ok(alarm) = Alarm::parse(&definition.body) {
@@ -97,7 +105,7 @@ impl Doubts {
                 *range = alarm.range_secs().max(*range);
             }
         }
-        Self { begins_ms, cut: orphans.iter().cloned().collect(), range_secs, ..Self::default() }
+        Self { begins_ms, cut: orphans.iter().cloned().collect(), parents, range_secs, ..Self::default() }
     }
 
     /// A row that holds what the stream has lost; `first`: its shard's oldest record that is left.
@@ -128,12 +136,24 @@ impl Doubts {
         (earnest, doubted.into_iter().map(|found| found.key).collect())
     }
 
+    /// It has lost records, or one of those has with whose state it began.
+    fn is_cut(&self, shard: &ShardId) -> bool {
+        let (mut asked, mut seen) = (vec![shard], HashSet::new());
+        while let Some(shard) = asked.pop() {
+            if self.cut.contains(shard) {
+                return true;
+            }
+            asked.extend(self.parents.get(shard).into_iter().flatten().filter(|parent| seen.insert(*parent)));
+        }
+        false
+    }
+
     /// The same lines came in, and what became of them hangs on what is lost.
     fn is_doubtful(&self, key: &RowKey, stored: &Balance, replayed: &Balance) -> bool {
         let place = (key.shard.clone(), key.subject.tenant.clone());
         let repeats = self.across.contains(&place) && stored.duplicate > replayed.duplicate;
         let first_day = self.begins_ms.get(&key.shard).map(|begins_ms| begins_ms.div_euclid(DAY_SECS * 1000));
-        let is_first_day = self.cut.contains(&key.shard) && first_day == Some(key.at.div_euclid(DAY_SECS));
+        let is_first_day = self.is_cut(&key.shard) && first_day == Some(key.at.div_euclid(DAY_SECS));
         let met = |balance: &Balance| LIMITS_OF_A_DAY.iter().any(|reason| balance.skipped.contains_key(*reason));
         stored.accepted() == replayed.accepted() && (repeats || is_first_day && (met(stored) || met(replayed)))
     }
@@ -145,6 +165,9 @@ impl Doubts {
                 .decided_secs
                 .zip(self.unsure_until_secs(&subject.tenant, &subject.name))
                 .is_some_and(|(decided, until)| decided < until);
+        }
+        if subject.kind == Kind::Service && self.is_cut(&found.key.shard) {
+            return true;
         }
         self.doubtful.iter().any(|doubtful| {
             let meets = |span: &(_, _)| span.0 <= doubtful.through && doubtful.from <= span.1;

@@ -10,7 +10,7 @@
 //! | windows, balances | none: they stay the parents' partials, and merge at read |
 
 use bytes::Bytes;
-use events::position::{HashRange, ShardId};
+use events::position::{HashRange, SequenceNumber, ShardId};
 
 use super::{
     Alarms, Place, Shard,
@@ -18,6 +18,7 @@ use super::{
     services::{DAY_MS, Services},
     snapshot::{self, BadSnapshot},
 };
+use crate::store::Commit;
 
 /// Most ancestors of a shard: each is asked for its marks when a record brings bytes of a slice that the shard has none of yet. A shard with more does
 /// not begin, and says so: to forget the oldest would count copies twice.
@@ -54,5 +55,17 @@ impl Shard {
         }
         shard.live = shard.alarms.live();
         Ok(shard)
+    }
+
+    /// The end of a shard, by the parts of its last resume point, for a generation that begins behind it: to its children there it is no more than an
+    /// ancestor. They take its time and find its marks; alarms begin anew with the generation.
+    pub fn ancestor(place: Place, position: SequenceNumber, parts: &[Bytes]) -> Result<Commit, BadSnapshot> {
+        let (ended, _) = snapshot::read(parts)?;
+        let mut shard = Self::new(place);
+        (shard.began, shard.position) = (ended.began, position);
+        (shard.time_ms, shard.lineage) = (ended.time_ms, ended.lineage);
+        shard.services = Services::begin(shard.time_ms);
+        shard.end();
+        Ok(shard.commit())
     }
 }

@@ -118,6 +118,14 @@ pub enum Sabotage {
     WordsNotKept,
     /// A generation that begins later does not know what was taken before.
     MarksNotGiven,
+    /// It does not know which shards had ended before its start, and whose marks are their children's.
+    EndsNotGiven,
+    /// It begins although what came before its start is not all folded by the one that tells it of that time.
+    BeginsUnfolded,
+    /// What it is given of shards that had nothing behind the start when that was found is not cut at the start.
+    LateShardsGivenWhole,
+    /// A replay takes a shard that had ended before the start for one that never had a record.
+    EndedIsNew,
 }
 
 #[cfg(feature = "law")]

@@ -31,7 +31,7 @@ const SAID: u8 = 3;
 pub(super) struct Snapshot<A> {
     version: u8,
     /// The first record that the state holds something of.
-    began: SequenceNumber,
+    pub(super) began: SequenceNumber,
     pub(super) time_ms: i64,
     /// Whose marks are the shard's own: newest first.
     pub(super) lineage: Vec<ShardId>,
@@ -139,6 +139,11 @@ fn is_own(part: &&Bytes) -> bool {
 /// The first record that a snapshot holds something of: one older than the stream's oldest means that it cannot be recomputed.
 pub fn applied_from(parts: &[Bytes]) -> Result<SequenceNumber, BadSnapshot> {
     Ok(read(parts)?.0.began)
+}
+
+/// The fold's time at a resume point, Unix milliseconds.
+pub fn time_ms(parts: &[Bytes]) -> Result<i64, BadSnapshot> {
+    Ok(read(parts)?.0.time_ms)
 }
 
 /// What the snapshot of a resume point holds that is not what the stream says; `None`: both are equal to the byte, also in what has not led to a

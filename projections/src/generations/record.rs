@@ -5,7 +5,8 @@
 //!
 //! | a generation | becomes | when |
 //! | --- | --- | --- |
-//! | `Opening` | `Filling` | it has what it needs to know of the time before its start; a killed opening is done again |
+//! | `Opening` | `Filling` | it has what it needs to know of the time before its start, and what it takes from an archive; a killed opening goes on when it is asked for again |
+//! | `Opening` | `Ended` | another is opened, `OPENING_MS` later |
 //! | `Filling` | `Following` | it had caught up with the one that counts once |
 //! | `Following` | counts | promoted; the one before follows it |
 //! | `Following` | `Ended` | it did not count for `FOLLOWS_MS`, or was never promoted for `UNPROMOTED_MS`; both by its fold's time |
@@ -23,6 +24,9 @@ use crate::store::{Day, Generation, Kind, Partial, ReadError, Row, RowKey, Store
 pub const FOLLOWS_MS: i64 = 24 * 60 * 60 * 1000;
 /// One that was opened and never promoted ends after a week: it costs as much as the one that counts.
 pub const UNPROMOTED_MS: i64 = 7 * 24 * 60 * 60 * 1000;
+/// One whose opening was begun and not finished ends once it is in the way of another, this long after it was begun. Filling from an archive is a part of
+/// opening.
+pub const OPENING_MS: i64 = 24 * 60 * 60 * 1000;
 /// Most generations that are remembered, with those that have ended. A further one is refused.
 pub const GENERATIONS_MAX: usize = 64;
 /// Most generations that are folded at once, with the one that counts.
@@ -41,7 +45,7 @@ const OUTSIDE: Generation = Generation(u32::MAX);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Standing {
-    /// It is being given what it needs to know of the time before its start.
+    /// It is being given what it needs to know of the time before its start, or filled from an archive.
     Opening,
     /// It folds what is older than its opening.
     Filling,
@@ -133,6 +137,9 @@ pub struct Entry {
     pub counted_until_ms: Option<i64>,
     /// The last comparison.
     pub compared: Option<Compared>,
+    /// It is filled from the archive, and from the stream behind that, while it is `Opening`.
+    #[serde(default)]
+    pub from_archive: bool,
 }
 
 /// One promotion.
@@ -159,6 +166,9 @@ pub struct Record {
     pub first_counted_until_ms: Option<i64>,
     /// The first is folded no longer.
     pub first_ended: bool,
+    /// Numbers up to here are given to no generation: the stream names one that is not among the rows any more.
+    #[serde(default)]
+    pub numbers_through: u32,
 }
 
 /// A generation cannot be opened.
@@ -314,6 +324,11 @@ impl Record {
                 _ => Ok((Generation(entry.number), false)),
             };
         }
+        // Whoever was opening it is gone, or has forgotten it: it must not be in the way for ever.
+        let is_given_up = |entry: &&mut Entry| {
+            entry.standing == Standing::Opening && now_ms >= entry.opened_at_ms.saturating_add(OPENING_MS)
+        };
+        self.entries.iter_mut().filter(is_given_up).for_each(|entry| entry.standing = Standing::Ended);
         let busy = |entry: &&Entry| matches!(entry.standing, Standing::Opening | Standing::Filling);
         if let Some(other) = self.entries.iter().find(busy) {
             return Err(OpenRefused::UnderWay(other.name.clone()));
@@ -324,7 +339,8 @@ impl Record {
         if self.entries.len() + 1 >= GENERATIONS_MAX {
             return Err(OpenRefused::TooMany);
         }
-        let number = self.entries.iter().map(|entry| entry.number).max().unwrap_or_default() + 1;
+        let known = self.entries.iter().map(|entry| entry.number).max().unwrap_or_default();
+        let number = known.max(self.numbers_through) + 1;
         self.entries.push(Entry {
             number,
             name: name.to_owned(),
@@ -335,8 +351,17 @@ impl Record {
             standing: Standing::Opening,
             counted_until_ms: None,
             compared: None,
+            from_archive: false,
         });
         Ok((Generation(number), true))
+    }
+
+    /// A generation that was opened is to be filled from the archive first.
+    pub fn fill_from_archive(&mut self, generation: Generation) {
+        let opening = |entry: &&mut Entry| entry.number == generation.0 && entry.standing == Standing::Opening;
+        if let Some(entry) = self.entries.iter_mut().find(opening) {
+            entry.from_archive = true;
+        }
     }
 
     /// A generation has come so far. It never goes back.

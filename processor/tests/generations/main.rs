@@ -1,0 +1,174 @@
+//! Generations end to end, with a seed: another one is opened in the middle of a history, promoted, and gone back from, while shards split, merge and go,
+//! go on in any order, and every process may crash between any two steps.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod check;
+#[path = "../parts/local.rs"]
+mod local;
+#[path = "../archive/retained.rs"]
+#[allow(dead_code)]
+mod retained;
+mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use processor::generations;
+use projections::{
+    fold::sabotage::{self, Sabotage},
+    generations::Standing,
+};
+
+use self::{
+    local::START_MS,
+    world::{FIRST, World},
+};
+
+const ALARM: &str = r#"{"AlarmName":"slow","ServiceName":"shop","MetricName":"latency","Statistic":"Sum","Period":60,
+    "EvaluationPeriods":2,"DatapointsToAlarm":1,"Threshold":100,"ComparisonOperator":"GreaterThanThreshold"}"#;
+
+/// A history of some hours: an alarm, lines, another generation, its promotion, the way back, and once more.
+fn history(seed: u64) {
+    let mut world = World::new(seed);
+    world.define("alarm", "slow", ALARM);
+    world.minutes(20);
+    let start = match world.random(4) {
+        0 => generations::Start::Oldest,
+        // What came just before is perhaps not folded yet.
+        1 => generations::Start::Time(world.now_ms()),
+        _ => generations::Start::Time(START_MS + 60_000 * world.random(world.minute as u64) as i64),
+    };
+    world.replay("b", start);
+    world.minutes(4);
+    world.check();
+    world.promote("b");
+    world.minutes(14);
+    world.check();
+    world.promote("first");
+    world.minutes(6);
+    world.check();
+    world.promote("b");
+    world.minutes(6);
+    world.check();
+    // A day later nobody folds the first one any more: what it has stays, and late lines of its time are the other's.
+    world.settle();
+    world.change(|record| record.stands(FIRST, Standing::Ended));
+    world.crash();
+    world.minutes(8);
+    world.check();
+}
+
+#[test]
+fn readers_see_each_line_once_and_effects_leave_once_whichever_generation_counts() {
+    let seeds = std::env::var("WEIR_GENERATION_SEEDS").map_or(10, |seeds| seeds.parse().unwrap());
+    for seed in 0..seeds {
+        println!("seed {seed}");
+        history(seed);
+    }
+}
+
+#[test]
+fn decisions_that_the_generation_that_counts_could_not_make_are_named_with_both_states() {
+    let mut world = World::new(0);
+    world.define("alarm", "slow", ALARM);
+    let minute = |world: &mut World| {
+        world.minute += 1;
+        world.tick();
+    };
+    for _ in 0..2 {
+        world.settle();
+        minute(&mut world);
+    }
+    world.settle();
+    // Values that the alarm rings for come and go while nobody folds, and the stream lets go of them.
+    let rang = world.now_ms() / 1000 + 60;
+    for latency in [500, 500, 1, 1] {
+        world.line(world.now_ms() / 1000, latency);
+        minute(&mut world);
+    }
+    let shard = world.shards()[0].id.clone();
+    let log = world.log(&shard);
+    world.stream.trim(&shard, log[log.len() - 2].sequence);
+    world.has_lost = true;
+    world.crash();
+    world.settle();
+    assert!(world.verify(FIRST).older_than_stream > 0);
+    // The archive has all of it.
+    world.stream.trimmed.lock().unwrap().clear();
+    world.replay("whole", generations::Start::Archive);
+    world.settle();
+    let compared = world.compared("whole");
+    assert_eq!((compared.windows, compared.windows_differ, compared.from_secs), (4, 4, None), "{compared:?}");
+    assert!(compared.decisions > compared.decisions_differ, "what both have decided is no difference: {compared:?}");
+    let named = |time_secs: i64| compared.first_decisions.iter().find(|differs| differs.time_secs == time_secs);
+    let differs = named(rang).unwrap_or_else(|| panic!("{rang}: {compared:?}"));
+    assert_eq!((&differs.alarm[..], differs.old.as_deref(), differs.new.as_deref()), ("slow", None, Some("ALARM")));
+    assert_eq!(compared.first_decisions.len() as u64, compared.decisions_differ);
+}
+
+#[test]
+fn records_that_go_between_the_start_and_the_first_fold_are_a_loss_that_is_told() {
+    let mut world = World::new(0);
+    world.minutes(3);
+    world.settle();
+    world.replay("b", generations::Start::Oldest);
+    let shard = world.shards()[0].id.clone();
+    let log = world.log(&shard);
+    world.stream.trim(&shard, log[1].sequence);
+    let found = catch_unwind(AssertUnwindSafe(|| world.settle())).unwrap_err();
+    let found = found.downcast_ref::<String>().unwrap();
+    assert!(found.contains("were trimmed; the oldest kept one is"), "{found}");
+}
+
+/// Each law, broken on purpose, is found within a hundred seeds.
+fn is_found(broken: Sabotage) {
+    sabotage::set(Some(broken));
+    let found = (0..100).find(|seed| catch_unwind(AssertUnwindSafe(|| history(*seed))).is_err());
+    sabotage::set(None);
+    println!("{broken:?}: {found:?}");
+    assert!(found.is_some(), "{broken:?} was not found");
+}
+
+#[test]
+fn a_generation_that_acts_before_it_counts_is_found() {
+    is_found(Sabotage::UnpromotedActs);
+}
+
+#[test]
+fn one_that_acts_on_after_another_counts_is_found() {
+    is_found(Sabotage::OldActsOn);
+}
+
+#[test]
+fn partials_that_do_not_begin_at_the_promotion_are_found() {
+    is_found(Sabotage::PartialNotBegun);
+}
+
+#[test]
+fn readers_that_take_both_partials_are_found() {
+    is_found(Sabotage::ReadersTakeBoth);
+}
+
+#[test]
+fn words_that_a_crash_takes_along_are_found() {
+    is_found(Sabotage::WordsNotKept);
+}
+
+#[test]
+fn marks_from_before_the_start_that_are_missing_are_found() {
+    is_found(Sabotage::MarksNotGiven);
+}
+
+#[test]
+fn children_that_do_not_know_whose_marks_are_theirs_are_found() {
+    is_found(Sabotage::EndsNotGiven);
+}
+
+#[test]
+fn marks_that_were_not_made_yet_when_they_were_given_are_found() {
+    is_found(Sabotage::BeginsUnfolded);
+}
+
+#[test]
+fn marks_from_behind_the_start_that_were_given_are_found() {
+    is_found(Sabotage::LateShardsGivenWhole);
+}
