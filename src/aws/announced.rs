@@ -47,7 +47,7 @@ impl Announced {
         let config = configuration().await?;
         let client = aws_sdk_kinesis::Client::new(&config);
         let opened = Kinesis::open(client, name, kinesis::Missing::Refuse).await;
-        let place = place(&config, "KINESIS");
+        let place = place(&config, "Kinesis");
         let stream = opened.map_err(|source| OpenError::Stream { name: name.to_owned(), place, source })?;
         Ok(Self { stream, buckets: Buckets::open().await?, service })
     }
