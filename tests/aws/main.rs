@@ -1,6 +1,7 @@
 //! The same program on Kinesis and DynamoDB, over real sockets to emulators that others wrote: the real binary, as a shell would run it.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod alarm;
 mod archive;
 mod bucket;
 mod buckets;

@@ -91,5 +91,5 @@ fn what_is_wrong_with_a_profile_is_said_by_its_name_with_the_next_step() {
     let said = home.metrics("signed").complains(&["has expired", "aws sso login --profile signed"]);
     assert!(!said.err.contains("secret"), "{said:?}");
     home.folder.file(".aws/config", "[profile broken\nregion = us-east-1\n");
-    home.metrics("emulated").complains(&["configuration cannot be read", ".aws/config"]);
+    home.metrics("emulated").complains(&["AWS's configuration", "~/.aws/config", "cannot be read", "could not parse"]);
 }
