@@ -272,13 +272,12 @@ async fn configuration() -> Result<SdkConfig, OpenError> {
     Ok(config)
 }
 
-/// Where a service is asked, for messages: the region, and an endpoint that is not AWS's own.
+/// Where a service is asked, for messages: the region, an endpoint that is not AWS's own, and the profile that was named.
 fn place(config: &SdkConfig, service: &str) -> String {
     let region = config.region().map_or("no region", |region| region.as_ref());
-    match whom::endpoint(config, service) {
-        Some(endpoint) => format!("{region} at {endpoint}"),
-        None => region.to_owned(),
-    }
+    let endpoint = whom::endpoint(config, service).map(|endpoint| format!(" at {endpoint}")).unwrap_or_default();
+    let profile = whom::profile().map(|profile| format!(", profile `{profile}`")).unwrap_or_default();
+    format!("{region}{endpoint}{profile}")
 }
 
 /// What the stream is, beyond its name: a stream that was deleted and made anew under one name has lost what was read into it.

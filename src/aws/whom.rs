@@ -13,7 +13,7 @@ const DEFAULT: &str = "default";
 
 /// Asserts that a region and credentials are found.
 pub(super) async fn is_known(config: &SdkConfig) -> Result<(), OpenError> {
-    let profile = std::env::var("AWS_PROFILE").ok().filter(|name| !name.is_empty());
+    let profile = set("AWS_PROFILE");
     if config.region().is_none() {
         // A profile that is misspelt has no region either, and its name is what is wrong.
         let why = if profile.is_some() { of_profile().await } else { None };
@@ -32,6 +32,15 @@ pub(super) async fn is_known(config: &SdkConfig) -> Result<(), OpenError> {
         why = of_profile;
     }
     Err(told(profile.as_deref(), &why).unwrap_or(OpenError::NoCredentials { profile: of(&profile), why }))
+}
+
+fn set(variable: &str) -> Option<String> {
+    std::env::var(variable).ok().filter(|value| !value.is_empty())
+}
+
+/// The profile whose credentials are used, where one is named. Those of the environment come before it.
+pub(super) fn profile() -> Option<String> {
+    set("AWS_PROFILE").filter(|_| set("AWS_ACCESS_KEY_ID").is_none())
 }
 
 /// Behind "no AWS credentials": whose.

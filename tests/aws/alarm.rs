@@ -1,7 +1,7 @@
 //! An alarm on AWS that rings and falls silent again, while the shard that keeps it is split and the process that decided is killed between the rows that
 //! say so and the resume point behind them: each change is decided once (law 9), and read by people and programs.
 //!
-//! Minutes pass as the stream's stamps say: on the way to it they are moved, so nobody waits for one.
+//! Minutes pass as the stream's stamps say: on the way from it they are set, so nobody waits for one.
 
 use std::{
     collections::HashMap,
@@ -40,10 +40,9 @@ const MINUTES_MAX: u32 = 6;
 /// Longest that a test waits for what has to come.
 const LONGEST: Duration = Duration::from_secs(120);
 
-/// Moves the stamps that the stream puts on records: each by what was the shift when it was first seen.
-#[derive(Default)]
+/// Puts stamps of its own on records: the time at which each was first seen, by a clock that stands still until it is set.
 struct Stamps {
-    shift_ms: i64,
+    now_ms: i64,
     of: HashMap<String, i64>,
 }
 
@@ -52,16 +51,15 @@ impl Guard for Stamps {
         if !["PutRecord", "PutRecords", "GetRecords"].contains(&call.action.as_str()) {
             return true;
         }
-        let shift_ms = self.shift_ms;
-        let mut shift = |record: &Value| match record["SequenceNumber"].as_str() {
-            Some(sequence) => *self.of.entry(sequence.to_owned()).or_insert(shift_ms),
-            None => 0,
+        let now_ms = self.now_ms;
+        let mut stamp_ms = |record: &Value| {
+            record["SequenceNumber"].as_str().map(|sequence| *self.of.entry(sequence.to_owned()).or_insert(now_ms))
         };
-        shift(answer);
+        stamp_ms(answer);
         for record in answer["Records"].as_array_mut().into_iter().flatten() {
-            let moved_ms = shift(record);
-            if let Some(stamp) = record["ApproximateArrivalTimestamp"].as_f64() {
-                record["ApproximateArrivalTimestamp"] = (stamp + moved_ms as f64 / 1e3).into();
+            let stamp_ms = stamp_ms(record);
+            if let (Some(stamp_ms), true) = (stamp_ms, record["ApproximateArrivalTimestamp"].is_number()) {
+                record["ApproximateArrivalTimestamp"] = (stamp_ms as f64 / 1e3).into();
             }
         }
         true
@@ -94,7 +92,10 @@ struct Scene {
 
 impl Scene {
     fn new(cloud: Cloud) -> (Self, Server) {
-        let stamps = Way::to(&emulators::kinesis().endpoint, Stamps::default());
+        let stamps = {
+            let now_ms = weir::now_ms().div_euclid(60_000) * 60_000 + 1_000;
+            Way::to(&emulators::kinesis().endpoint, Stamps { now_ms, of: HashMap::new() })
+        };
         let gate = Way::to(&emulators::dynamodb().endpoint, Gate::default());
         let server = up(&cloud, &stamps, &gate);
         let config = aws_sdk_dynamodb::Config::builder()
@@ -123,14 +124,9 @@ impl Scene {
         say(command.args(arguments)).exits(0)
     }
 
-    /// What time it is for the stream.
-    fn now_ms(&self) -> i64 {
-        weir::now_ms() + self.stamps.guard.lock().unwrap().shift_ms
-    }
-
     /// A line on each of some places of the ring, by a producer that knows nothing of Weir; then the minute is over.
     fn minute(&self, latency: u32) {
-        let now_ms = self.now_ms();
+        let now_ms = self.stamps.guard.lock().unwrap().now_ms;
         let line = format!(r#"{{"ts":{},"service":"shop","latency_ms":{latency}}}"#, now_ms / 1000);
         let put = |range: HashRange| Put {
             partition_key: "line".into(),
@@ -140,11 +136,7 @@ impl Scene {
         let puts = HashRange::even(PLACES).into_iter().map(put).collect();
         let append = processor::append::append_all(&self.stream, puts);
         self.runtime.block_on(append).unwrap();
-        {
-            let mut stamps = self.stamps.guard.lock().unwrap();
-            let next_ms = now_ms.div_euclid(60_000) * 60_000 + 61_000;
-            stamps.shift_ms = stamps.shift_ms.max(next_ms - weir::now_ms());
-        }
+        self.stamps.guard.lock().unwrap().now_ms += 60_000;
         self.runtime.block_on(tick::tick(&self.stream, &self.store, Generation::default())).unwrap();
     }
 

@@ -7,6 +7,7 @@ use crate::{
     cloud::{Cloud, forget},
     logs::lines,
     program::{Folder, Said, say, weir},
+    refusals::refusing,
 };
 
 /// A home with what `aws configure` and `aws configure sso` write.
@@ -70,6 +71,19 @@ fn a_profile_gives_region_credentials_and_an_endpoint_for_each_service() {
     let mut command = home.command("emulated");
     command.args(["metrics"]).args(cloud.options()).env("AWS_ENDPOINT_URL_KINESIS", "http://127.0.0.1:9");
     say(&mut command).exits(2).complains(&["us-east-1 at http://127.0.0.1:9"]);
+}
+
+#[test]
+fn credentials_that_aws_no_longer_takes_are_said_with_the_profile_that_has_them() {
+    let home = Home::new();
+    for (code, words) in
+        [("ExpiredTokenException", "renew or correct them"), ("InvalidSignatureException", "check the secret key")]
+    {
+        let mut command = home.command("emulated");
+        command.args(["metrics", "--stream", "kinesis://logs", "--store", "dynamodb://logs"]);
+        command.env("AWS_ENDPOINT_URL_KINESIS", refusing(code));
+        say(&mut command).exits(2).complains(&[code, words, "profile `emulated`", "AWS_PROFILE"]);
+    }
 }
 
 #[test]
