@@ -53,11 +53,11 @@ fn noisy() -> String {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         format!("{:016x}", state ^ (state >> 29))
     };
-    let mut line = |line: &str| {
+    let mut noisy = |line: &str| {
         let noise: String = (0..12).map(|_| word()).collect();
         line.replacen('{', &format!("{{\"message\":\"{noise}\","), 1) + "\n"
     };
-    lines("app", 0..LINES).lines().map(|text| line(text)).collect()
+    lines("app", 0..LINES).lines().map(&mut noisy).collect()
 }
 
 #[test]
