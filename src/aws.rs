@@ -5,6 +5,7 @@ pub mod announced;
 mod buckets;
 mod fan_out;
 mod keep;
+mod whom;
 
 use std::{
     io,
@@ -18,7 +19,6 @@ use std::{
 };
 
 use aws_config::{BehaviorVersion, SdkConfig, timeout::TimeoutConfig};
-use aws_sdk_kinesis::config::ProvideCredentials;
 use aws_smithy_http_client::tls;
 use events::{
     identity::Producer,
@@ -88,14 +88,43 @@ pub enum OpenError {
         form: String,
     },
     /// Nothing says which region.
-    #[error("no AWS region is set: set AWS_REGION, or `region` in the profile of ~/.aws/config that AWS_PROFILE names")]
-    NoRegion,
+    #[error(
+        "no AWS region is set{0}: set AWS_REGION, or `region` in the profile of ~/.aws/config that AWS_PROFILE names"
+    )]
+    NoRegion(String),
     /// Nothing says who asks.
     #[error(
-        "no AWS credentials: {0}. Log in (`aws configure`, `aws sso login`), or name a profile that has some (AWS_PROFILE); on AWS, give the machine \
-         or task a role"
+        "no AWS credentials{profile}: {why}. Log in (`aws configure`, `aws sso login`), or name a profile that has some (AWS_PROFILE); on AWS, give the \
+         machine or task a role"
     )]
-    NoCredentials(String),
+    NoCredentials {
+        /// In which profile, if one was named.
+        profile: String,
+        /// The cause.
+        why: String,
+    },
+    /// The profile that is named is nowhere.
+    #[error(
+        "there is no profile `{0}`, which AWS_PROFILE names, in ~/.aws/config or ~/.aws/credentials (or where AWS_CONFIG_FILE and \
+         AWS_SHARED_CREDENTIALS_FILE say). `aws configure list-profiles` shows those that there are"
+    )]
+    NoProfile(String),
+    /// What AWS tools are configured by.
+    #[error(
+        "AWS's configuration (~/.aws/config and ~/.aws/credentials, or where AWS_CONFIG_FILE and AWS_SHARED_CREDENTIALS_FILE say) cannot be read: {0}. \
+         `aws configure list` reads the same files, and says which line is wrong"
+    )]
+    ConfigFiles(String),
+    /// The sign-in is missing or over.
+    #[error(
+        "the profile `{profile}` signs in by SSO, and is not signed in: {why}. Run `aws sso login --profile {profile}`, then the same again"
+    )]
+    NotSignedIn {
+        /// Its name.
+        profile: String,
+        /// The cause.
+        why: String,
+    },
     /// The stream.
     #[error(
         "{source} (in {place}). See AWS_REGION, AWS_PROFILE, AWS_ENDPOINT_URL, the network, and what the credentials permit; the same is asked by `aws \
@@ -241,25 +270,16 @@ async fn configuration() -> Result<SdkConfig, OpenError> {
     let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT_WAIT).read_timeout(ANSWER_WAIT).build();
     let config =
         aws_config::defaults(BehaviorVersion::latest()).http_client(http).timeout_config(timeouts).load().await;
-    if config.region().is_none() {
-        return Err(OpenError::NoRegion);
-    }
-    let provider =
-        config.credentials_provider().ok_or_else(|| OpenError::NoCredentials("none are configured".into()))?;
-    // The SDK lists on lines of their own where it has looked.
-    let said = |error: &dyn std::error::Error| with_causes(error).split_whitespace().collect::<Vec<_>>().join(" ");
-    provider.provide_credentials().await.map_err(|error| OpenError::NoCredentials(said(&error)))?;
+    whom::is_known(&config).await?;
     Ok(config)
 }
 
-/// Where a service is asked, for messages: the region, and an endpoint that is not AWS's own.
+/// Where a service is asked, for messages: the region, an endpoint that is not AWS's own, and the profile that was named.
 fn place(config: &SdkConfig, service: &str) -> String {
     let region = config.region().map_or("no region", |region| region.as_ref());
-    let of_service = std::env::var(format!("AWS_ENDPOINT_URL_{service}")).ok();
-    match of_service.as_deref().or(config.endpoint_url()) {
-        Some(endpoint) => format!("{region} at {endpoint}"),
-        None => region.to_owned(),
-    }
+    let endpoint = whom::endpoint(config, service).map(|endpoint| format!(" at {endpoint}")).unwrap_or_default();
+    let profile = whom::profile().map(|profile| format!(", profile `{profile}`")).unwrap_or_default();
+    format!("{region}{endpoint}{profile}")
 }
 
 /// What the stream is, beyond its name.
@@ -316,20 +336,20 @@ impl System {
             true => kinesis::Missing::Create(options.shards.unwrap_or(kinesis::SHARDS_DEFAULT)),
             false => kinesis::Missing::Refuse,
         };
-        let of_stream = |source| OpenError::Stream { name: name.clone(), place: place(config, "KINESIS"), source };
+        let of_stream = |source| OpenError::Stream { name: name.clone(), place: place(config, "Kinesis"), source };
         let stream = Kinesis::open(client.clone(), name, missing).await.map_err(of_stream)?;
         if stream.was_created() {
             made(&format!(
                 "the stream {name} in {}, which keeps records for 24 hours (`aws kinesis increase-stream-retention-period` for longer)",
-                place(config, "KINESIS")
+                place(config, "Kinesis")
             ));
         }
-        let of_rows = |source| OpenError::Rows { place: place(config, "DYNAMODB"), source };
+        let of_rows = |source| OpenError::Rows { place: place(config, "DynamoDB"), source };
         let create = if options.create { dynamodb::Create::Missing } else { dynamodb::Create::Refuse };
         let (rows, opened) =
             DynamoDb::open(&aws_sdk_dynamodb::Client::new(config), prefix, create).await.map_err(of_rows)?;
         for table in &opened.created {
-            made(&format!("the table {table} in {}", place(config, "DYNAMODB")));
+            made(&format!("the table {table} in {}", place(config, "DynamoDB")));
         }
         let is_new = stream.was_created();
         let about = about(&client, name).await;
@@ -384,12 +404,12 @@ impl System {
             Role::Helper => Appetite::Leftovers,
             Role::Reader => return Ok(system),
         };
-        let of_leases = |source| OpenError::Leases { place: place(config, "DYNAMODB"), source };
+        let of_leases = |source| OpenError::Leases { place: place(config, "DynamoDB"), source };
         let leases = format!("{prefix}-{LEASES}");
         let table = Table::open(aws_sdk_dynamodb::Client::new(config), &leases, options.create).await;
         let (table, was_made) = table.map_err(of_leases)?;
         if was_made {
-            made(&format!("the table {leases} in {}", place(config, "DYNAMODB")));
+            made(&format!("the table {leases} in {}", place(config, "DynamoDB")));
         }
         let me = leasing::name(&system.instance, appetite);
         system.start_elsewhere(Leasing::new(table, me, appetite, options.failover, &system.workers)).await?;

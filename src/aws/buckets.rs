@@ -3,7 +3,7 @@
 use aws_sdk_s3::{Client, config::Builder};
 use processor::s3::Bucket;
 
-use super::{OpenError, configuration, place};
+use super::{OpenError, configuration, place, whom};
 
 /// Reaches buckets of one account.
 #[derive(Debug, Clone)]
@@ -16,9 +16,8 @@ impl Buckets {
     /// Finds region and credentials; asks no bucket.
     pub async fn open() -> Result<Self, OpenError> {
         let config = configuration().await?;
-        let is_set = |name| std::env::var_os(name).is_some_and(|value: std::ffi::OsString| !value.is_empty());
         // Behind another endpoint there is seldom a name for each bucket.
-        let is_elsewhere = config.endpoint_url().is_some() || is_set("AWS_ENDPOINT_URL_S3");
+        let is_elsewhere = whom::endpoint(&config, "S3").is_some();
         let settings = Builder::from(&config).force_path_style(is_elsewhere).build();
         Ok(Self { client: Client::from_conf(settings), place: place(&config, "S3") })
     }

@@ -31,7 +31,7 @@ pub(super) async fn subscribed(
     let name = consumer_name(&pair.prefix);
     let opened = FanOut::open(stream.clone(), &client, &name, options.create).await;
     let (fan_out, was_registered) =
-        opened.map_err(|source| OpenError::Consumer { place: place(config, "KINESIS"), source })?;
+        opened.map_err(|source| OpenError::Consumer { place: place(config, "Kinesis"), source })?;
     if was_registered {
         made(&format!(
             "the enhanced fan-out consumer {name} of stream {} ({PRICE}; `aws kinesis deregister-stream-consumer` ends that)",

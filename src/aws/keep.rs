@@ -52,11 +52,11 @@ impl Pair {
         let client = aws_sdk_kinesis::Client::new(&config);
         let missing = events::kinesis::Missing::Refuse;
         let of_stream =
-            |source| OpenError::Stream { name: self.stream.clone(), place: place(&config, "KINESIS"), source };
+            |source| OpenError::Stream { name: self.stream.clone(), place: place(&config, "Kinesis"), source };
         // It says what is wrong with the stream.
         drop(events::kinesis::Kinesis::open(client.clone(), &self.stream, missing).await.map_err(of_stream)?);
         let about = about(&client, &self.stream).await;
-        let of_rows = |source| OpenError::Rows { place: place(&config, "DYNAMODB"), source };
+        let of_rows = |source| OpenError::Rows { place: place(&config, "DynamoDB"), source };
         let create = if create { dynamodb::Create::Missing } else { dynamodb::Create::Refuse };
         let client = aws_sdk_dynamodb::Client::new(&config);
         let (rows, opened) = DynamoDb::open(&client, &self.prefix, create).await.map_err(of_rows)?;

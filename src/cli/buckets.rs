@@ -1,6 +1,6 @@
 //! Inputs that lie in buckets: says what reading them will cost before any is read, and asks where that is much. Reads none.
 //!
-//! Who is not at a terminal is not asked: a script that names a bucket means it, and a question that nobody answers would hang.
+//! Who is not at a terminal cannot be asked, and is refused: a script that was not told how large a bucket has become would else pay for it unseen.
 
 #[cfg(feature = "aws")]
 use std::sync::atomic::Ordering::Relaxed;
@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use super::{Failure, Ingest};
 
-/// On a terminal it asks before it spends more dollars than this.
+/// Somebody has to agree before it spends more dollars than this.
 #[cfg(feature = "aws")]
 pub const ASKED_USD_MIN: f64 = 1.0;
 
@@ -98,6 +98,12 @@ pub async fn prepare(
             );
         }
         let asks = !options.yes && estimate.usd_max() > ASKED_USD_MIN;
+        if asks && !can_be_asked() {
+            return Err(Failure::new(format!(
+                "this may cost more than {} and nobody can be asked here: nothing was read. Give --yes to read it, or name less",
+                dollars(ASKED_USD_MIN)
+            )));
+        }
         if asks && !agrees() {
             prepared.is_declined = true;
             return Ok(prepared);
@@ -159,13 +165,17 @@ fn sentence(survey: &processor::ingest::s3::Survey) -> String {
     text
 }
 
-/// Asks at a terminal; elsewhere nobody is asked.
+/// Somebody sits at a terminal.
+#[cfg(feature = "aws")]
+fn can_be_asked() -> bool {
+    use std::io::IsTerminal;
+    std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
+}
+
+/// Asks.
 #[cfg(feature = "aws")]
 fn agrees() -> bool {
-    use std::io::{IsTerminal, Write};
-    if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
-        return true;
-    }
+    use std::io::Write;
     eprint!("go on? [y/N] ");
     // Where nothing can be shown, nothing can be answered.
     let _ = std::io::stderr().flush();

@@ -9,7 +9,7 @@ use std::{
 use crate::program::{Folder, Said, Server, clean, say, weir};
 
 /// What AWS tools read from a process's environment: taken away, so that the machine's own account is never meant.
-fn forget(command: &mut Command) {
+pub fn forget(command: &mut Command) {
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("AWS_")) {
         command.env_remove(name);
     }

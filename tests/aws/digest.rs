@@ -84,7 +84,7 @@ fn the_environment_names_the_pair_and_a_list_of_one_stream_says_nothing_of_anoth
 }
 
 #[test]
-fn alarms_are_applied_decided_and_read() {
+fn alarms_are_applied_and_read() {
     let cloud = Cloud::new();
     let alarm = r#"{"AlarmName":"slow","ServiceName":"app","MetricName":"lines","Statistic":"Sum","Period":60,"EvaluationPeriods":1,
         "Threshold":1,"ComparisonOperator":"GreaterThanOrEqualToThreshold"}"#;

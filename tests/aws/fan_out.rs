@@ -24,7 +24,7 @@ fn what_is_pushed_gives_the_rows_that_reads_give_and_the_consumer_is_named_with_
         assert_eq!(said.last_line(), "accepted 300 = folded 300 + skipped 0 + duplicate 0 + dead 0");
     };
     send(&files[1]);
-    split(&cloud.name);
+    split(&cloud);
     send(&files[2]);
     let verified = server.post("/verify", b"").json();
     assert_eq!(verified["differences"], 0, "a replay reads beside the consumer: {verified}");

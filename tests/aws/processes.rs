@@ -6,9 +6,11 @@ use std::{
 };
 
 use crate::{
+    bucket::{Bucket, lead},
     cloud::Cloud,
-    logs::lines,
+    logs::{gzip, lines},
     program::{Folder, say},
+    way::{Call, Guard, Way},
 };
 
 const SERVICES: [&str; 4] = ["a", "b", "c", "d"];
@@ -50,6 +52,52 @@ fn killed_again_and_again_an_ingest_counts_every_line_once() {
     cloud.run("ingest", &files).exits(0);
     assert_eq!(cloud.verifies()["digest"], expected, "after {kills} kills");
     cloud.run("ingest", &files).exits(0).complains(&["4 of 4 files hold nothing new"]);
+}
+
+/// Loses the answers to records with lines while it is armed; the stream has taken them. Remembers how many there were.
+#[derive(Default)]
+struct Taken {
+    is_armed: bool,
+    records: usize,
+}
+
+impl Guard for Taken {
+    fn is_answered(&mut self, call: &Call, _: &mut serde_json::Value) -> bool {
+        let records = call.asked["Records"].as_array().filter(|_| self.is_armed && call.action == "PutRecords");
+        // What the system says itself has a place on the ring, lines have a key.
+        let lines = records.into_iter().flatten().filter(|record| record["ExplicitHashKey"].is_null()).count();
+        self.records += lines;
+        lines == 0
+    }
+}
+
+#[test]
+fn killed_when_the_stream_has_taken_its_lines_an_ingest_of_a_bucket_goes_on_and_counts_every_line_once() {
+    let (cloud, bucket) = (Cloud::new(), Bucket::new());
+    let (files, expected) = logs(&cloud.folder);
+    for (file, service) in files.iter().zip(SERVICES) {
+        bucket.put(&format!("in/{service}.log.gz"), gzip(&std::fs::read_to_string(file).unwrap()));
+    }
+    let way = Way::to(&emulators::kinesis().endpoint, Taken::default());
+    let run = || {
+        let mut command = cloud.command("ingest");
+        lead(&mut command).env("AWS_ENDPOINT_URL_KINESIS", &way.endpoint).arg(bucket.url("in/"));
+        command
+    };
+    for _ in 0..2 {
+        *way.guard.lock().unwrap() = Taken { is_armed: true, records: 0 };
+        let mut child = quiet(&mut run());
+        while way.guard.lock().unwrap().records == 0 {
+            assert!(child.try_wait().unwrap().is_none(), "it ended before it was killed");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    way.guard.lock().unwrap().is_armed = false;
+    say(&mut run()).exits(0);
+    assert_eq!(cloud.verifies()["digest"], expected);
+    say(&mut run()).exits(0).complains(&["4 were read before"]);
 }
 
 #[test]

@@ -67,7 +67,7 @@ fn names_regions_credentials_and_endpoints_that_are_wrong_are_said() {
 }
 
 /// A service that answers every request with this error, for as long as the tests run.
-fn refusing(code: &'static str) -> String {
+pub fn refusing(code: &'static str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {

@@ -6,8 +6,11 @@ use serde_json::Value;
 
 use crate::{
     cloud::Cloud,
+    input::batches,
     logs::lines,
     program::{Folder, Server, say, weir},
+    stream::Stream,
+    way::{Call, Guard, Way},
 };
 
 /// Between two looks at who has what.
@@ -149,6 +152,69 @@ fn a_process_that_stood_still_and_goes_on_harms_nothing() {
     let told = zombie.stop().exits(0);
     told.complains(&["was taken over by"]);
     shared.is_exact();
+}
+
+/// Breaks what a process writes of its rows while it is shut, and remembers that it did.
+#[derive(Default)]
+struct Kept {
+    is_shut: bool,
+    rows: u64,
+}
+
+impl Guard for Kept {
+    fn goes(&mut self, call: &Call) -> bool {
+        let table = call.asked["TableName"].as_str().unwrap_or_default();
+        let is_row = call.action == "PutItem" && table.ends_with("-ApplicationMetrics");
+        self.rows += u64::from(self.is_shut && is_row);
+        !(self.is_shut && is_row)
+    }
+}
+
+#[test]
+fn what_a_process_was_about_to_write_when_it_stood_still_is_refused_once_another_has_its_shards() {
+    let (cloud, alone, folders) = (Cloud::new(), Folder::new(), [Folder::new(), Folder::new()]);
+    let way = Way::to(&emulators::dynamodb().endpoint, Kept::default());
+    let join = |folder: &Folder, endpoint: &str| {
+        let mut command = cloud.command_in(folder, "up");
+        command.args(["--listen", "127.0.0.1:0", "--shards", "4", "--failover", "2s"]);
+        Server::start(command.env("AWS_ENDPOINT_URL_DYNAMODB", endpoint))
+    };
+    // Every second line of each minute, and then the others: both change the same rows.
+    let half = |service: u64, odd: usize| {
+        let all = lines(&format!("s{service}"), 0..LINES);
+        let of_half = all.lines().skip(odd).step_by(2).map(|line| format!("{line}\n"));
+        (format!("s{service}-{odd}"), of_half.collect::<String>())
+    };
+    let put = |odd: usize| {
+        let files: Vec<_> = (0..FILES).map(|service| half(service, odd)).collect();
+        alone.ingest(files.iter().map(|(name, text)| alone.file(name, text))).exits(0);
+        Stream::of(&cloud).put(&files.iter().flat_map(batches).collect::<Vec<_>>());
+    };
+    let wait = |server: &Server, run: &str| {
+        assert_eq!(server.post(&format!("/ingest?run={run}"), lines("waits", 0..1).as_bytes()).status, 202);
+        while server.get(&format!("/runs/{run}")).json()["settled"] != true {}
+    };
+    let zombie = join(&folders[0], &way.endpoint);
+    until(&[&zombie], &[4]);
+    way.guard.lock().unwrap().is_shut = true;
+    put(0);
+    assert_eq!(zombie.post("/ingest?service=waits&run=held", b"\n").status, 202);
+    while way.guard.lock().unwrap().rows == 0 {
+        // Somebody waits, so it is written at once.
+        let _ = zombie.get("/runs/held?wait=1");
+    }
+    zombie.signal("STOP");
+    let living = join(&folders[1], &emulators::dynamodb().endpoint);
+    until(&[&living], &[4]);
+    put(1);
+    wait(&living, "all");
+    way.guard.lock().unwrap().is_shut = false;
+    zombie.signal("CONT");
+    until(&[&living, &zombie], &[2, 2]);
+    zombie.stop().exits(0);
+    living.stop().exits(0);
+    alone.ingest([alone.file("waits", lines("waits", 0..1))]).exits(0);
+    assert_eq!(cloud.verifies()["digest"], alone.verifies()["digest"]);
 }
 
 #[test]

@@ -1,31 +1,10 @@
 //! A shard of Kinesis that is split while the program runs: children are folded once their parent is, and lines count once.
 
-use aws_sdk_kinesis::{
-    Client,
-    config::{BehaviorVersion, Credentials, Region},
-};
-
-use crate::{cloud::Cloud, logs::lines, program::Folder};
-
-fn client() -> Client {
-    let config = aws_sdk_kinesis::Config::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .region(Region::new("us-east-1"))
-        .credentials_provider(Credentials::new("test", "test", None, None, "test"))
-        .endpoint_url(&emulators::kinesis().endpoint)
-        .http_client(aws_smithy_http_client::Builder::new().build_http());
-    Client::from_conf(config.build())
-}
+use crate::{cloud::Cloud, logs::lines, program::Folder, stream::Stream};
 
 /// Splits the stream's first shard in its middle.
-pub fn split(stream: &str) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let split = client()
-        .split_shard()
-        .stream_name(stream)
-        .shard_to_split("shardId-000000000000")
-        .new_starting_hash_key((1u128 << 127).to_string());
-    runtime.block_on(split.send()).unwrap();
+pub fn split(cloud: &Cloud) {
+    Stream::of(cloud).split("shardId-000000000000", 1 << 127);
 }
 
 #[test]
@@ -44,7 +23,7 @@ fn a_shard_that_is_split_meanwhile_is_folded_to_its_end_and_then_its_children_ar
         }
     };
     send("before", 0..200);
-    split(&cloud.name);
+    split(&cloud);
     send("after", 200..400);
     assert_eq!((settled("before"), settled("after")), (200, 200));
     server.stop().exits(0);

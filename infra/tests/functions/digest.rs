@@ -1,7 +1,11 @@
-//! One input through the embedded pair and through the functions: the same digest, whatever Lambda does meanwhile.
+//! One input through the embedded pair and through the functions: the same digest, whatever Lambda does meanwhile. `tests/aws/one_input.rs` puts the same
+//! input through the long-running consumer.
+
+#[path = "../../../tests/program/input.rs"]
+mod input;
 
 use crate::{
-    cloud::{CONSUMER, Cloud, TICKER, batches, lines},
+    cloud::{CONSUMER, Cloud, TICKER},
     lambda::Function,
     mapping::{Delivered, TIME, event, recorded, run},
 };
@@ -35,13 +39,8 @@ impl Source {
 #[test]
 fn the_digest_is_that_of_one_machine_with_repeats_two_orders_a_split_a_merge_and_a_kill_in_the_middle() {
     let cloud = Cloud::new(2);
-    // As many keys as slices of files: each service is a file of its own.
-    let services: Vec<String> = (0..12).map(|number| format!("service-{number}")).collect();
-    let file = |service: &String, part: u64| {
-        batches(&format!("{service}-{part}"), &lines(service, part * 300..part * 300 + 400))
-    };
     let parts: Vec<Vec<_>> =
-        (0..3).map(|part| services.iter().flat_map(|service| file(service, part)).collect()).collect();
+        input::parts().iter().map(|files| files.iter().flat_map(input::batches).collect()).collect();
     let expected = cloud.embedded(&parts.concat());
 
     let [first, second] = ["shardId-000000000000", "shardId-000000000001"];
