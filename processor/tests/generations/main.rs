@@ -12,10 +12,12 @@ mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use processor::generations;
+use events::stream::ReadOnly;
+use processor::generations::{self, BeginError};
 use projections::{
     fold::sabotage::{self, Sabotage},
     generations::Standing,
+    store::{Generation, law::block_on},
 };
 
 use self::{
@@ -164,8 +166,23 @@ fn children_that_do_not_know_whose_marks_are_theirs_are_found() {
 }
 
 #[test]
-fn marks_that_were_not_made_yet_when_they_were_given_are_found() {
-    is_found(Sabotage::BeginsUnfolded);
+fn a_generation_does_not_begin_before_all_that_came_earlier_is_folded() {
+    for broken in [None, Some(Sabotage::BeginsUnfolded)] {
+        let mut world = World::new(0);
+        world.line(world.now_ms() / 1000, 1);
+        world.minute += 2;
+        world.tick();
+        // Nobody has folded the line, which came before the start.
+        let (stream, start) = (ReadOnly::new(world.stream.clone()), generations::Start::Time(world.now_ms()));
+        let began = block_on(generations::begin(&stream, &*world.store, FIRST, &start)).unwrap();
+        sabotage::set(broken);
+        let given = block_on(generations::give(&stream, &*world.store, FIRST, Generation(1), &began));
+        sabotage::set(None);
+        let is_refused = matches!(given, Err(BeginError::Unfolded { .. }));
+        assert_eq!(is_refused, broken.is_none(), "{broken:?}: {given:?}");
+        world.settle();
+        block_on(generations::give(&stream, &*world.store, FIRST, Generation(1), &began)).unwrap();
+    }
 }
 
 #[test]
