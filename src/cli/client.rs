@@ -39,6 +39,8 @@ const SERVER_LOOK: Duration = Duration::from_millis(50);
 pub struct Refused {
     /// What was sent is wrong, and stays wrong.
     pub by_content: bool,
+    /// What was asked for is not there.
+    pub is_nothing: bool,
     /// In words.
     pub why: Failure,
 }
@@ -149,6 +151,12 @@ impl Client {
         }
     }
 
+    /// A running weir, without a token.
+    #[cfg(test)]
+    pub fn at(url: &str) -> Self {
+        over_http(url, None).unwrap_or_else(|error| panic!("{error}"))
+    }
+
     /// Has what the stream no longer has read from an archive. A server has its own, which it was started with. `is_typed`: asked for by hand.
     pub async fn read_archive(&self, url: &str, is_typed: bool) -> Result<(), Failure> {
         match self {
@@ -250,7 +258,7 @@ impl Client {
             message
         });
         let by_content = matches!(status, StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE);
-        Ok(Err(Refused { by_content, why }))
+        Ok(Err(Refused { by_content, is_nothing: status == StatusCode::NOT_FOUND, why }))
     }
 
     /// Whose credential the client shows: the tenant of everything that it sends and sees.

@@ -79,13 +79,12 @@ impl<'a> Run<'a> {
     pub async fn settled(&self, sent: bool) -> Result<Value, Failure> {
         let path = format!("/runs/{}", self.name);
         loop {
-            // A run that sent nothing has no balance; it waits all the same for what an earlier one sent and did not see folded.
-            if !sent && self.client.send(Method::GET, &path, Bytes::new()).await?.0 == StatusCode::NOT_FOUND {
-                return Ok(Value::Null);
-            }
-            let balance = self.client.json(Method::GET, &path, Bytes::new()).await?;
-            if balance["settled"] != Value::Bool(false) {
-                return Ok(balance);
+            match self.client.answer(Method::GET, &path, Bytes::new()).await? {
+                Ok(balance) if balance["settled"] != Value::Bool(false) => return Ok(balance),
+                Ok(_) => {}
+                // A run that sent nothing has no balance; it waits all the same for what an earlier one sent and did not see folded.
+                Err(refused) if !sent && refused.is_nothing => return Ok(Value::Null),
+                Err(refused) => return Err(refused.why),
             }
         }
     }
@@ -392,4 +391,38 @@ fn show(progress: &Progress, stop: &AtomicBool) {
         std::thread::sleep(Duration::from_millis(100));
     }
     bar.finish_and_clear();
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::{
+        io::{BufRead, BufReader, Write},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    /// Whoever waits for others is first told that it is late, and then that it is nobody's run, as it sent nothing.
+    #[tokio::test]
+    async fn a_run_that_sent_nothing_ends_well_once_what_was_there_before_is_folded() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let server = std::thread::spawn(move || {
+            let answers =
+                [("200 OK", r#"{"settled":false}"#), ("404 Not Found", r#"{"error":{"message":"run is not known"}}"#)];
+            for (status, body) in answers {
+                let mut socket = listener.accept().unwrap().0;
+                let lines = BufReader::new(socket.try_clone().unwrap()).lines();
+                lines.map(Result::unwrap).take_while(|line| !line.is_empty()).for_each(drop);
+                let length = body.len();
+                write!(socket, "HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}")
+                    .unwrap();
+            }
+        });
+        let client = Client::at(&url);
+        assert_eq!(Run::new(&client).settled(false).await.unwrap(), Value::Null);
+        server.join().unwrap();
+    }
 }
