@@ -9,6 +9,7 @@
 //! | definitions | 200 as soon as they are folded, if that is soon enough for who waits; else 202: they are in, and come into force at the tick after that |
 //! | health | the stream and the rows; the fold has alarms of its own |
 //! | verify | refused: it takes as long as the stream is |
+//! | shards | as the stream lists them; to split or merge them is AWS's |
 //! | generations | as they stand; to open, compare or promote one is refused, as nothing here folds them |
 
 use std::{

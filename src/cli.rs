@@ -237,7 +237,7 @@ pub struct Up {
     #[arg(long, default_value = DEFAULT_LISTEN, value_name = "IP:PORT", value_parser = listen_address)]
     listen: SocketAddr,
     /// File with a line `TENANT TOKEN` for each credential, tokens of at least 16 characters; needed to listen beyond this machine. Only tenant
-    /// `local` may verify
+    /// `local` may verify, and ask for generations and shards
     #[arg(long, value_name = "FILE")]
     tokens: Option<PathBuf>,
     /// Shards of a new data folder or stream, at most 64 [default: one for each core, at most 8; on Kinesis one]

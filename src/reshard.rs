@@ -1,12 +1,14 @@
 //! The shards of the stream, as people see and change them. Decides where a shard is split; that a worker goes from parents to children by itself is
 //! `workers`'. A stream on AWS is resharded by AWS's own tools, which also know what it costs: that is said, with the command.
 
+use std::collections::HashSet;
+
 use api::operator::{NotDone, Reshard};
 use events::{
     position::{HashKey, HashRange, ShardId},
     stream::{Shard, Stream},
 };
-use projections::store::Store;
+use projections::{fold::LINEAGE_MAX, store::Store};
 use serde_json::{Value, json};
 
 use crate::{AnyStream, LocalStream, System, with_causes};
@@ -61,7 +63,27 @@ fn range_of(listed: &[Shard], shard: &ShardId) -> Result<HashRange, NotDone> {
     found.map(|found| found.range).ok_or_else(refused)
 }
 
+/// All shards whose keys a child of these would have, by themselves or their ancestors.
+fn ancestors(listed: &[Shard], parents: &[ShardId]) -> HashSet<ShardId> {
+    let (mut found, mut open) = (HashSet::new(), parents.to_vec());
+    while let Some(id) = open.pop() {
+        open.extend(listed.iter().filter(|shard| shard.id == id).flat_map(|shard| shard.parents.clone()));
+        found.insert(id);
+    }
+    found
+}
+
 fn local(stream: &LocalStream, listed: &[Shard], change: &Reshard) -> Result<Vec<ShardId>, NotDone> {
+    let parents = match change {
+        Reshard::Split(shard) => std::slice::from_ref(shard),
+        Reshard::Merge(both) => both,
+    };
+    // A fold that met more would stop for good.
+    if ancestors(listed, parents).len() > LINEAGE_MAX {
+        return Err(NotDone::Refused(format!(
+            "the new shards would have more than {LINEAGE_MAX} ancestors by splits and merges, which is the limit"
+        )));
+    }
     let made = match change {
         Reshard::Split(shard) => stream.split(shard, middle(range_of(listed, shard)?)).map(Vec::from),
         Reshard::Merge([one, other]) => stream.merge(one, other).map(|made| vec![made]),
@@ -94,6 +116,26 @@ fn on_kinesis(stream: &str, listed: &[Shard], change: &Reshard) -> NotDone {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ancestors_are_counted_once_however_many_ways_lead_to_them() {
+        // A shard is split and its halves merged again, round after round.
+        let range = HashRange { from: HashKey(0), through: HashKey(u128::MAX) };
+        let shard = |number: u64, parents: &[u64]| Shard {
+            id: ShardId::numbered(number),
+            range,
+            parents: parents.iter().copied().map(ShardId::numbered).collect(),
+            closed: true,
+        };
+        let mut listed = vec![shard(0, &[])];
+        for round in 0..100 {
+            let (parent, next) = (3 * round, 3 * round + 1);
+            listed.extend([shard(next, &[parent]), shard(next + 1, &[parent]), shard(next + 2, &[next, next + 1])]);
+        }
+        assert_eq!(ancestors(&listed, &[ShardId::numbered(0)]).len(), 1);
+        assert_eq!(ancestors(&listed, &[ShardId::numbered(4), ShardId::numbered(5)]).len(), 6);
+        assert_eq!(ancestors(&listed, &[ShardId::numbered(300)]).len(), 301);
+    }
 
     #[test]
     fn the_middle_of_any_range_leaves_keys_on_both_sides() {

@@ -66,6 +66,11 @@ impl System {
                     "there is no generation `{name}` yet: give --start TIME, SHARD:POSITION, oldest or archive"
                 )));
             }
+            (Some(Start::Archive), Some(known)) if !known.from_archive => {
+                return Err(NotDone::Refused(format!(
+                    "the generation `{name}` is there, and does not begin in the archive: leave --start out to go on with it, or give another name"
+                )));
+            }
             (None | Some(Start::Archive), Some(known)) => {
                 Began { start_ms: known.start_ms, starts: known.starts.clone() }
             }

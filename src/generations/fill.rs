@@ -171,9 +171,12 @@ impl Fill {
                 own.work(&workers, &shard, &listed, live).await;
                 Ok(())
             };
-            let spawned = generations.workers.spawn_on(&name, runtime.cloned(), work);
-            spawned.map_err(|error| format!("no thread for {name}: {error}"))?;
-            held(&self.shards).insert(id, At::default());
+            // Known before it begins: what the thread says of it, it may say at once.
+            held(&self.shards).insert(id.clone(), At::default());
+            if let Err(error) = generations.workers.spawn_on(&name, runtime.cloned(), work) {
+                held(&self.shards).remove(&id);
+                return Err(format!("no thread for {name}: {error}"));
+            }
         }
         Ok(is_all)
     }
