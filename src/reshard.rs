@@ -67,8 +67,9 @@ fn range_of(listed: &[Shard], shard: &ShardId) -> Result<HashRange, NotDone> {
 fn ancestors(listed: &[Shard], parents: &[ShardId]) -> HashSet<ShardId> {
     let (mut found, mut open) = (HashSet::new(), parents.to_vec());
     while let Some(id) = open.pop() {
-        open.extend(listed.iter().filter(|shard| shard.id == id).flat_map(|shard| shard.parents.clone()));
-        found.insert(id);
+        if found.insert(id.clone()) {
+            open.extend(listed.iter().filter(|shard| shard.id == id).flat_map(|shard| shard.parents.clone()));
+        }
     }
     found
 }
