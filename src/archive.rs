@@ -147,7 +147,14 @@ pub(crate) struct Archive {
     /// Where its connections live; none: it has none.
     runtime: OnceLock<Handle>,
     /// What was missing when it was last read.
-    missing: Mutex<Option<Vec<String>>>,
+    missing: Mutex<Option<Missing>>,
+}
+
+/// See [`Archived::said`] and [`Archived::unarchived`].
+#[derive(Clone)]
+struct Missing {
+    said: Vec<String>,
+    unarchived: Vec<String>,
 }
 
 impl Archive {
@@ -165,10 +172,11 @@ impl Archive {
         self.state.get().map_or(vec![], |state| state.losses())
     }
 
-    /// Where it is, and what was missing when it was last read; `None`: it was not.
-    pub(crate) fn found(&self) -> Option<(String, Vec<String>)> {
-        let missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
-        Some((self.reader.get()?.describe(), missing))
+    /// Where it is, and what was missing when it was last read; `None`: it was not. `is_cut`: something was found that neither it nor the stream has.
+    pub(crate) fn found(&self, is_cut: bool) -> Option<(String, Vec<String>)> {
+        let Missing { mut said, unarchived } = self.missing.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+        said.extend(unarchived.into_iter().filter(|_| is_cut));
+        Some((self.reader.get()?.describe(), said))
     }
 }
 
@@ -210,7 +218,8 @@ impl System {
     pub async fn archived(&self) -> Result<Option<Arc<Archived<AnyStream, AnyObjects>>>, ArchiveError> {
         let Some(reader) = self.archive.reader.get() else { return Ok(None) };
         let archived = Archived::open(ReadOnly::new(self.stream.clone()), reader.clone()).await?;
-        *self.archive.missing.lock().unwrap_or_else(PoisonError::into_inner) = Some(archived.said().to_vec());
+        let missing = Missing { said: archived.said().to_vec(), unarchived: archived.unarchived() };
+        *self.archive.missing.lock().unwrap_or_else(PoisonError::into_inner) = Some(missing);
         Ok(Some(Arc::new(archived)))
     }
 }

@@ -154,8 +154,9 @@ impl Operator for System {
 
     async fn verify(&self) -> Result<Value, String> {
         let report = Self::verify(self, |_| {}).await.map_err(|error| with_causes(&error))?;
+        let is_cut = report.older_than_stream > 0;
         let mut report = serde_json::to_value(&report).map_err(|error| with_causes(&error))?;
-        if let (Some(report), Some((place, missing))) = (report.as_object_mut(), self.archive.found()) {
+        if let (Some(report), Some((place, missing))) = (report.as_object_mut(), self.archive.found(is_cut)) {
             report.insert("archive".into(), serde_json::json!({"place": place, "missing": missing}));
         }
         Ok(report)

@@ -25,7 +25,7 @@ use projections::{
 };
 use serde_json::{Value, json};
 
-use super::fill::Whole;
+use super::fill::{Whole, missing};
 use crate::{System, now_ms, with_causes, workers::Applied};
 
 /// Longest that one which follows is waited for until it stands where the one that counts does.
@@ -80,7 +80,7 @@ impl System {
                     Some(whole) => begin(&ReadOnly::new(whole.clone()), &*self.store, all, start).await,
                     None => begin(&ReadOnly::new(self.stream.clone()), &*self.store, all, start).await,
                 };
-                let missing = whole.as_ref().map_or(&[][..], |whole| whole.said());
+                let missing = whole.as_ref().map_or(vec![], |whole| missing(whole, true));
                 begun.map_err(|error| match not_begun(&error) {
                     NotDone::Refused(why) if !missing.is_empty() => {
                         NotDone::Refused(format!("{why}; of the archive is missing: {}", missing.join("; ")))

@@ -61,6 +61,12 @@ fn of_all() -> ShardId {
 pub(crate) type Whole = Archived<AnyStream, AnyObjects>;
 type Filler = Worker<Whole, AnyStore, Follower>;
 
+/// What of an archive is missing, in words. `is_cut`: what was once on the stream is not all there.
+pub(crate) fn missing(whole: &Whole, is_cut: bool) -> Vec<String> {
+    let unarchived = if is_cut { whole.unarchived() } else { vec![] };
+    whole.said().iter().cloned().chain(unarchived).collect()
+}
+
 /// Where a shard is that has a thread.
 #[derive(Debug, Clone, Copy, Default)]
 struct At {
@@ -107,7 +113,8 @@ impl Fill {
 
     /// For people: from where it reads, what is missing there, and why it does not go on.
     pub(crate) fn told(&self) -> Value {
-        json!({"place": self.whole.describe(), "missing": self.whole.said(), "failed": *held(&self.failed)})
+        let missing = missing(&self.whole, self.crew.start_ms().is_some());
+        json!({"place": self.whole.describe(), "missing": missing, "failed": *held(&self.failed)})
     }
 
     pub(crate) fn troubles(&self) -> Vec<String> {

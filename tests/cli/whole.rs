@@ -114,11 +114,13 @@ fn one_that_is_killed_goes_on_from_the_archive_where_it_was() {
 }
 
 #[test]
-fn a_running_weir_is_not_told_of_another_archive() {
+fn a_running_weir_fills_one_from_its_own_archive() {
     let (folder, _) = half_gone();
     let server = folder.up(["--archive", &url(&folder)]);
     let refused = replay(&folder, "whole");
     refused.exits(2).complains(&["reads the archive that it was started with", "leave --archive out"]);
+    let said = folder.run("replay", ["--start", "archive", "--generation", "whole"]).exits(0);
+    assert!(said.out.contains("0 of 4 windows differ, 0 of 4 decisions"), "{said:?}");
     server.stop().exits(0);
 }
 
@@ -160,4 +162,23 @@ fn an_archive_that_is_none_or_anothers_or_damaged_is_named_with_what_to_do() {
         "of the archive is missing: shardId-000000000000",
         "are gone from the archive: none ends at",
     ]);
+}
+
+#[test]
+fn a_shard_that_the_archive_has_nothing_of_is_named_where_the_stream_has_let_go_of_its_beginning() {
+    let (folder, _) = half_gone();
+    let missing = ["shardId-000000000000: the archive has nothing of it, and it is read from the stream alone"];
+    std::fs::remove_dir_all(folder.path("archive").join("stream/shardId-000000000000")).unwrap();
+    let said = replay(&folder, "cut");
+    assert!(said.err.contains(missing[0]), "{said:?}");
+    let verified = folder.run("verify", ["--archive", &url(&folder)]);
+    assert!(verified.out.contains(missing[0]), "{verified:?}");
+    // Nobody misses what the stream itself has.
+    let other = Folder::new();
+    let server = other.up(["--shards", "2", "--archive", &url(&other)]);
+    other.ingest([other.file("a.log", lines("app", 0..300))]).exits(0);
+    server.stop().exits(0);
+    std::fs::remove_dir_all(other.path("archive").join("stream/shardId-000000000000")).unwrap();
+    let said = replay(&other, "whole").exits(0);
+    assert!(!said.err.contains("has nothing of it"), "{said:?}");
 }

@@ -6,6 +6,7 @@
 //! | the archive hangs together from its first segment, and the stream goes on where it ends | all of it |
 //! | it is broken somewhere | it begins behind the last break, as if the records before had been trimmed; `said` tells where and why |
 //! | the stream's oldest record is not the one behind the archive's last | the stream's own records only; `said` tells |
+//! | the archive has nothing of it yet | the stream's own records; `unarchived` names it |
 //! | the stream lists it no longer, and the archive has its end | all that the archive has |
 //! | the stream lists it no longer, and the archive's newest segment is not its last | nothing: all of it is lost, as with a parent that was trimmed |
 //! | a block turns out to be damaged, or a break to have come since it was opened | an error that names the segment and what can be done |
@@ -39,6 +40,8 @@ pub struct Archived<S, O> {
     archive: Reader<O>,
     shards: BTreeMap<ShardId, Kept<O>>,
     said: Vec<String>,
+    /// Shards of the stream of which the archive has no segment.
+    unarchived: Vec<ShardId>,
 }
 
 /// What the archive gives of a shard.
@@ -80,9 +83,12 @@ impl<S: Stream, O: Objects> Archived<S, O> {
         // Before the archive: what is archived and trimmed meanwhile is then found in the archive.
         let listed = live.shards().await?;
         let (mut shards, mut said) = (BTreeMap::new(), vec![]);
+        let mut unarchived: Vec<ShardId> = listed.iter().map(|shard| shard.id.clone()).collect();
         for shard in archive.shards().await? {
             let own = listed.iter().find(|listed| listed.id == shard);
-            let Some(found) = found(&live, &archive, &shard, own.is_some(), &mut said).await? else { continue };
+            let Some((found, words)) = found(&live, &archive, &shard, own.is_some()).await? else { continue };
+            said.extend(words);
+            unarchived.retain(|listed| *listed != shard);
             let of = own.cloned().or_else(|| found.chain.as_ref().map(|chain| chain.newest.shard.clone()));
             // Of a shard that nobody knows any more not even the range can be told.
             let Some(of) = of else { continue };
@@ -95,12 +101,20 @@ impl<S: Stream, O: Objects> Archived<S, O> {
             let archive = archive.clone();
             shards.insert(shard, Kept { archive, shard: of, chain, at: Mutex::default() });
         }
-        Ok(Self { live, archive, shards, said })
+        Ok(Self { live, archive, shards, said, unarchived })
     }
 
     /// What is missing, and where it is read from all the same; in words, one for each shard of which something is.
     pub fn said(&self) -> &[String] {
         &self.said
+    }
+
+    /// The same of shards that the archive has nothing of, in words. A new shard is one until its first segment is put: nothing of it is missing while the
+    /// stream still has its first record. So they are told where something is missing that the stream once had.
+    pub fn unarchived(&self) -> Vec<String> {
+        let told =
+            |shard: &ShardId| format!("{shard}: the archive has nothing of it, and it is read from the stream alone");
+        self.unarchived.iter().map(told).collect()
     }
 
     /// The last record of a shard that is read from the archive; `None`: all of it is read from the stream, or nothing of it can be read.
@@ -194,15 +208,15 @@ impl<S: Stream, O: Objects> Archived<S, O> {
     }
 }
 
-/// What the archive has of a shard, and what of it the stream goes on from; what is missing is said.
+/// What the archive has of a shard, and what of it the stream goes on from, with words for what is missing.
 async fn found<S: Stream, O: Objects>(
     live: &ReadOnly<S>,
     archive: &Reader<O>,
     shard: &ShardId,
     is_live: bool,
-    said: &mut Vec<String>,
-) -> Result<Option<Found>, ArchiveError> {
+) -> Result<Option<(Found, Vec<String>)>, ArchiveError> {
     for _ in 0..LOOKS_MAX {
+        let mut said = vec![];
         let Some(mut found) = chain::find(archive, shard).await? else { return Ok(None) };
         let begins = |chain: &Chain| match chain.first() {
             Some(first) => format!("what comes from {first} on can be read"),
@@ -213,7 +227,7 @@ async fn found<S: Stream, O: Objects>(
             said.push(format!("{shard}: {why}; {begins}"));
         }
         let Some(chain) = found.chain.as_ref().filter(|chain| !chain.newest.shard.closed) else {
-            return Ok(Some(found));
+            return Ok(Some((found, said)));
         };
         let (last, segment) = (chain.newest.last, archive.describe_segment(shard, chain.newest.after));
         let ends = format!("the archive ends at {last} with the segment {segment}");
@@ -221,14 +235,13 @@ async fn found<S: Stream, O: Objects>(
             said.push(format!(
                 "{shard}: {ends}, which is not its end, and the stream no longer has it: it is left out"
             ));
-            return Ok(Some(found));
+            return Ok(Some((found, said)));
         }
         match live.read(shard, Start::After(last), ONE).await {
             Err(events::stream::ReadError::Trimmed { oldest, .. }) => {
                 let newer = archive.segments(shard, last).await?;
                 if !newer.is_empty() {
                     // It went on meanwhile.
-                    said.clear();
                     continue;
                 }
                 said.push(format!(
@@ -236,11 +249,11 @@ async fn found<S: Stream, O: Objects>(
                      from {oldest} on"
                 ));
                 found.chain = None;
-                return Ok(Some(found));
+                return Ok(Some((found, said)));
             }
             answer => {
                 answer?;
-                return Ok(Some(found));
+                return Ok(Some((found, said)));
             }
         }
     }

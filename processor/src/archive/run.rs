@@ -100,12 +100,13 @@ pub async fn run<S: Stream, O: Objects>(
     let mut known: HashSet<ShardId> = HashSet::new();
     let mut running = FuturesUnordered::new();
     let mut due = Instant::now();
-    while !(shared.is_stopped)() {
-        if Instant::now() >= due {
+    loop {
+        // At the end once more: who stops for long finds what came meanwhile in the archive.
+        let is_ending = (shared.is_stopped)();
+        if is_ending || Instant::now() >= due {
             due = Instant::now() + rhythm.shards_look;
-            let listed = shared.stream.shards().await;
-            *held(&state.unlisted) =
-                listed.as_ref().err().map(|error| format!("the shards could not be listed: {error}"));
+            let listed = shared.listed(is_ending).await;
+            *held(&state.unlisted) = listed.as_ref().err().map(|why| format!("the shards could not be listed: {why}"));
             let listed = listed.unwrap_or_default();
             let settings = Settings::of(listed.len(), rhythm.age, rhythm.idle_pause);
             for shard in listed {
@@ -113,6 +114,9 @@ pub async fn run<S: Stream, O: Objects>(
                     running.push(shared.keep(shard, settings));
                 }
             }
+        }
+        if is_ending {
+            break;
         }
         let pause = sleep(STOP_LOOK);
         if running.is_empty() {
@@ -126,7 +130,16 @@ pub async fn run<S: Stream, O: Objects>(
 }
 
 impl<S: Stream, O: Objects, F: Fn() -> bool> Shared<'_, S, O, F> {
-    /// Archives a shard until it has ended, or the process does.
+    async fn listed(&self, is_ending: bool) -> Result<Vec<Shard>, String> {
+        let listed = async { self.stream.shards().await.map_err(|error| error.to_string()) };
+        if !is_ending {
+            return listed.await;
+        }
+        let late = || format!("no answer within {} s", END_WAIT.as_secs());
+        timeout(END_WAIT, listed).await.unwrap_or_else(|_| Err(late()))
+    }
+
+    /// Archives a shard until it has ended, or the process does; this may be before it has begun.
     async fn keep(&self, shard: Shard, settings: Settings) {
         let id = shard.id.clone();
         let (mut archiver, mut pause) = (None, PAUSE);
@@ -163,9 +176,7 @@ impl<S: Stream, O: Objects, F: Fn() -> bool> Shared<'_, S, O, F> {
                 self.state.of(&id, |of| of.behind_ms = archiver.behind_ms());
             }
         }
-        if let Some(archiver) = archiver {
-            self.end(archiver).await;
-        }
+        self.end(&shard, settings, archiver).await;
     }
 
     fn lose(&self, why: String) {
@@ -181,19 +192,26 @@ impl<S: Stream, O: Objects, F: Fn() -> bool> Shared<'_, S, O, F> {
         settings: Settings,
         archiver: &mut Option<Archiver<S, O>>,
     ) -> Result<Step, ArchiveError> {
-        if archiver.is_none() {
-            let stream = self.stream.clone();
-            *archiver = Some(Archiver::open(stream, self.archive.clone(), shard.clone(), settings).await?);
-        }
         match archiver {
             Some(archiver) => archiver.step().await,
-            None => Ok(Step::Read),
+            None => archiver.insert(self.open(shard, settings).await?).step().await,
         }
     }
 
+    async fn open(&self, shard: &Shard, settings: Settings) -> Result<Archiver<S, O>, ArchiveError> {
+        Archiver::open(self.stream.clone(), self.archive.clone(), shard.clone(), settings).await
+    }
+
     /// What can be read at once is put: who stops for long finds all of it in the archive. What fails is read again by whoever comes next.
-    async fn end(&self, mut archiver: Archiver<S, O>) {
-        if let Ok(Ok(lost)) = timeout(END_WAIT, archiver.finish()).await {
+    async fn end(&self, shard: &Shard, settings: Settings, archiver: Option<Archiver<S, O>>) {
+        let finished = async {
+            let mut archiver = match archiver {
+                Some(archiver) => archiver,
+                None => self.open(shard, settings).await?,
+            };
+            archiver.finish().await
+        };
+        if let Ok(Ok(lost)) = timeout(END_WAIT, finished).await {
             lost.into_iter().for_each(|why| self.lose(why));
         }
     }

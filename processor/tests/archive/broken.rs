@@ -245,3 +245,43 @@ fn a_shard_that_goes_from_the_stream_before_its_end_is_archived_ends_its_archive
     assert_eq!(archiver.archived_through(), all[&parent][4].sequence, "what it held is there");
     assert_eq!(block_on(archiver.step()), Ok(Step::Ended));
 }
+
+#[test]
+fn what_one_shard_lacks_stays_said_where_another_ones_archive_grows_while_it_is_looked_at() {
+    let world = World::new(2);
+    for round in 0..4 {
+        world.append(round * 10..round * 10 + 10);
+        world.archive();
+    }
+    let shards = world.shards();
+    let of = |shard: usize| {
+        let prefix = format!("stream/{}/", shards[shard].id);
+        let names = world.objects.segments().into_iter().filter(|name| name.starts_with(&prefix));
+        names.collect::<Vec<_>>()
+    };
+    world.objects.take(&of(0)[1]);
+    let newest = of(1).pop().unwrap();
+    *world.objects.late.lock().unwrap() = Some((newest.clone(), world.objects.take(&newest)));
+    let all = &world.all()[&shards[1].id];
+    world.live.trim(&shards[1].id, all[all.len() - 2].sequence);
+    world.append(40..50);
+    let (whole, all) = (world.open().unwrap(), world.all());
+    assert_eq!(world.objects.late.lock().unwrap().take(), None, "it came meanwhile");
+    let [said] = whole.said() else { panic!("{:?}", whole.said()) };
+    has(said, &[&shards[0].id.to_string(), "segments are missing between"]);
+    assert_eq!(read(&*whole, &shards[1].id, Start::TrimHorizon).unwrap(), all[&shards[1].id]);
+}
+
+#[test]
+fn a_shard_that_the_archive_has_nothing_of_is_named_apart_from_what_is_missing_of_the_others() {
+    let world = World::new(2);
+    world.append(0..20);
+    let [archived, new] = &world.shards()[..] else { panic!("two shards") };
+    work(&mut world.archiver(archived));
+    let whole = world.open().unwrap();
+    assert_eq!(whole.said(), [""; 0], "the stream may still have its first record");
+    let [words] = &whole.unarchived()[..] else { panic!("{:?}", whole.unarchived()) };
+    has(words, &[&new.id.to_string(), "the archive has nothing of it, and it is read from the stream alone"]);
+    world.archive();
+    assert_eq!(world.open().unwrap().unarchived(), [""; 0]);
+}

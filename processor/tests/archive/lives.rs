@@ -29,7 +29,8 @@ fn beside(world: &World, script: impl AsyncFnOnce(&State)) -> State {
             script(&state).await;
             stop.store(true, Ordering::SeqCst);
         };
-        futures_util::future::join(archivers, script).await;
+        // A script that waits for nothing is over before they begin.
+        futures_util::future::join(script, archivers).await;
     });
     state
 }
@@ -61,6 +62,27 @@ fn shards_that_appear_are_archived_those_that_end_are_closed_and_an_end_puts_wha
     }
     world.live.forget(&parent.id);
     assert_eq!(read_all(&*world.open().unwrap()).unwrap(), world.all());
+}
+
+#[test]
+fn who_is_told_to_end_before_a_shard_had_its_turn_has_all_of_it_in_the_archive() {
+    for is_split in [false, true] {
+        let world = World::new(2);
+        world.append(0..20);
+        let state = beside(&world, async |_| {
+            if is_split {
+                // Behind the first look at the list, and long before the next.
+                sleep(RHYTHM.idle_pause / 2).await;
+                world.live.inner.split(&world.shard(), HashKey(1 << 126)).unwrap();
+                world.append(20..40);
+            }
+        });
+        assert_eq!(state.losses(), [""; 0]);
+        let whole = world.open().unwrap();
+        for (shard, all) in world.all() {
+            assert_eq!(whole.archived_through(&shard), all.last().map(|record| record.sequence), "{shard}");
+        }
+    }
 }
 
 #[test]

@@ -27,6 +27,8 @@ pub struct Memory {
     pub faults: Mutex<VecDeque<Fault>>,
     /// Names of one page; 0: all. Every second page is empty, and not the last.
     pub page: usize,
+    /// Another archiver puts this as soon as an object of the same folder is read.
+    pub late: Mutex<Option<(String, Bytes)>>,
     pub puts: Mutex<usize>,
     pub gets: Mutex<usize>,
 }
@@ -73,7 +75,9 @@ impl Objects for Memory {
 
     async fn get(&self, name: &str, range: Range<u64>) -> Result<Option<Bytes>, Failed> {
         *self.gets.lock().unwrap() += 1;
-        let objects = self.objects.lock().unwrap();
+        let mut objects = self.objects.lock().unwrap();
+        let folder = |name: &str| name.rsplit_once('/').map(|(folder, _)| folder.to_owned());
+        objects.extend(self.late.lock().unwrap().take_if(|(late, _)| folder(late) == folder(name)));
         Ok(objects.get(name).map(|object| {
             let end = (range.end as usize).min(object.len());
             object.slice((range.start as usize).min(end)..end)
