@@ -172,6 +172,11 @@ impl Archive {
         self.state.get().map_or(vec![], |state| state.losses())
     }
 
+    /// What a process that ended has left to be archived, in words.
+    pub(crate) fn left(&self) -> Vec<String> {
+        self.state.get().map_or(vec![], |state| state.left())
+    }
+
     /// Where it is, and what was missing when it was last read; `None`: it was not. `is_cut`: something was found that neither it nor the stream has.
     pub(crate) fn found(&self, is_cut: bool) -> Option<(String, Vec<String>)> {
         let Missing { mut said, unarchived } = self.missing.lock().unwrap_or_else(PoisonError::into_inner).clone()?;

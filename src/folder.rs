@@ -7,6 +7,8 @@ use std::{
     time::Duration,
 };
 
+use events::embedded::disk::Locked;
+
 use crate::OpenError;
 
 /// The lock is tried so often, `LOCK_LOOK` apart.
@@ -15,7 +17,7 @@ const LOCK_LOOK: Duration = Duration::from_millis(5);
 
 /// Takes the folder for this process. Whoever has it now may leave its address there; one that a killed process left is taken away, since by
 /// now another program, or a weir on another folder, may listen there.
-pub(crate) fn lock(folder: &Path, who: &str) -> Result<File, OpenError> {
+pub(crate) fn lock(folder: &Path, who: &str) -> Result<Locked, OpenError> {
     let failed = |source| OpenError::Folder { folder: folder.to_owned(), source };
     std::fs::create_dir_all(folder).map_err(failed)?;
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(folder.join("lock")).map_err(failed)?;
@@ -33,7 +35,7 @@ pub(crate) fn lock(folder: &Path, who: &str) -> Result<File, OpenError> {
         file.set_len(0).and_then(|()| (&file).write_all(format!("{who} (process {})", std::process::id()).as_bytes()));
     match std::fs::remove_file(folder.join("address")) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
-        _ => Ok(file),
+        _ => Ok(Locked::new(file)),
     }
 }
 

@@ -2,7 +2,6 @@
 //! stream and which store it has.
 
 use std::{
-    fs::File,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -12,6 +11,7 @@ use std::{
 
 use api::operator::AppendFailed;
 use events::{
+    embedded::disk::Locked,
     identity::Producer,
     position::{SequenceNumber, ShardId},
     stream::{AppendError, Appended, Put, ReadError, ReadOnly, Shard, Stream},
@@ -44,7 +44,7 @@ const COMPARES_MAX: u32 = 3;
 
 /// A data folder that this process has.
 pub(crate) struct Own {
-    pub(crate) _lock: File,
+    pub(crate) _lock: Locked,
     /// Where each shard ended when this process opened it: what is not readable up to there was left by a crash.
     pub(crate) found: Vec<(ShardId, SequenceNumber)>,
 }
@@ -266,7 +266,14 @@ impl System {
 
     /// Commits what was folded, on one machine also what was appended, and stops.
     pub fn close(self) -> Option<String> {
+        self.close_telling(|_| {})
+    }
+
+    /// As `close`; `tell` hears what was lost until then, and what is left for whoever comes next.
+    pub fn close_telling(self, mut tell: impl FnMut(String)) -> Option<String> {
         self.workers.end();
+        self.losses().into_iter().for_each(|loss| tell(format!("lost: {loss}")));
+        self.archive.left().into_iter().for_each(tell);
         let why = self.why_stopped();
         if let Some(stream) = self.stream.local() {
             stream.close();

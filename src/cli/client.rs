@@ -280,7 +280,7 @@ impl Client {
             system.losses().iter().for_each(|loss| eprintln!("lost: {loss}"));
             let stopped = system.why_stopped();
             let stopped = match Arc::try_unwrap(system) {
-                Ok(system) => tokio::task::spawn_blocking(move || system.close()).await.ok().flatten(),
+                Ok(system) => up::closed(system).await,
                 Err(_) => stopped,
             };
             if let Some(why) = stopped {

@@ -165,12 +165,17 @@ impl Serving {
         }
         let stopped = system.why_stopped();
         let stopped = match Arc::try_unwrap(system) {
-            Ok(system) => tokio::task::spawn_blocking(move || system.close()).await.ok().flatten(),
+            Ok(system) => closed(system).await,
             // A request that did not end in time still holds it; what is durable is safe, and folds at the next start.
             Err(_) => stopped,
         };
         stopped.map_or(Ok(Answer::Yes), |why| Err(Failure::new(why)))
     }
+}
+
+/// Folds what is left and closes a system; what is to be known of its end is told on standard error.
+pub async fn closed(system: System) -> Option<String> {
+    tokio::task::spawn_blocking(move || system.close_telling(|words| eprintln!("{words}"))).await.ok().flatten()
 }
 
 async fn stopped(system: &System) {

@@ -15,7 +15,7 @@ use std::{
     io::{self, IoSlice},
 };
 
-pub use real::RealDisk;
+pub use real::{Locked, RealDisk};
 
 /// A folder of files. Paths are relative to it, with `/` between their parts; `""` is the folder itself.
 pub trait Disk: Clone + Debug + Send + Sync + 'static {

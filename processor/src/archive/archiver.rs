@@ -194,23 +194,23 @@ impl<S: Stream, O: Objects> Archiver<S, O> {
         }
     }
 
-    /// Reads what is there, up to a segment's worth, and puts it: before the process ends. Answers what was lost.
-    pub async fn finish(&mut self) -> Result<Vec<String>, ArchiveError> {
-        let mut losses = vec![];
-        self.rests_until = None;
-        // A segment that was due, a hole, and what lies behind it.
-        for _ in 0..self.settings.segment_bytes.div_ceil(PAGE.1) + 3 {
+    /// Reads what is there and puts it, before the process ends; what is there beyond `until` is not read any more. False: there was more.
+    pub async fn finish(&mut self, until: Instant, mut lost: impl FnMut(String)) -> Result<bool, ArchiveError> {
+        let mut is_all = false;
+        while !is_all && Instant::now() < until {
+            // It has looked just now, but not for this.
+            self.rests_until = None;
             match self.step().await? {
-                Step::Read | Step::Archived => self.rests_until = None,
-                Step::Lost(why) => losses.push(why),
-                Step::Idle(_) | Step::Ended => break,
+                Step::Read | Step::Archived => {}
+                Step::Lost(why) => lost(why),
+                Step::Idle(_) | Step::Ended => is_all = true,
             }
         }
         self.seal();
         while let Doing::Putting { .. } = self.doing {
             self.put().await?;
         }
-        Ok(losses)
+        Ok(is_all)
     }
 
     /// What it holds is to be put, if it holds anything.

@@ -25,7 +25,8 @@ const PAUSE: Duration = Duration::from_millis(500);
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// How often who waits looks whether it is to end.
 const STOP_LOOK: Duration = Duration::from_millis(100);
-/// How long a process that ends waits until what an archiver holds is put; the stream still has it.
+/// How long a process that ends reads what is there, and after that, how long it waits until what an archiver holds is put; the stream still has it.
+const END_READ: Duration = Duration::from_secs(5);
 const END_WAIT: Duration = Duration::from_secs(10);
 /// Most words that wait to be told. Beyond, the newest are not kept: nobody listens.
 const WORDS_MAX: usize = 1_000;
@@ -53,6 +54,7 @@ pub struct State {
     shards: Mutex<BTreeMap<ShardId, OfShard>>,
     unlisted: Mutex<Option<String>>,
     losses: Mutex<Vec<String>>,
+    left: Mutex<Vec<String>>,
 }
 
 fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -75,6 +77,11 @@ impl State {
         std::mem::take(&mut *held(&self.losses))
     }
 
+    /// What the end of a process has left to be archived by whoever comes next, since this was last asked; in words.
+    pub fn left(&self) -> Vec<String> {
+        std::mem::take(&mut *held(&self.left))
+    }
+
     fn of(&self, shard: &ShardId, change: impl FnOnce(&mut OfShard)) {
         change(held(&self.shards).entry(shard.clone()).or_default());
     }
@@ -88,7 +95,7 @@ struct Shared<'a, S, O, F> {
     is_stopped: F,
 }
 
-/// Archives until told to end; then puts what is held, and what can be read at once.
+/// Archives until told to end; then puts what is held, and what can be read within seconds.
 pub async fn run<S: Stream, O: Objects>(
     stream: ReadOnly<S>,
     archive: Writer<O>,
@@ -107,6 +114,11 @@ pub async fn run<S: Stream, O: Objects>(
             due = Instant::now() + rhythm.shards_look;
             let listed = shared.listed(is_ending).await;
             *held(&state.unlisted) = listed.as_ref().err().map(|why| format!("the shards could not be listed: {why}"));
+            if let (Err(why), true) = (&listed, is_ending) {
+                held(&state.left).push(format!(
+                    "what came last may not be archived: the shards could not be listed: {why}. Whoever archives next lists them again"
+                ));
+            }
             let listed = listed.unwrap_or_default();
             let settings = Settings::of(listed.len(), rhythm.age, rhythm.idle_pause);
             for shard in listed {
@@ -202,18 +214,26 @@ impl<S: Stream, O: Objects, F: Fn() -> bool> Shared<'_, S, O, F> {
         Archiver::open(self.stream.clone(), self.archive.clone(), shard.clone(), settings).await
     }
 
-    /// What can be read at once is put: who stops for long finds all of it in the archive. What fails is read again by whoever comes next.
+    /// What can be read at once is put: who stops for long finds all of it in the archive. What is left is said.
     async fn end(&self, shard: &Shard, settings: Settings, archiver: Option<Archiver<S, O>>) {
         let finished = async {
             let mut archiver = match archiver {
                 Some(archiver) => archiver,
                 None => self.open(shard, settings).await?,
             };
-            archiver.finish().await
+            let is_all = archiver.finish(Instant::now() + END_READ, |why| self.lose(why)).await?;
+            Ok((!is_all).then(|| format!("it ends at {}", archiver.archived_through())))
         };
-        if let Ok(Ok(lost)) = timeout(END_WAIT, finished).await {
-            lost.into_iter().for_each(|why| self.lose(why));
-        }
+        let left = match timeout(END_WAIT, finished).await {
+            Ok(Ok(None)) => return,
+            Ok(Ok(Some(ends))) => ends,
+            Ok(Err(error)) => ArchiveError::to_string(&error),
+            Err(_) => format!("it did not answer within {} s", END_WAIT.as_secs()),
+        };
+        held(&self.state.left).push(format!(
+            "{}: not all of it is archived: {left}. Whoever archives next goes on there, with what the stream still has by then",
+            shard.id
+        ));
     }
 
     async fn wait(&self, until: Instant) {

@@ -1,6 +1,7 @@
 //! Archivers as a process has them, hour after hour.
 
 use std::{
+    num::NonZeroUsize,
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
@@ -68,21 +69,37 @@ fn shards_that_appear_are_archived_those_that_end_are_closed_and_an_end_puts_wha
 fn who_is_told_to_end_before_a_shard_had_its_turn_has_all_of_it_in_the_archive() {
     for is_split in [false, true] {
         let world = World::new(2);
-        world.append(0..20);
+        world.append(0..100);
+        // As a stream whose segments are small gives them.
+        *world.live.page.lock().unwrap() = NonZeroUsize::MIN;
         let state = beside(&world, async |_| {
             if is_split {
                 // Behind the first look at the list, and long before the next.
                 sleep(RHYTHM.idle_pause / 2).await;
                 world.live.inner.split(&world.shard(), HashKey(1 << 126)).unwrap();
-                world.append(20..40);
+                world.append(100..200);
             }
         });
-        assert_eq!(state.losses(), [""; 0]);
+        assert_eq!((state.losses(), state.left()), (vec![], vec![]));
         let whole = world.open().unwrap();
         for (shard, all) in world.all() {
             assert_eq!(whole.archived_through(&shard), all.last().map(|record| record.sequence), "{shard}");
         }
     }
+}
+
+#[test]
+fn what_the_end_of_a_process_leaves_is_said_by_shard_and_is_archived_by_the_next_one() {
+    let world = World::new(1);
+    world.append(0..20);
+    let state = beside(&world, async |_| world.objects.fail([Fault::Before; 40]));
+    let [left] = &state.left()[..] else { panic!("nothing is left") };
+    assert!(left.starts_with("shardId-000000000000: not all of it is archived: "), "{left}");
+    assert!(left.contains("Whoever archives next goes on there"), "{left}");
+    world.objects.faults.lock().unwrap().clear();
+    assert_eq!(beside(&world, async |_| {}).left(), [""; 0]);
+    let whole = world.open().unwrap();
+    assert_eq!(whole.archived_through(&world.shard()), world.all()[&world.shard()].last().map(|last| last.sequence));
 }
 
 #[test]

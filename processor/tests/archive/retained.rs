@@ -19,11 +19,13 @@ pub struct Retained<S> {
     pub trimmed: Mutex<HashMap<ShardId, SequenceNumber>>,
     /// These are not listed any more.
     pub gone: Mutex<HashSet<ShardId>>,
+    /// Most records of one read.
+    pub page: Mutex<NonZeroUsize>,
 }
 
 impl<S: Stream> Retained<S> {
     pub fn new(inner: Arc<S>) -> Self {
-        Self { inner, trimmed: Mutex::default(), gone: Mutex::default() }
+        Self { inner, trimmed: Mutex::default(), gone: Mutex::default(), page: Mutex::new(NonZeroUsize::MAX) }
     }
 
     pub fn trim(&self, shard: &ShardId, through: SequenceNumber) {
@@ -53,6 +55,7 @@ impl<S: Stream> Stream for Retained<S> {
     }
 
     async fn read(&self, shard: &ShardId, from: Start, limits: Limits) -> Result<Page, ReadError> {
+        let limits = Limits { records: limits.records.min(*self.page.lock().unwrap()), ..limits };
         if self.gone.lock().unwrap().contains(shard) {
             return Err(ReadError::NoSuchShard(shard.clone()));
         }

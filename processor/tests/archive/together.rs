@@ -99,7 +99,10 @@ fn an_archiver_whose_answer_was_lost_finds_its_own_segment_and_does_not_stand_by
     assert!(
         matches!(block_on(archiver.step()), Ok(Step::Idle(until)) if until < Instant::now() + world.settings.idle_pause)
     );
-    assert_eq!(block_on(archiver.finish()), Ok(vec![]), "it goes on as before");
+    let finished = block_on(archiver.finish(Instant::now(), |lost| panic!("{lost}")));
+    assert_eq!(finished, Ok(false), "there is no time to read what came");
+    let soon = Instant::now() + Duration::from_secs(60);
+    assert_eq!(block_on(archiver.finish(soon, |lost| panic!("{lost}"))), Ok(true), "it goes on as before");
     assert_eq!(world.objects.segments().len(), 2);
 }
 

@@ -22,6 +22,7 @@ use processor::archive::{
     archiver::{Archiver, Settings, Step},
 };
 use projections::store::law::block_on;
+use tokio::time::Instant;
 
 use crate::{
     local::{self, LocalStream, START_MS},
@@ -119,8 +120,9 @@ pub fn work(archiver: &mut Archiver<Live, Memory>) -> Vec<String> {
             Ok(Step::Idle(_) | Step::Ended) => {
                 // A put that fails is made again.
                 loop {
-                    if let Ok(more) = block_on(archiver.finish()) {
-                        lost.extend(more);
+                    let soon = Instant::now() + Duration::from_secs(60);
+                    if let Ok(is_all) = block_on(archiver.finish(soon, |more| lost.push(more))) {
+                        assert!(is_all, "a minute is enough");
                         return lost;
                     }
                 }

@@ -42,9 +42,28 @@ impl RealDisk {
     }
 }
 
+/// A file's lock, given up when dropped. To close the file would not do: a program that is just being started has it open as well, until it is the other
+/// program, and so would have the lock.
+#[derive(Debug)]
+pub struct Locked(fs::File);
+
+impl Locked {
+    /// Of a file that is locked.
+    pub fn new(file: fs::File) -> Self {
+        Self(file)
+    }
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        // If that is refused, closing it is what is left.
+        let _ = self.0.unlock();
+    }
+}
+
 impl super::Disk for RealDisk {
     type File = fs::File;
-    type Lock = fs::File;
+    type Lock = Locked;
 
     fn describe(&self, path: &str) -> String {
         self.at(path).display().to_string()
@@ -83,11 +102,11 @@ impl super::Disk for RealDisk {
         fs::File::open(self.at(folder))?.sync_all()
     }
 
-    fn lock(&self, path: &str) -> io::Result<Option<fs::File>> {
+    fn lock(&self, path: &str) -> io::Result<Option<Locked>> {
         // Never emptied: whoever holds it may have written there.
         let file = fs::File::options().read(true).write(true).create(true).truncate(false).open(self.at(path))?;
         match file.try_lock() {
-            Ok(()) => Ok(Some(file)),
+            Ok(()) => Ok(Some(Locked(file))),
             Err(fs::TryLockError::WouldBlock) => Ok(None),
             Err(fs::TryLockError::Error(error)) => Err(error),
         }
@@ -151,5 +170,23 @@ impl super::File for fs::File {
 
     fn sync_data(&self) -> io::Result<()> {
         fs::File::sync_data(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::{super::Disk, *};
+
+    #[test]
+    fn a_lock_that_was_given_up_is_free_though_a_program_that_is_being_started_has_the_file_open() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = RealDisk::in_folder(folder.path()).unwrap();
+        let lock = disk.lock("lock").unwrap().unwrap();
+        let started = lock.0.try_clone().unwrap();
+        assert!(disk.lock("lock").unwrap().is_none());
+        drop(lock);
+        assert!(disk.lock("lock").unwrap().is_some());
+        drop(started);
     }
 }
