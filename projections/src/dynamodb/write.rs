@@ -10,13 +10,14 @@ use aws_sdk_dynamodb::{
     operation::put_item::PutItemError,
     types::{ReturnConsumedCapacity, ReturnValuesOnConditionCheckFailure},
 };
+use bytes::Bytes;
 use events::position::SequenceNumber;
 use futures_util::stream::{self, StreamExt};
 
 use super::{
     DynamoDb, WRITES_AT_ONCE_MAX,
     call::{Answer, Failed, call},
-    item::{self, APPLIED_THROUGH},
+    item::{self, APPLIED_THROUGH, Item},
     layout::{self, Place, Scope},
     listed::Wanted,
 };
@@ -134,9 +135,12 @@ impl DynamoDb {
                     let standing = self.standing(place, &error).await;
                     let standing = standing.map_err(|failed| Failed { may_have_happened: doubt, ..failed })?;
                     match standing {
-                        // One of this call's own tries is what stood in the way: a row of one position is one row.
-                        Some(at) if at == row.applied_through && doubt => return Ok(Written::Stored),
-                        Some(at) if at >= row.applied_through => return Ok(Written::Lost(at)),
+                        // One of this call's own tries is what stood in the way. A row of the fold is the same whoever made it; of the list of
+                        // generations, whose position is a version, two may say different things.
+                        Some((at, body)) if doubt && at == row.applied_through && body == row.body => {
+                            return Ok(Written::Stored);
+                        }
+                        Some((at, _)) if at >= row.applied_through => return Ok(Written::Lost(at)),
                         // What it lost to has expired meanwhile.
                         _ => {}
                     }
@@ -146,15 +150,17 @@ impl DynamoDb {
         Err(Failed { may_have_happened: doubt, why: format!("{} in table {table} comes and goes; again", row.key) })
     }
 
-    /// The position of the row that stood in the way. Not every emulator, and no service of before 2023, returns it.
-    async fn standing(&self, place: &Place, error: &PutItemError) -> Result<Option<SequenceNumber>, Failed> {
+    /// The position and the body of the row that stood in the way. Not every emulator, and no service of before 2023, returns it.
+    async fn standing(&self, place: &Place, error: &PutItemError) -> Result<Option<(SequenceNumber, Bytes)>, Failed> {
+        // A body that cannot be read is no row of this call's.
+        let read = |mut item: Item| {
+            Some((item::read_position(&item, APPLIED_THROUGH)?, item::body(&mut item).unwrap_or_default()))
+        };
         if let PutItemError::ConditionalCheckFailedException(failed) = error
-            && let Some(item) = failed.item()
-            && let Some(at) = item::read_position(item, APPLIED_THROUGH)
+            && let Some(standing) = failed.item().cloned().and_then(read)
         {
-            return Ok(Some(at));
+            return Ok(Some(standing));
         }
-        let item = self.get(place).await?;
-        Ok(item.and_then(|item| item::read_position(&item, APPLIED_THROUGH)))
+        Ok(self.get(place).await?.and_then(read))
     }
 }

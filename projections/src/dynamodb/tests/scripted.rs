@@ -114,6 +114,26 @@ fn a_row_whose_answer_was_lost_is_stored_and_has_not_lost_to_itself() {
 }
 
 #[test]
+fn a_row_whose_request_was_lost_has_lost_to_another_of_its_position_that_came_meanwhile() {
+    let prefix = prefix();
+    let others = open(dynalite(), &prefix);
+    let body = Bytes::from_static(b"another's");
+    let (other, met) = (Row { body, ..window(0, 5) }, AtomicU32::new(0));
+    let offered = other.clone();
+    let gate = Gate::apart(dynalite(), move |request| {
+        if !is_row(request) || met.fetch_add(1, Ordering::SeqCst) > 0 {
+            return Act::Pass;
+        }
+        let put = || assert_eq!(write(&others, std::slice::from_ref(&offered)), Ok(vec![Written::Stored]));
+        std::thread::scope(|scope| scope.spawn(put).join()).unwrap();
+        Act::refuse(500, "InternalServerError")
+    });
+    let store = again(&gate.endpoint, &prefix);
+    assert_eq!(write(&store, &[window(0, 5)]), Ok(vec![Written::Lost(at(5))]));
+    assert!(stands(&store, &other));
+}
+
+#[test]
 fn a_row_whose_request_was_lost_is_stored_by_the_next_try() {
     for act in [Act::Cut, Act::refuse(500, "InternalServerError"), Act::Say(503, "busy".into())] {
         let (_gate, store) = first(2, is_row, act.clone());
