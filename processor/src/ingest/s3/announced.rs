@@ -5,7 +5,7 @@
 //! | --- | --- | --- |
 //! | has a version | that version, whatever stands there now | done when its last line is durable |
 //! | has none, and stands | it | as above |
-//! | has none, and another stands there | the other one: its own announcement finds it known | as above |
+//! | has none, and another stands there | the other one: its own announcement finds it known | done as where it is gone |
 //! | is gone, before or while it is read | what came of it | done when an event that says so is durable, which becomes a dead letter unless it was read before |
 //! | is damaged, archived, or not permitted | what came of it | not done: it comes again, and in the end lies in the queue's queue for the dead |
 //! | takes longer than there is time | what came of it | not done: it comes again, and is read on from where it is durable |
@@ -105,14 +105,14 @@ pub async fn ingest_announced<S: Stream>(
 ) -> Vec<Done> {
     let plan = Plan::of(&messages);
     let places = Arc::new(Places::new(rows, &settings.tenant, plan.objects.len()));
-    let became = read(&plan.objects, bucket, stream, &places, settings).await;
-    let done = |(message, places): (Message, &Vec<usize>)| {
+    let became = read(&plan, bucket, stream, &places, settings).await;
+    let done = |(message, announced): (Message, &Vec<(usize, usize)>)| {
         let mut done = Done { id: message.id, read: 0, missed: 0, left: vec![] };
         if let Err(error) = message.objects {
             done.left.push(error.to_string());
         }
-        for place in places {
-            match &became[*place] {
+        for (object, etag) in announced {
+            match &became[*object][*etag] {
                 Became::Read => done.read += 1,
                 Became::Missed => done.missed += 1,
                 Became::Left(why) => done.left.push(why.clone()),
@@ -120,34 +120,43 @@ pub async fn ingest_announced<S: Stream>(
         }
         done
     };
-    messages.into_iter().zip(&plan.places).map(done).collect()
+    messages.into_iter().zip(&plan.announced).map(done).collect()
 }
 
 /// Objects to be read, each once, and which of them each message announces.
 struct Plan {
     objects: Vec<Notified>,
-    places: Vec<Vec<usize>>,
+    /// The etags under which each of them was announced; one that was replaced has several.
+    etags: Vec<Vec<Option<String>>>,
+    /// Of each message: places in both.
+    announced: Vec<Vec<(usize, usize)>>,
 }
 
 impl Plan {
     fn of(messages: &[Message]) -> Self {
-        let mut plan = Self { objects: vec![], places: vec![] };
+        let mut plan = Self { objects: vec![], etags: vec![], announced: vec![] };
         let mut known: HashMap<(&str, &str, Option<&str>), usize> = HashMap::new();
         for message in messages {
-            let mut places = vec![];
+            let mut announced = vec![];
             for object in message.objects.iter().flatten() {
                 let name = (object.bucket.as_str(), object.key.as_str(), object.version.as_deref());
                 let place = *known.entry(name).or_insert_with(|| {
                     plan.objects.push(object.clone());
+                    plan.etags.push(vec![]);
                     plan.objects.len() - 1
                 });
                 let earlier = &mut plan.objects[place];
                 if is_later(object, earlier) {
                     *earlier = object.clone();
                 }
-                places.push(place);
+                let etags = &mut plan.etags[place];
+                let etag = etags.iter().position(|etag| *etag == object.etag).unwrap_or_else(|| {
+                    etags.push(object.etag.clone());
+                    etags.len() - 1
+                });
+                announced.push((place, etag));
             }
-            plan.places.push(places);
+            plan.announced.push(announced);
         }
         plan
     }
@@ -178,13 +187,14 @@ async fn to_open(objects: &[Notified], bucket: impl Fn(&str) -> Bucket) -> mpsc:
     told
 }
 
+/// What became of each object, by the etags under which it was announced.
 async fn read<S: Stream>(
-    objects: &[Notified],
+    Plan { objects, etags, .. }: &Plan,
     bucket: impl Fn(&str) -> Bucket,
     stream: &S,
     places: &Arc<Places>,
     settings: &Settings,
-) -> Vec<Became> {
+) -> Vec<Vec<Became>> {
     let options = Options {
         tenant: settings.tenant.clone(),
         service: settings.service.clone(),
@@ -216,28 +226,54 @@ async fn read<S: Stream>(
         }
     }
     let mut became = vec![];
-    for (tag, (object, report)) in objects.iter().zip(reports).enumerate() {
+    for (tag, ((object, etags), report)) in objects.iter().zip(etags).zip(reports).enumerate() {
         // A batch that was refused may have been appended.
         let refused = report
             .as_ref()
             .is_some_and(|file| matches!(&file.outcome, Outcome::Failed { error: FileError::Send(_), .. }));
-        let judged = judge((tag, object), report, stream, places, settings).await;
+        let stood = report.as_ref().and_then(|file| file.origin.clone()).or_else(|| places.origin(tag));
+        let stood = stood.unwrap_or_else(|| announced_as(object, object.etag.as_deref()));
+        let judged = judge((tag, object), report, &stood, stream, places, settings).await;
         let is_read = matches!(judged, Became::Read);
         let kept = timeout_at(settings.keep_until, places.end(tag, is_read, is_sure && !refused)).await;
-        became.push(match kept.unwrap_or_else(|_| Err("the time was over".to_owned())) {
+        let judged = match kept.unwrap_or_else(|_| Err("the time was over".to_owned())) {
             Ok(()) => judged,
             Err(why) => {
                 let name = url(&object.bucket, &object.key);
                 Became::Left(format!("{name}: how far it is on the stream could not be kept, so it comes again: {why}"))
             }
-        });
+        };
+        let mut by_etag = vec![];
+        for etag in etags {
+            let origin = announced_as(object, etag.as_deref());
+            let is_other = object.version.is_none() && etag.is_some() && origin.version != stood.version;
+            by_etag.push(match &judged {
+                // While another stands there nobody can read it any more.
+                Became::Read | Became::Missed if is_other => {
+                    tell_missed(object, origin, 0, stream, places, settings).await
+                }
+                judged => judged.clone(),
+            });
+        }
+        became.push(by_etag);
     }
     became
 }
 
+/// What an announcement says of an object.
+fn announced_as(object: &Notified, etag: Option<&str>) -> Origin {
+    Origin {
+        kind: OriginKind::Object,
+        name: format!("{}/{}", object.bucket, object.key),
+        version: object.version.as_deref().or(etag).unwrap_or_default().to_owned(),
+    }
+}
+
+/// `stood`: the one that was read, or was to be.
 async fn judge<S: Stream>(
     (tag, object): (usize, &Notified),
     report: Option<FileReport>,
+    stood: &Origin,
     stream: &S,
     places: &Places,
     settings: &Settings,
@@ -254,7 +290,8 @@ async fn judge<S: Stream>(
         Outcome::Failed { error, bytes, .. } => (error, bytes),
     };
     let is_gone = |failure: &Failure| failure.kind == Kind::NoKey;
-    match (&error, places.reached(tag)) {
+    let reached = places.reached(tag);
+    match (&error, reached) {
         (FileError::Object(why), _) if why.downcast_ref::<Failure>().is_some_and(is_gone) => {}
         (FileError::NotRead, Some(end)) => {
             return Became::Left(format!(
@@ -266,35 +303,32 @@ async fn judge<S: Stream>(
         }
         _ => return Became::Left(format!("{name}: {error}")),
     }
-    let announced = || Origin {
-        kind: OriginKind::Object,
-        name: format!("{}/{}", object.bucket, object.key),
-        version: object.version.clone().or_else(|| object.etag.clone()).unwrap_or_default(),
-    };
-    let origin = file.origin.unwrap_or_else(announced);
-    let told = timeout_at(settings.wait_until, tell_missed(tag, origin, bytes, stream, places, settings)).await;
-    match told.unwrap_or_else(|_| Err("the time was over".to_owned())) {
-        Ok(became) => became,
-        Err(why) => Became::Left(format!("{name} is gone, and that could not be appended: {why}")),
-    }
+    tell_missed(object, stood.clone(), reached.unwrap_or(bytes), stream, places, settings).await
 }
 
 /// Appends that an object is gone, of which this call has read so many bytes.
 async fn tell_missed<S: Stream>(
-    tag: usize,
+    object: &Notified,
     origin: Origin,
     read: u64,
     stream: &S,
     places: &Places,
     settings: &Settings,
-) -> Result<Became, String> {
-    let from = match places.missing(tag, &origin, read).await.map_err(|error| error.to_string())? {
-        Missing::Nothing => return Ok(Became::Read),
-        Missing::From(from) => from,
+) -> Became {
+    let told = async {
+        let from = match places.missing(&origin, read).await.map_err(|error| error.to_string())? {
+            Missing::Nothing => return Ok(Became::Read),
+            Missing::From(from) => from,
+        };
+        let put = missed(&settings.tenant, Missed { origin, from }, settings.now_ms);
+        append_all(stream, vec![put]).await?;
+        Ok(Became::Missed)
     };
-    let put = missed(&settings.tenant, Missed { origin, from }, settings.now_ms);
-    append_all(stream, vec![put]).await?;
-    Ok(Became::Missed)
+    let told: Result<Became, String> =
+        timeout_at(settings.wait_until, told).await.unwrap_or_else(|_| Err("the time was over".to_owned()));
+    told.unwrap_or_else(|why| {
+        Became::Left(format!("{} is gone, and that could not be appended: {why}", url(&object.bucket, &object.key)))
+    })
 }
 
 #[cfg(test)]

@@ -108,6 +108,11 @@ impl Places {
         self.place(tag).is_some_and(|place| place.end.is_none())
     }
 
+    /// Which object was found under its name; `None`: no entry was begun.
+    pub(super) fn origin(&self, tag: usize) -> Option<Origin> {
+        Some(self.place(tag)?.origin.clone())
+    }
+
     /// How far it is; `None`: no entry was begun.
     pub(super) fn reached(&self, tag: usize) -> Option<u64> {
         Some(self.place(tag)?.end.as_ref()?.load(Relaxed))
@@ -129,8 +134,7 @@ impl Places {
     }
 
     /// What is missing of an object that is gone, of which this call has read up to `read`.
-    pub(super) async fn missing(&self, tag: usize, origin: &Origin, read: u64) -> Result<Missing, ReadError> {
-        let read = self.reached(tag).unwrap_or(read);
+    pub(super) async fn missing(&self, origin: &Origin, read: u64) -> Result<Missing, ReadError> {
         let Some(entry) = self.rows.object(&self.tenant, origin).await? else { return Ok(Missing::From(read)) };
         let others = entry.under_way.iter().any(|reader| *reader != self.reader);
         Ok(match entry.reached {

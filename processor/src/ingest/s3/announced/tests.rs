@@ -172,19 +172,29 @@ async fn an_object_counts_once_however_often_it_is_announced() {
 }
 
 #[tokio::test]
-async fn of_a_key_without_versions_what_stands_there_now_is_read_whichever_announcement_comes() {
+async fn of_a_key_without_versions_what_stands_there_now_is_read_and_what_was_replaced_is_a_dead_letter() {
     let (s3, stream) = (Scripted::start().await, Kept::default());
     let (old, new) = (lines(5), lines(9));
     s3.put("app.log", new.clone());
     // The older one comes alone, then both, the newer first.
     let (older, newer) =
         (record("app.log", old.as_bytes(), None, "0A"), record("app.log", new.as_bytes(), None, "0A1"));
-    assert_eq!(ingest(&s3, &stream, sqs(&[&[&older]])).await, [done(0, 1, 0)]);
-    counts(&stream, 9, 0, 0);
+    assert_eq!(ingest(&s3, &stream, sqs(&[&[&older]])).await, [done(0, 0, 1)]);
+    counts(&stream, 9, 0, 1);
+    assert!(stream.folded().1[0].contains(&etag(old.as_bytes())), "it names the one that was replaced");
     s3.calls();
-    assert_eq!(ingest(&s3, &stream, sqs(&[&[&newer], &[&older]])).await, [done(0, 1, 0), done(1, 1, 0)]);
+    assert_eq!(ingest(&s3, &stream, sqs(&[&[&newer], &[&older]])).await, [done(0, 1, 0), done(1, 0, 1)]);
     assert_eq!(s3.calls().len(), 1, "the newer one is asked for, and stands there");
-    counts(&stream, 9, 9, 0);
+    counts(&stream, 9, 10, 1);
+    // One that was read before it was replaced is no loss, and where nothing stands any more each one is told.
+    let newest = lines(3);
+    s3.put("app.log", newest.clone());
+    assert_eq!(ingest(&s3, &stream, sqs(&[&[&newer]])).await, [done(0, 0, 1)]);
+    counts(&stream, 12, 11, 1);
+    s3.delete("app.log");
+    let [other, last] = [lines(1), lines(2)].map(|text| record("app.log", text.as_bytes(), None, "0B"));
+    assert_eq!(ingest(&s3, &stream, sqs(&[&[&other], &[&last]])).await, [done(0, 0, 1), done(1, 0, 1)]);
+    counts(&stream, 12, 11, 3);
 }
 
 #[tokio::test]

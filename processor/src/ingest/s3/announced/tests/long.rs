@@ -164,13 +164,15 @@ async fn an_object_that_goes_between_two_calls_is_a_dead_letter_from_where_it_wa
 }
 
 #[tokio::test]
-async fn an_object_that_is_replaced_between_two_calls_is_another_one_and_read_from_its_first_byte() {
+async fn an_object_that_is_replaced_between_two_calls_is_another_one_and_the_rest_of_the_first_is_a_dead_letter() {
     let long = Long::new(false).await;
     long.until(10 << 20).await;
-    let before = long.stream.folded().0.folded;
+    let (before, reached) = (long.stream.folded().0.folded, long.reached().await);
     long.s3.put("app.log", super::lines(70_000));
-    assert_eq!(long.call(&settings(60)).await, done(0, 1, 0));
-    counts(&long.stream, before + 70_000, 0, 0);
+    assert_eq!(long.call(&settings(60)).await, done(0, 0, 1));
+    counts(&long.stream, before + 70_000, 0, 1);
+    let letter = long.stream.folded().1.remove(0);
+    assert!(letter.contains(&format!("was to be read from byte {reached} on")), "{letter}");
 }
 
 #[tokio::test]
