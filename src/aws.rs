@@ -282,22 +282,6 @@ fn place(config: &SdkConfig, service: &str) -> String {
     format!("{region}{endpoint}{profile}")
 }
 
-/// What the stream is, beyond its name.
-struct About {
-    /// A stream that was deleted and made anew under one name has lost what was read into it.
-    identity: String,
-    /// For how many days it keeps records, as whole ones.
-    days_kept: Option<u16>,
-}
-
-async fn about(client: &aws_sdk_kinesis::Client, name: &str) -> Option<About> {
-    let summary = client.describe_stream_summary().stream_name(name).send().await;
-    let summary = summary.ok().and_then(|answer| answer.stream_description_summary)?;
-    let identity = format!("{} {:?}", summary.stream_arn(), summary.stream_creation_timestamp().as_secs_f64());
-    let hours = u16::try_from(summary.retention_period_hours()).ok();
-    Some(About { identity, days_kept: hours.map(|hours| hours.div_ceil(24)) })
-}
-
 impl Options {
     /// Refuses what nothing can be made with.
     fn check(&self) -> Result<(), OpenError> {
@@ -337,7 +321,7 @@ impl System {
             false => kinesis::Missing::Refuse,
         };
         let of_stream = |source| OpenError::Stream { name: name.clone(), place: place(config, "Kinesis"), source };
-        let stream = Kinesis::open(client.clone(), name, missing).await.map_err(of_stream)?;
+        let stream = Kinesis::open(client, name, missing).await.map_err(of_stream)?;
         if stream.was_created() {
             made(&format!(
                 "the stream {name} in {}, which keeps records for 24 hours (`aws kinesis increase-stream-retention-period` for longer)",
@@ -346,25 +330,23 @@ impl System {
         }
         let of_rows = |source| OpenError::Rows { place: place(config, "DynamoDB"), source };
         let create = if options.create { dynamodb::Create::Missing } else { dynamodb::Create::Refuse };
-        let (rows, opened) =
+        let (rows, tables) =
             DynamoDb::open(&aws_sdk_dynamodb::Client::new(config), prefix, create).await.map_err(of_rows)?;
-        for table in &opened.created {
+        for table in &tables {
             made(&format!("the table {table} in {}", place(config, "DynamoDB")));
         }
-        let is_new = stream.was_created();
-        let about = about(&client, name).await;
-        let mut wrong = vec![];
-        if let Some(about) = &about {
-            rows.bind(&about.identity).await.map_err(of_rows)?;
-            let kept = rows.known_to_keep();
-            wrong = keep::wrong(kept, Some(about), &opened.without_expiry);
-            if kept.is_none() && !options.create {
-                wrong = opened.without_expiry;
-            }
-        }
-        let identity = about.map(|about| about.identity);
-        // Whatever is wrong with a stream that is not described, the next call says it.
-        let lists = format!("{LISTS_ELSEWHERE}{:016x}", xxh3_64(identity.as_deref().unwrap_or(name).as_bytes()));
+        let (is_new, identity) = (stream.was_created(), stream.identity());
+        // Who reads alone tells nobody what is wrong about it, and has what it made be as all others make it.
+        let without_expiry = match options.role {
+            Role::Reader if tables.is_empty() => vec![],
+            _ => rows.see_to_expiry(create).await,
+        };
+        rows.bind(&identity).await.map_err(of_rows)?;
+        let wrong = match rows.known_to_keep() {
+            None if !options.create => without_expiry,
+            kept => keep::wrong(kept, keep::days_kept(&stream), &without_expiry),
+        };
+        let lists = format!("{LISTS_ELSEWHERE}{:016x}", xxh3_64(identity.as_bytes()));
         let reading = match options.fan_out {
             true => Some(Arc::new(AnyStream::FanOut(Box::new(
                 fan_out::subscribed(&stream, config, pair, &options, &made).await?,
@@ -395,7 +377,7 @@ impl System {
             ticker,
             workers,
             verifying: Verifying::default(),
-            identity: identity.unwrap_or_default(),
+            identity,
             archive: Archive::default(),
         };
         system.generations.look().await.map_err(OpenError::Generations)?;

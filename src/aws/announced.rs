@@ -12,7 +12,7 @@ use projections::dynamodb::{self, DynamoDb};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::{Buckets, OpenError, Pair, about, configuration, place};
+use super::{Buckets, OpenError, Pair, configuration, place};
 use crate::now_ms;
 
 /// Most of the time that is kept for what is on its way when nothing more is read: as long as a record may wait for its turn.
@@ -48,7 +48,7 @@ impl Announced {
     pub async fn open(pair: &Pair, service: Option<String>) -> Result<Self, OpenError> {
         let config = configuration().await?;
         let client = aws_sdk_kinesis::Client::new(&config);
-        let opened = Kinesis::open(client.clone(), &pair.stream, kinesis::Missing::Refuse).await;
+        let opened = Kinesis::open(client, &pair.stream, kinesis::Missing::Refuse).await;
         let of_stream =
             |source| OpenError::Stream { name: pair.stream.clone(), place: place(&config, "Kinesis"), source };
         let stream = opened.map_err(of_stream)?;
@@ -56,9 +56,7 @@ impl Announced {
         let tables = aws_sdk_dynamodb::Client::new(&config);
         let (rows, _) = DynamoDb::open(&tables, &pair.prefix, dynamodb::Create::Refuse).await.map_err(of_rows)?;
         // How far an object is on another stream, or on one of this name that is gone, says nothing of this one.
-        if let Some(about) = about(&client, &pair.stream).await {
-            rows.bind(&about.identity).await.map_err(of_rows)?;
-        }
+        rows.bind(&stream.identity()).await.map_err(of_rows)?;
         Ok(Self { stream, rows: Arc::new(rows), buckets: Buckets::open().await?, service })
     }
 
