@@ -1,13 +1,13 @@
 //! For how long a pair keeps rows: looked up, or changed for all of its processes. Decides how few days are too few, and what is said where rows are
 //! kept by time and DynamoDB will not remove them.
 
-use events::kinesis::{Kinesis, Missing};
+use events::kinesis::Kinesis;
 use projections::{
-    dynamodb::{self, DynamoDb},
+    dynamodb::DynamoDb,
     store::{ReadError, WriteError},
 };
 
-use super::{OpenError, Pair, configuration, place};
+use super::{OpenError, Pair, configuration, open::missing};
 
 /// How long rows are kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,16 +50,10 @@ impl Pair {
     /// are missing are made, and TTL that is off is enabled.
     pub async fn keep(&self, change: Option<Option<u16>>, create: bool) -> Result<Kept, KeepError> {
         let config = configuration().await?;
-        let client = aws_sdk_kinesis::Client::new(&config);
-        let of_stream =
-            |source| OpenError::Stream { name: self.stream.clone(), place: place(&config, "Kinesis"), source };
-        let stream = Kinesis::open(client, &self.stream, Missing::Refuse).await.map_err(of_stream)?;
-        let of_rows = |source| OpenError::Rows { place: place(&config, "DynamoDB"), source };
-        let create = if create { dynamodb::Create::Missing } else { dynamodb::Create::Refuse };
-        let client = aws_sdk_dynamodb::Client::new(&config);
-        let (rows, _) = DynamoDb::open(&client, &self.prefix, create).await.map_err(of_rows)?;
-        let without_expiry = rows.see_to_expiry(create).await;
-        rows.bind(&stream.identity()).await.map_err(of_rows)?;
+        // It says what is wrong with the stream.
+        let stream = self.open_stream(&config, None, |_| {}).await?;
+        let (rows, _) = self.open_rows(&config, create, &stream, |_| {}).await?;
+        let without_expiry = rows.see_to_expiry(missing(create)).await;
         let stream_days = days_kept(&stream);
         if let Some(days) = change {
             if let (Some(days), Some(stream_days)) = (days, stream_days)
@@ -74,14 +68,23 @@ impl Pair {
     }
 }
 
+/// What is wrong about the rows of a stream, in words; TTL that is off is enabled if tables may be made.
+pub(super) async fn wrong_with(rows: &DynamoDb, stream: &Kinesis, create: bool) -> Vec<String> {
+    let without_expiry = rows.see_to_expiry(missing(create)).await;
+    match rows.known_to_keep() {
+        None if !create => without_expiry,
+        kept => wrong(kept, days_kept(stream), &without_expiry),
+    }
+}
+
 /// For how many days a stream keeps its records, as whole ones.
-pub(super) fn days_kept(stream: &Kinesis) -> Option<u16> {
+fn days_kept(stream: &Kinesis) -> Option<u16> {
     let hours = stream.retention()?.as_secs() / 3600;
     u16::try_from(hours.div_ceil(24)).ok()
 }
 
 /// What is wrong where rows are kept for so many days.
-pub(super) fn wrong(days: Option<u16>, stream_days: Option<u16>, without_expiry: &[String]) -> Vec<String> {
+fn wrong(days: Option<u16>, stream_days: Option<u16>, without_expiry: &[String]) -> Vec<String> {
     let Some(days) = days else { return vec![] };
     let mut wrong: Vec<String> = without_expiry
         .iter()
