@@ -43,11 +43,6 @@ pub enum OpenArchiveError {
     #[cfg(feature = "aws")]
     #[error(transparent)]
     Aws(#[from] Box<crate::aws::OpenError>),
-    /// It does not say what it is.
-    #[error(
-        "the stream could not be described, so its archive cannot be told from another's: permit kinesis:DescribeStreamSummary, and run the same again"
-    )]
-    NoIdentity,
     /// The archive.
     #[error(transparent)]
     Archive(#[from] ArchiveError),
@@ -191,7 +186,7 @@ impl System {
         let objects = AnyObjects::open(url).await?;
         let runtime = objects.runtime();
         runtime.iter().for_each(|runtime| drop(self.archive.runtime.set(runtime.clone())));
-        let writer = Writer::open(Arc::new(objects), self.identity()?).await?;
+        let writer = Writer::open(Arc::new(objects), &self.identity).await?;
         let state = self.archive.state.get_or_init(Arc::default).clone();
         if self.archive.reader.set(writer.reader().clone()).is_err() {
             return Ok(());
@@ -210,13 +205,9 @@ impl System {
     pub async fn read_archive(&self, url: &str) -> Result<(), OpenArchiveError> {
         let objects = Arc::new(AnyObjects::open(url).await?);
         objects.runtime().into_iter().for_each(|runtime| drop(self.archive.runtime.set(runtime)));
-        let reader = Reader::open(objects, self.identity()?).await?;
+        let reader = Reader::open(objects, &self.identity).await?;
         let _ = self.archive.reader.set(reader);
         Ok(())
-    }
-
-    fn identity(&self) -> Result<&str, OpenArchiveError> {
-        if self.identity.is_empty() { Err(OpenArchiveError::NoIdentity) } else { Ok(&self.identity) }
     }
 
     /// The archive and the stream behind it, as they are now; `None`: there is no archive. A header of each segment is read.

@@ -5,55 +5,21 @@ pub mod announced;
 mod buckets;
 mod fan_out;
 mod keep;
+mod open;
 mod whom;
 
-use std::{
-    io,
-    num::NonZeroU16,
-    path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{io, num::NonZeroU16, path::PathBuf, time::Duration};
 
 use aws_config::{BehaviorVersion, SdkConfig, timeout::TimeoutConfig};
 use aws_smithy_http_client::tls;
-use events::{
-    identity::Producer,
-    kinesis::{self, Kinesis},
-};
-use processor::{
-    consume::ConsumeError,
-    leases::{
-        Appetite,
-        dynamodb::{Table, TableError},
-    },
-};
-use projections::{
-    dynamodb::{self, DynamoDb},
-    fold::Place,
-};
-use tokio::runtime::Handle;
-use xxhash_rust::xxh3::xxh3_64;
+use events::kinesis;
+use processor::{consume::ConsumeError, leases::dynamodb::TableError};
+use projections::dynamodb;
 
 pub use buckets::Buckets;
 pub use keep::{KeepError, Kept};
 
-use crate::{
-    AnyStore, AnyStream, LISTS_ELSEWHERE, SHARDS_MAX, System,
-    archive::Archive,
-    chance,
-    generations::Generations,
-    leasing::{self, Leasing},
-    now_ms,
-    pair::Manner,
-    ticker::Ticker,
-    verifying::Verifying,
-    with_causes,
-    workers::{Workers, is_too_early},
-};
+use crate::{SHARDS_MAX, leasing};
 
 /// Longest that an answer may take to begin: a connection that hangs is given up, and the call made again.
 const ANSWER_WAIT: Duration = Duration::from_secs(20);
@@ -64,8 +30,6 @@ const STREAM_CHARS_MAX: usize = 128;
 /// Most characters of the beginning of tables' names: a name has at most 255 (DynamoDB API reference, `CreateTable`), and what follows is ours.
 const PREFIX_CHARS_MAX: usize = 200;
 
-/// How the name of the table of leases ends.
-const LEASES: &str = "leases";
 /// How long a process may be silent until others take its shards over, unless told otherwise.
 pub const FAILOVER: Duration = leasing::FAILOVER;
 
@@ -280,174 +244,6 @@ fn place(config: &SdkConfig, service: &str) -> String {
     let endpoint = whom::endpoint(config, service).map(|endpoint| format!(" at {endpoint}")).unwrap_or_default();
     let profile = whom::profile().map(|profile| format!(", profile `{profile}`")).unwrap_or_default();
     format!("{region}{endpoint}{profile}")
-}
-
-/// What the stream is, beyond its name.
-struct About {
-    /// A stream that was deleted and made anew under one name has lost what was read into it.
-    identity: String,
-    /// For how many days it keeps records, as whole ones.
-    days_kept: Option<u16>,
-}
-
-async fn about(client: &aws_sdk_kinesis::Client, name: &str) -> Option<About> {
-    let summary = client.describe_stream_summary().stream_name(name).send().await;
-    let summary = summary.ok().and_then(|answer| answer.stream_description_summary)?;
-    let identity = format!("{} {:?}", summary.stream_arn(), summary.stream_creation_timestamp().as_secs_f64());
-    let hours = u16::try_from(summary.retention_period_hours()).ok();
-    Some(About { identity, days_kept: hours.map(|hours| hours.div_ceil(24)) })
-}
-
-impl Options {
-    /// Refuses what nothing can be made with.
-    fn check(&self) -> Result<(), OpenError> {
-        self.shards
-            .filter(|shards| shards.get() > SHARDS_MAX)
-            .map_or(Ok(()), |many| Err(OpenError::TooManyShards(many)))
-    }
-}
-
-impl System {
-    /// Opens a pair, and starts workers and the ticker if that is the role. `cache`: the folder of readers' lists, and of what `verify` folds into.
-    /// `made` hears what was missing and is there now.
-    pub async fn open_on_aws(
-        pair: &Pair,
-        options: Options,
-        cache: &Path,
-        made: impl Fn(&str),
-    ) -> Result<Self, OpenError> {
-        options.check()?;
-        Self::open_on_aws_with(&configuration().await?, pair, options, cache, made).await
-    }
-
-    /// As `open_on_aws`, with a configuration that is at hand.
-    pub async fn open_on_aws_with(
-        config: &SdkConfig,
-        pair: &Pair,
-        options: Options,
-        cache: &Path,
-        made: impl Fn(&str),
-    ) -> Result<Self, OpenError> {
-        options.check()?;
-        std::fs::create_dir_all(cache).map_err(|source| OpenError::Cache { folder: cache.to_owned(), source })?;
-        let client = aws_sdk_kinesis::Client::new(config);
-        let (name, prefix) = (&pair.stream, &pair.prefix);
-        let missing = match options.create {
-            true => kinesis::Missing::Create(options.shards.unwrap_or(kinesis::SHARDS_DEFAULT)),
-            false => kinesis::Missing::Refuse,
-        };
-        let of_stream = |source| OpenError::Stream { name: name.clone(), place: place(config, "Kinesis"), source };
-        let stream = Kinesis::open(client.clone(), name, missing).await.map_err(of_stream)?;
-        if stream.was_created() {
-            made(&format!(
-                "the stream {name} in {}, which keeps records for 24 hours (`aws kinesis increase-stream-retention-period` for longer)",
-                place(config, "Kinesis")
-            ));
-        }
-        let of_rows = |source| OpenError::Rows { place: place(config, "DynamoDB"), source };
-        let create = if options.create { dynamodb::Create::Missing } else { dynamodb::Create::Refuse };
-        let (rows, opened) =
-            DynamoDb::open(&aws_sdk_dynamodb::Client::new(config), prefix, create).await.map_err(of_rows)?;
-        for table in &opened.created {
-            made(&format!("the table {table} in {}", place(config, "DynamoDB")));
-        }
-        let is_new = stream.was_created();
-        let about = about(&client, name).await;
-        let mut wrong = vec![];
-        if let Some(about) = &about {
-            rows.bind(&about.identity).await.map_err(of_rows)?;
-            let kept = rows.known_to_keep();
-            wrong = keep::wrong(kept, Some(about), &opened.without_expiry);
-            if kept.is_none() && !options.create {
-                wrong = opened.without_expiry;
-            }
-        }
-        let identity = about.map(|about| about.identity);
-        // Whatever is wrong with a stream that is not described, the next call says it.
-        let lists = format!("{LISTS_ELSEWHERE}{:016x}", xxh3_64(identity.as_deref().unwrap_or(name).as_bytes()));
-        let reading = match options.fan_out {
-            true => Some(Arc::new(AnyStream::FanOut(Box::new(
-                fan_out::subscribed(&stream, config, pair, &options, &made).await?,
-            )))),
-            false => None,
-        };
-        let (stream, store) = (Arc::new(AnyStream::Kinesis(stream)), Arc::new(AnyStore::DynamoDb(Box::new(rows))));
-        let reading = reading.unwrap_or_else(|| stream.clone());
-        let instance = format!("{:016x}", chance());
-        let workers = Workers::reading(stream.clone(), reading, store.clone(), Manner::AWS, Some(Handle::current()));
-        let ticker = Arc::new(Ticker::new(now_ms()));
-        let system = Self {
-            folder: cache.to_owned(),
-            own: None,
-            is_new,
-            lists,
-            stream,
-            store,
-            // Nobody counts openings here: the id is one that no other process has.
-            producer: Producer {
-                id: format!("api-{instance}"),
-                epoch: u64::try_from(now_ms()).unwrap_or(0),
-                counter: 0,
-            },
-            instance,
-            counter: AtomicU64::new(0),
-            generations: Generations::new(workers.clone(), ticker.clone()),
-            ticker,
-            workers,
-            verifying: Verifying::default(),
-            identity: identity.unwrap_or_default(),
-            archive: Archive::default(),
-        };
-        system.generations.look().await.map_err(OpenError::Generations)?;
-        let appetite = match options.role {
-            Role::Worker => Appetite::Share,
-            Role::Helper => Appetite::Leftovers,
-            Role::Reader => return Ok(system),
-        };
-        let of_leases = |source| OpenError::Leases { place: place(config, "DynamoDB"), source };
-        let leases = format!("{prefix}-{LEASES}");
-        let table = Table::open(aws_sdk_dynamodb::Client::new(config), &leases, options.create).await;
-        let (table, was_made) = table.map_err(of_leases)?;
-        if was_made {
-            made(&format!("the table {leases} in {}", place(config, "DynamoDB")));
-        }
-        let me = leasing::name(&system.instance, appetite);
-        system.start_elsewhere(Leasing::new(table, me, appetite, options.failover, &system.workers)).await?;
-        wrong.into_iter().for_each(|wrong| system.workers.notes.tell(format!("warning: {wrong}")));
-        Ok(system)
-    }
-
-    /// The first workers are opened before anything else happens: what cannot work at all is said at once.
-    async fn start_elsewhere(&self, leasing: Arc<Leasing>) -> Result<(), OpenError> {
-        let begun = leasing.round(false).await;
-        leasing.say(begun.as_ref().err()).await;
-        let begun = begun.map_err(|error| OpenError::Round(with_causes(&error)))?;
-        if let Err(error) = self.start_first(begun).await {
-            // What this process took is not to wait until it has been silent for long.
-            self.workers.stop.store(true, Ordering::SeqCst);
-            leasing.leave().await;
-            return Err(error);
-        }
-        // All that a process takes when it begins is told by what it serves.
-        drop(self.news());
-        self.begin_attending().map_err(|(_, source)| OpenError::Thread(source))?;
-        self.workers.spawn("leases", leasing.run()).map_err(OpenError::Thread)
-    }
-
-    async fn start_first(&self, places: Vec<Place>) -> Result<(), OpenError> {
-        for place in places {
-            // A parent may have to end first that another process follows with.
-            let worker = match self.workers.open(place.clone()).await {
-                Err(error) if is_too_early(&error) => None,
-                opened => Some(opened.map_err(Box::new)?),
-            };
-            if let Some(worker) = worker.as_ref().filter(|worker| worker.shard().acts()) {
-                self.ledger().passed(&place.shard, worker.committed());
-            }
-            self.workers.start(place, worker).map_err(OpenError::Thread)?;
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]

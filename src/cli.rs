@@ -18,6 +18,7 @@ mod pair;
 mod progress;
 mod promote;
 mod replay;
+mod sending;
 mod shards;
 mod up;
 mod verify;
@@ -25,10 +26,7 @@ mod verify;
 use std::{
     ffi::OsString,
     fmt,
-    net::SocketAddr,
-    num::NonZeroU16,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
@@ -36,11 +34,6 @@ use events::embedded::OpenError as StreamError;
 use weir::OpenError;
 
 use pair::{Named, Pair};
-
-/// Where `weir up` listens unless it is told otherwise.
-pub const DEFAULT_LISTEN: &str = "127.0.0.1:4717";
-/// Thirty years.
-const KEEP_DAYS_MAX: u16 = 10_950;
 
 /// Logs in, metrics and alarms out: an event-sourced stream processor in one program.
 #[derive(Debug, Parser)]
@@ -53,33 +46,33 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run stream, consumer and API in one process; Ctrl-C drains and exits
-    Up(Up),
+    Up(up::Args),
     /// Read log files; returns when every line is durable, folded and readable
-    Ingest(Ingest),
+    Ingest(ingest::Args),
     /// Print metrics
-    Metrics(Metrics),
+    Metrics(metrics::Args),
     /// Recompute every row from the stream and compare
-    Verify(Verify),
+    Verify(verify::Args),
     /// Put definitions (alarms) in force
-    Apply(Apply),
+    Apply(apply::Args),
     /// Print alarms, their states and their changes
-    Alarms(Alarms),
+    Alarms(alarms::Args),
     /// Fold the stream again into a generation of rows beside the one that counts, and compare both
-    Replay(Replay),
+    Replay(replay::Args),
     /// Print generations of rows: from where, how far, which one counts
-    Generations(Generations),
+    Generations(generations::Args),
     /// Make another generation count; the same with the other's name goes back
-    Promote(Promote),
+    Promote(promote::Args),
     /// Print the shards of the stream: their keys, parents, and how far they are folded
-    Shards(Shards),
+    Shards(shards::List),
     /// Split a shard of a data folder in two, each with half of its keys
-    Split(Split),
+    Split(shards::Split),
     /// Merge two neighbouring shards of a data folder
-    Merge(Merge),
+    Merge(shards::Merge),
     /// On AWS: say for how long rows are kept, or keep them for some days, for all processes of the pair
-    Keep(Keep),
+    Keep(keep::Args),
     /// Show it all on sample logs in a temporary folder
-    Demo(Demo),
+    Demo(demo::Args),
 }
 
 /// Which system a command speaks to.
@@ -158,40 +151,6 @@ pub enum Format {
     Csv,
 }
 
-/// Where to listen: numbers, or this machine's own name for itself.
-fn listen_address(text: &str) -> Result<SocketAddr, String> {
-    let numbers = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
-    let next = format!("give an IP address and a port, such as {DEFAULT_LISTEN}, or 0.0.0.0:4717 for every address");
-    numbers.as_deref().unwrap_or(text).parse().map_err(|_| next)
-}
-
-/// A time from one second to ten minutes.
-fn failover(text: &str) -> Result<Duration, String> {
-    let next = "give seconds or minutes, such as 10s or 2m, at least 1s and at most 10m";
-    let (number, unit) = match (text.strip_suffix('s'), text.strip_suffix('m')) {
-        (Some(number), _) => (number, 1),
-        (None, Some(number)) => (number, 60),
-        (None, None) => return Err(next.to_owned()),
-    };
-    let secs = number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
-    secs.filter(|secs| (1..=600).contains(secs)).map(Duration::from_secs).ok_or_else(|| next.to_owned())
-}
-
-/// Days for which rows are kept; `None`: for as long as the tables.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct KeepTime(Option<u16>);
-
-/// `forever`, or days.
-fn keep_time(text: &str) -> Result<KeepTime, String> {
-    let days =
-        text.strip_suffix('d').and_then(|days| days.parse().ok()).filter(|days| (1..=KEEP_DAYS_MAX).contains(days));
-    match (text, days) {
-        ("forever", _) => Ok(KeepTime(None)),
-        (_, Some(days)) => Ok(KeepTime(Some(days))),
-        _ => Err(format!("give days, such as 400d, at least 1d and at most {KEEP_DAYS_MAX}d, or forever")),
-    }
-}
-
 /// Choice of format.
 #[derive(Debug, Clone, Copy, ClapArgs)]
 pub struct Output {
@@ -215,232 +174,6 @@ impl Output {
             output => Ok(output.unwrap_or(Format::Table)),
         }
     }
-}
-
-/// Options of `weir keep`.
-#[derive(Debug, Clone, ClapArgs)]
-pub struct Keep {
-    /// From now on: days, such as 400d, or forever. Without it, only what is in force is said
-    #[arg(value_name = "TIME", value_parser = keep_time)]
-    time: Option<KeepTime>,
-    #[command(flatten)]
-    of: Where,
-}
-
-/// Options of `weir up`.
-#[derive(Debug, Clone, ClapArgs)]
-pub struct Up {
-    /// Data folder [env: WEIR_DATA] [default: weir in the user's data directory]
-    #[arg(long, value_name = "DIR")]
-    data: Option<PathBuf>,
-    /// Address to serve on; port 0 takes any free one
-    #[arg(long, default_value = DEFAULT_LISTEN, value_name = "IP:PORT", value_parser = listen_address)]
-    listen: SocketAddr,
-    /// File with a line `TENANT TOKEN` for each credential, tokens of at least 16 characters; needed to listen beyond this machine. Only tenant
-    /// `local` may verify, and ask for generations and shards
-    #[arg(long, value_name = "FILE")]
-    tokens: Option<PathBuf>,
-    /// Shards of a new data folder or stream, at most 64 [default: one for each core, at most 8; on Kinesis one]
-    #[arg(long, value_name = "N")]
-    shards: Option<NonZeroU16>,
-    /// Go on although the host's clock stands before the stream's last stamp
-    #[arg(long)]
-    confirm_clock: bool,
-    /// On AWS: other processes take the shards of one that was silent for so long, 1s to 10m; the same for all of a pair [default: 30s]
-    #[arg(long, value_name = "TIME", value_parser = failover)]
-    failover: Option<Duration>,
-    /// On AWS: read as an enhanced fan-out consumer of this pair's own, registered if it is missing, which no other reader slows down. In us-east-1
-    /// $0.015 an hour for each shard and $0.013 a GB, for as long as it is registered
-    #[arg(long)]
-    fan_out: bool,
-    /// Keep all that is on the stream beyond its retention: s3://BUCKET/PREFIX, or file:///FOLDER [env: WEIR_ARCHIVE]. It costs one PUT in five
-    /// minutes for each shard
-    #[arg(long, value_name = "URL")]
-    archive: Option<String>,
-    #[command(flatten)]
-    pair: Pair,
-}
-
-/// Options of `weir ingest`.
-#[derive(Debug, Clone, ClapArgs)]
-pub struct Ingest {
-    /// Files, folders, patterns, or - for standard input; s3://BUCKET/KEY for an object or all below it, s3://BUCKET/KEY* for all whose keys begin
-    /// so. gzip and zstd are told by their bytes
-    #[arg(required = true, value_name = "PATH")]
-    paths: Vec<PathBuf>,
-    /// Service of lines that name none [default: from the file's name]
-    #[arg(long, value_name = "NAME")]
-    service: Option<String>,
-    /// Identity of the one input, by hand: bytes that came under this name before are not counted again
-    #[arg(long = "as", value_name = "NAME")]
-    as_name: Option<String>,
-    /// Count files again that were read before
-    #[arg(long, conflicts_with = "as_name")]
-    again: bool,
-    /// Read from buckets without being asked, whatever it costs; what it will cost is said all the same
-    #[arg(long)]
-    yes: bool,
-    /// Read from buckets whose owner has who reads them pay for calls and transfer
-    #[arg(long)]
-    requester_pays: bool,
-    #[command(flatten)]
-    to: Where,
-}
-
-/// Options of `weir metrics`.
-#[derive(Debug, Clone, ClapArgs)]
-pub struct Metrics {
-    /// Only this service
-    #[arg(long, value_name = "NAME")]
-    service: Option<String>,
-    /// Only this metric, such as requests, errors, latency
-    #[arg(long, value_name = "NAME")]
-    metric: Option<String>,
-    /// Only this namespace
-    #[arg(long, value_name = "NAME")]
-    namespace: Option<String>,
-    /// First time: RFC 3339, a date, epoch seconds or milliseconds, now, -15m [default: the first there is]
-    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
-    start: Option<String>,
-    /// First time that is not wanted [default: the last there is]
-    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
-    end: Option<String>,
-    /// From so long ago until now, such as 15m, 1h, 7d
-    #[arg(long, value_name = "SPAN", conflicts_with = "start")]
-    since: Option<String>,
-    /// Seconds of one window: 60, 300 or 3600
-    #[arg(long, default_value = "60", value_parser = ["60", "300", "3600"])]
-    period: String,
-    #[command(flatten)]
-    output: Output,
-    #[command(flatten)]
-    of: Where,
-}
-
-/// Options of `weir verify`.
-#[derive(Debug, Clone, ClapArgs)]
-pub struct Verify {
-    /// One object instead of sentences
-    #[arg(long)]
-    json: bool,
-    /// Read from there what the stream no longer has, as `weir up --archive` keeps it [env: WEIR_ARCHIVE]
-    #[arg(long, value_name = "URL")]
-    archive: Option<String>,
-    #[command(flatten)]
-    of: Where,
-}
-
-/// Options of `weir apply`.
-#[derive(Debug, Clone, ClapArgs)]
-pub struct Apply {
-    /// JSON files with alarms in CloudWatch's field names: one, an array, or {"MetricAlarms": […]}
-    #[arg(required = true, value_name = "FILE")]
-    files: Vec<PathBuf>,
-    #[command(flatten)]
-    to: Where,
-}
-
-/// Options of `weir alarms`.
-#[derive(Debug, Clone, ClapArgs)]
-pub struct Alarms {
-    /// One alarm, with its changes
-    #[arg(value_name = "NAME")]
-    name: Option<String>,
-    #[command(flatten)]
-    output: Output,
-    #[command(flatten)]
-    of: Where,
-}
-
-/// Options of `weir replay`.
-#[derive(Debug, Clone, ClapArgs)]
-pub struct Replay {
-    /// Where it begins, to the minute: a time (RFC 3339, a date, epoch seconds or milliseconds, -2d), SHARD:POSITION, oldest for all that the stream
-    /// keeps, or archive for all that the archive has and the stream behind it. Left out to go on with one that was begun
-    #[arg(long, value_name = "TIME|SHARD:POSITION|oldest|archive", allow_hyphen_values = true)]
-    start: Option<String>,
-    /// The archive of --start archive: s3://BUCKET/PREFIX or file:///FOLDER, as `weir up --archive` was told (also WEIR_ARCHIVE)
-    #[arg(long, value_name = "URL")]
-    archive: Option<String>,
-    /// Its name: letters, digits, `-`, `_` and `.`; the generation that is there from the beginning is called first
-    #[arg(long, value_name = "NAME")]
-    generation: String,
-    /// The comparison as one object instead of sentences
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    to: Where,
-}
-
-/// Options of `weir generations`.
-#[derive(Debug, Clone, ClapArgs)]
-pub struct Generations {
-    /// Compare this one with the one that counts, once more: windows and decisions of alarms that differ
-    #[arg(long, value_name = "NAME")]
-    compare: Option<String>,
-    #[command(flatten)]
-    output: Output,
-    #[command(flatten)]
-    of: Where,
-}
-
-/// Options of `weir promote`.
-#[derive(Debug, Clone, ClapArgs)]
-pub struct Promote {
-    /// The generation
-    #[arg(value_name = "NAME")]
-    generation: String,
-    /// One object instead of a sentence
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    of: Where,
-}
-
-/// Options of `weir shards`.
-#[derive(Debug, Clone, ClapArgs)]
-pub struct Shards {
-    #[command(flatten)]
-    output: Output,
-    #[command(flatten)]
-    of: Where,
-}
-
-/// Options of `weir split`.
-#[derive(Debug, Clone, ClapArgs)]
-pub struct Split {
-    /// The shard, which is closed; `weir shards` lists them
-    #[arg(value_name = "SHARD")]
-    shard: String,
-    /// One object instead of a sentence
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    of: Where,
-}
-
-/// Options of `weir merge`.
-#[derive(Debug, Clone, ClapArgs)]
-pub struct Merge {
-    /// One of them; both are closed
-    #[arg(value_name = "SHARD")]
-    shard: String,
-    /// The other: the one whose keys begin where the first one's end, or end where they begin
-    #[arg(value_name = "WITH")]
-    with: String,
-    /// One object instead of a sentence
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    of: Where,
-}
-
-/// Options of `weir demo`.
-#[derive(Debug, Clone, ClapArgs)]
-pub struct Demo {
-    /// Address to serve on; port 0 takes any free one
-    #[arg(long, default_value = DEFAULT_LISTEN, value_name = "IP:PORT", value_parser = listen_address)]
-    listen: SocketAddr,
 }
 
 /// What came of a command that could be carried out.

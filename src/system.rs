@@ -68,7 +68,7 @@ pub struct System {
     pub(crate) ticker: Arc<Ticker>,
     pub(crate) verifying: Verifying,
     pub(crate) generations: Arc<Generations>,
-    /// What the stream is, beyond its name; empty: that could not be told.
+    /// What tells the stream from every other, and from one that was made anew in its place.
     pub(crate) identity: String,
     pub(crate) archive: Archive,
 }

@@ -139,6 +139,9 @@ struct Inner {
     /// Without retries: each call is one request, so that what became of it is known.
     once: Client,
     name: String,
+    arn: String,
+    /// When it was made, in seconds since 1970.
+    made_at: f64,
     created: bool,
     /// As it was when last asked for, in seconds; 0: not known.
     retention_secs: AtomicU64,
@@ -179,6 +182,11 @@ impl Inner {
         }
     }
 
+    fn retention(&self) -> Option<Duration> {
+        let secs = self.retention_secs.load(Relaxed);
+        (secs > 0).then(|| Duration::from_secs(secs))
+    }
+
     /// What went wrong, and where.
     fn say(&self, why: &str) -> String {
         format!("Kinesis stream {}: {why}", self.name)
@@ -208,6 +216,8 @@ impl Kinesis {
             once: Client::from_conf(once.build()),
             client,
             name: name.to_owned(),
+            arn: found.arn,
+            made_at: found.made_at,
             created: found.created,
             retention_secs: AtomicU64::new(found.retention.map_or(0, |retention| retention.as_secs())),
             in_flight: Semaphore::new(options.in_flight_bytes_max.get().div_ceil(PERMIT_BYTES as u32) as usize),
@@ -223,6 +233,16 @@ impl Kinesis {
     /// Its name.
     pub fn name(&self) -> &str {
         &self.0.name
+    }
+
+    /// What tells it from every other stream, and from one that was deleted and made again under its name: its ARN and the time of its creation.
+    pub fn identity(&self) -> String {
+        format!("{} {:?}", self.0.arn, self.0.made_at)
+    }
+
+    /// How long it keeps records, as it was when last asked for; `None`: Kinesis did not say.
+    pub fn retention(&self) -> Option<Duration> {
+        self.0.retention()
     }
 
     /// Why appends or reads have not got anywhere for some seconds: it is throttled, out of reach, or refuses. They go on trying.

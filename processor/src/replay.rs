@@ -3,6 +3,7 @@
 //! A recorded `RolledUp` is only a barrier here: its value is the one that this replay computed, and a shard waits until the replay of the source
 //! has come that far. What the stream no longer has is taken as it was recorded, or as it stands in rows.
 
+mod barrier;
 pub(crate) mod kept;
 pub(crate) mod said;
 
@@ -23,18 +24,17 @@ use events::{
 };
 use projections::{
     fold::{
-        Effect, FOLD_REVISION, Input, Place,
+        FOLD_REVISION, Place,
         alarms::{HOMES, point},
         sabotage::{self, Sabotage},
     },
     store::{Checkpoint, Commit, Generation, Kind, ReadError, Row, RowKey, Span, Store},
 };
 
-use self::said::Said;
+use self::{barrier::Barrier, said::Said};
 use crate::{
     consume::{ConsumeError, Worker},
     drive::{DriveError, SCAN_ROWS},
-    effects::Sink,
 };
 
 /// The replay could not be finished.
@@ -58,56 +58,6 @@ pub enum ReplayError {
     /// Every shard waits for another: a rolled-up record names a position that its source never reached.
     #[error("the replay stands still at {0:?}: each shard waits for what another has to say")]
     Stuck(Vec<ShardId>),
-}
-
-/// The sink of a replay: it can tell and hear, and do nothing else.
-pub struct Barrier {
-    said: Arc<Mutex<Said>>,
-    /// How far the replay of the control shard has come: a record that names a later definition waits.
-    defined: Arc<Mutex<SequenceNumber>>,
-    /// Definitions from before are not on the stream, and were given.
-    oldest_definition: SequenceNumber,
-    /// Records from before are gone from the stream: what they said is taken as recorded.
-    oldest: HashMap<ShardId, SequenceNumber>,
-    /// See `Replay::through`.
-    believes: Arc<AtomicBool>,
-}
-
-impl Sink for Barrier {
-    async fn carry_out(&mut self, _: &ShardId, effects: Vec<Effect>) -> Result<(), String> {
-        let mut said = self.said.lock().map_err(|_| "another shard's replay panicked".to_owned())?;
-        for Effect::Append { hash_key, event } in effects {
-            if let Event::RolledUp(rolled_up) = event {
-                said.say(hash_key, rolled_up);
-            }
-        }
-        Ok(())
-    }
-
-    fn admit(&mut self, input: Input) -> Option<Input> {
-        let (Ok(mut said), Ok(defined)) = (self.said.lock(), self.defined.lock()) else { return None };
-        let must_wait = |revision| revision > *defined && revision >= self.oldest_definition;
-        if input.definitions().is_some_and(must_wait) {
-            return None;
-        }
-        let admitted = input.map_rolled_up(|recorded| {
-            let oldest = self.oldest.get(&recorded.source).copied();
-            let believes = sabotage::breaks(Sabotage::ReplayBelievesRecorded);
-            // Of a source that the stream does not list any more all is gone.
-            if oldest.is_none_or(|oldest| recorded.source_position < oldest) || believes {
-                return Some(recorded.clone());
-            }
-            let believes = || self.believes.load(Ordering::Relaxed).then(|| recorded.clone());
-            said.of(point(recorded.home), recorded).or_else(believes)
-        })?;
-        // Only now: of a record that has to wait nothing was heard.
-        for event in admitted.events() {
-            if let Event::RolledUp(word) = event {
-                said.heard(point(word.home), word);
-            }
-        }
-        Some(admitted)
-    }
 }
 
 /// Where the rows of each shard stand.

@@ -45,7 +45,7 @@ use self::{
 pub use self::{
     call::{TRIES_MAX, Units},
     reading::{Entry, Reached},
-    tables::{Create, OpenError, Opened},
+    tables::{Create, OpenError},
 };
 use crate::store::{
     Checkpoint, Commit, Committed, Day, Generation, Kind, ReadError, Row, RowKey, Rows, Span, Store, WriteError,
@@ -78,12 +78,12 @@ pub struct DynamoDb {
 }
 
 impl DynamoDb {
-    /// Finds the tables, makes those that are missing if it may, and waits until they can be used. The client's retries are turned off: whether a
+    /// Finds the tables, makes those that are missing if it may, and waits until they can be used; with the names of those that it made. The client's retries are turned off: whether a
     /// request that was lost may have happened has to be known here.
-    pub async fn open(client: &Client, prefix: &str, create: Create) -> Result<(Self, Opened), OpenError> {
+    pub async fn open(client: &Client, prefix: &str, create: Create) -> Result<(Self, Vec<String>), OpenError> {
         let store = Self::over(client, prefix);
-        let opened = store.open_tables(create).await?;
-        Ok((store, opened))
+        let made = store.open_tables(create).await?;
+        Ok((store, made))
     }
 
     /// Without a look at the tables.

@@ -3,16 +3,16 @@
 
 use std::{sync::Arc, time::Duration};
 
-use events::kinesis::{self, Kinesis};
+use events::kinesis::Kinesis;
 use processor::ingest::{
     notified::{self, ParseError},
     s3::announced::{Done, Settings, ingest_announced},
 };
-use projections::dynamodb::{self, DynamoDb};
+use projections::dynamodb::DynamoDb;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::{Buckets, OpenError, Pair, about, configuration, place};
+use super::{Buckets, OpenError, Pair, configuration};
 use crate::now_ms;
 
 /// Most of the time that is kept for what is on its way when nothing more is read: as long as a record may wait for its turn.
@@ -47,18 +47,9 @@ impl Announced {
     /// Stream and tables must be there. `service`: of lines that name none, instead of the one in their object's name.
     pub async fn open(pair: &Pair, service: Option<String>) -> Result<Self, OpenError> {
         let config = configuration().await?;
-        let client = aws_sdk_kinesis::Client::new(&config);
-        let opened = Kinesis::open(client.clone(), &pair.stream, kinesis::Missing::Refuse).await;
-        let of_stream =
-            |source| OpenError::Stream { name: pair.stream.clone(), place: place(&config, "Kinesis"), source };
-        let stream = opened.map_err(of_stream)?;
-        let of_rows = |source| OpenError::Rows { place: place(&config, "DynamoDB"), source };
-        let tables = aws_sdk_dynamodb::Client::new(&config);
-        let (rows, _) = DynamoDb::open(&tables, &pair.prefix, dynamodb::Create::Refuse).await.map_err(of_rows)?;
+        let stream = pair.open_stream(&config, None, |_| {}).await?;
         // How far an object is on another stream, or on one of this name that is gone, says nothing of this one.
-        if let Some(about) = about(&client, &pair.stream).await {
-            rows.bind(&about.identity).await.map_err(of_rows)?;
-        }
+        let (rows, _) = pair.open_rows(&config, false, &stream, |_| {}).await?;
         Ok(Self { stream, rows: Arc::new(rows), buckets: Buckets::open().await?, service })
     }
 

@@ -1,12 +1,13 @@
 //! For how long a pair keeps rows: looked up, or changed for all of its processes. Decides how few days are too few, and what is said where rows are
 //! kept by time and DynamoDB will not remove them.
 
+use events::kinesis::Kinesis;
 use projections::{
-    dynamodb::{self, DynamoDb},
+    dynamodb::DynamoDb,
     store::{ReadError, WriteError},
 };
 
-use super::{About, OpenError, Pair, about, configuration, place};
+use super::{OpenError, Pair, configuration, open::missing};
 
 /// How long rows are kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,42 +50,47 @@ impl Pair {
     /// are missing are made, and TTL that is off is enabled.
     pub async fn keep(&self, change: Option<Option<u16>>, create: bool) -> Result<Kept, KeepError> {
         let config = configuration().await?;
-        let client = aws_sdk_kinesis::Client::new(&config);
-        let missing = events::kinesis::Missing::Refuse;
-        let of_stream =
-            |source| OpenError::Stream { name: self.stream.clone(), place: place(&config, "Kinesis"), source };
         // It says what is wrong with the stream.
-        drop(events::kinesis::Kinesis::open(client.clone(), &self.stream, missing).await.map_err(of_stream)?);
-        let about = about(&client, &self.stream).await;
-        let of_rows = |source| OpenError::Rows { place: place(&config, "DynamoDB"), source };
-        let create = if create { dynamodb::Create::Missing } else { dynamodb::Create::Refuse };
-        let client = aws_sdk_dynamodb::Client::new(&config);
-        let (rows, opened) = DynamoDb::open(&client, &self.prefix, create).await.map_err(of_rows)?;
-        if let Some(about) = &about {
-            rows.bind(&about.identity).await.map_err(of_rows)?;
-        }
+        let stream = self.open_stream(&config, None, |_| {}).await?;
+        let (rows, _) = self.open_rows(&config, create, &stream, |_| {}).await?;
+        let without_expiry = rows.see_to_expiry(missing(create)).await;
+        let stream_days = days_kept(&stream);
         if let Some(days) = change {
-            if let (Some(days), Some(About { days_kept: Some(stream_days), .. })) = (days, &about)
-                && days < *stream_days
+            if let (Some(days), Some(stream_days)) = (days, stream_days)
+                && days < stream_days
             {
-                let (stream, stream_days) = (self.stream.clone(), *stream_days);
-                return Err(KeepError::TooFew { days, stream, stream_days });
+                return Err(KeepError::TooFew { days, stream: self.stream.clone(), stream_days });
             }
             rows.keep(days).await?;
         }
         let days = rows.kept().await?;
-        Ok(Kept { days, wrong: wrong(days, about.as_ref(), &opened.without_expiry) })
+        Ok(Kept { days, wrong: wrong(days, stream_days, &without_expiry) })
     }
 }
 
+/// What is wrong about the rows of a stream, in words; TTL that is off is enabled if tables may be made.
+pub(super) async fn wrong_with(rows: &DynamoDb, stream: &Kinesis, create: bool) -> Vec<String> {
+    let without_expiry = rows.see_to_expiry(missing(create)).await;
+    match rows.known_to_keep() {
+        None if !create => without_expiry,
+        kept => wrong(kept, days_kept(stream), &without_expiry),
+    }
+}
+
+/// For how many days a stream keeps its records, as whole ones.
+fn days_kept(stream: &Kinesis) -> Option<u16> {
+    let hours = stream.retention()?.as_secs() / 3600;
+    u16::try_from(hours.div_ceil(24)).ok()
+}
+
 /// What is wrong where rows are kept for so many days.
-pub(super) fn wrong(days: Option<u16>, about: Option<&About>, without_expiry: &[String]) -> Vec<String> {
+fn wrong(days: Option<u16>, stream_days: Option<u16>, without_expiry: &[String]) -> Vec<String> {
     let Some(days) = days else { return vec![] };
     let mut wrong: Vec<String> = without_expiry
         .iter()
         .map(|why| format!("{why}; rows past their time are shown to nobody meanwhile, and stay, and are paid for"))
         .collect();
-    if let Some(stream_days) = about.and_then(|about| about.days_kept).filter(|stream_days| *stream_days > days) {
+    if let Some(stream_days) = stream_days.filter(|stream_days| *stream_days > days) {
         wrong.push(format!(
             "the stream keeps its records for {stream_days} days and rows are kept for {days}: a replay or `weir verify` may tell of rows that are gone; run \
              `weir keep {stream_days}d`"
@@ -100,10 +106,9 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said_only_where_rows_are_kept_by_time() {
         let off = ["TTL of table x-state is off".to_owned()];
-        let about = About { identity: String::new(), days_kept: Some(7) };
-        assert_eq!(wrong(None, Some(&about), &off), [] as [String; 0]);
-        assert_eq!(wrong(Some(7), Some(&about), &[]), [] as [String; 0]);
-        let said = wrong(Some(6), Some(&about), &off);
+        assert_eq!(wrong(None, Some(7), &off), [] as [String; 0]);
+        assert_eq!(wrong(Some(7), Some(7), &[]), [] as [String; 0]);
+        let said = wrong(Some(6), Some(7), &off);
         assert!(said[0].starts_with("TTL of table x-state is off; rows past") && said[1].ends_with("`weir keep 7d`"));
     }
 }

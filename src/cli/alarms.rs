@@ -5,7 +5,7 @@ use hyper::Method;
 use serde_json::Value;
 
 use super::{
-    Alarms, Answer, Failure, Format,
+    Answer, Failure, Format, Output, Where,
     client::{Client, Purpose, escaped},
     output::{Column, Printer, say},
 };
@@ -19,8 +19,20 @@ static STATES: [Column; 4] =
 static CHANGES: [Column; 4] =
     [column("TIME", "time"), column("FROM", "from"), column("TO", "to"), column("REASON", "reason")];
 
+/// Options of `weir alarms`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// One alarm, with its changes
+    #[arg(value_name = "NAME")]
+    name: Option<String>,
+    #[command(flatten)]
+    output: Output,
+    #[command(flatten)]
+    of: Where,
+}
+
 /// Runs the command.
-pub async fn run(options: Alarms) -> Result<Answer, Failure> {
+pub async fn run(options: Args) -> Result<Answer, Failure> {
     let format = options.output.format()?;
     let client = Client::connect(&options.of, Purpose::Read).await?;
     let printed = match &options.name {

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use hyper::Method;
 
 use super::{
-    Answer, Apply, Failure,
+    Answer, Failure, Where,
     client::{Client, Purpose},
     held_up,
     output::say,
@@ -19,8 +19,18 @@ use super::{
 /// Largest file of definitions: as much as the API takes, which is a thousand alarms.
 const FILE_BYTES_MAX: u64 = 4 << 20;
 
+/// Options of `weir apply`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// JSON files with alarms in CloudWatch's field names: one, an array, or {"MetricAlarms": […]}
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    #[command(flatten)]
+    to: Where,
+}
+
 /// Runs the command.
-pub async fn run(options: Apply) -> Result<Answer, Failure> {
+pub async fn run(options: Args) -> Result<Answer, Failure> {
     let mut answer = Answer::Yes;
     let mut fail = |path: &Path, why: &dyn std::fmt::Display| {
         eprintln!("failed: {}: {why}", path.display());

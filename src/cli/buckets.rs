@@ -9,7 +9,7 @@ use std::{path::PathBuf, sync::Arc};
 use processor::ingest::{Progress, ReaderList, object::Announced};
 use tokio::sync::mpsc;
 
-use super::{Failure, Ingest};
+use super::{Failure, ingest::Args};
 
 /// Somebody has to agree before it spends more dollars than this.
 #[cfg(feature = "aws")]
@@ -33,7 +33,7 @@ pub fn split(paths: &[PathBuf]) -> (Vec<String>, Vec<PathBuf>) {
 }
 
 /// Refuses what makes no sense for an object.
-pub fn check(names: &[String], options: &Ingest) -> Result<(), Failure> {
+pub fn check(names: &[String], options: &Args) -> Result<(), Failure> {
     match (names.first(), &options.as_name, options.again) {
         (Some(name), Some(_), _) => Err(Failure::new(format!(
             "--as is for input without an identity: {name} is known by its bucket, its key and its version or etag. Leave --as out"
@@ -53,7 +53,7 @@ pub async fn prepare(
     _: &Arc<ReaderList>,
     _: &Progress,
     _: bool,
-    _: &Ingest,
+    _: &Args,
 ) -> Result<Prepared, Failure> {
     let Some(name) = names.first() else { return Ok(Prepared::default()) };
     Err(Failure::new(format!(
@@ -68,7 +68,7 @@ pub async fn prepare(
     list: &Arc<ReaderList>,
     progress: &Progress,
     is_paid: bool,
-    options: &Ingest,
+    options: &Args,
 ) -> Result<Prepared, Failure> {
     use processor::{
         ingest::s3,

@@ -24,7 +24,7 @@ use hyper_util::{
 use serde_json::Value;
 use weir::{OpenError, Options, System};
 
-use super::{Failure, Token, Where, elsewhere, ingest::BATCH_BYTES, progress, set, up};
+use super::{Failure, Token, Where, elsewhere, progress, sending::BATCH_BYTES, set, up};
 
 /// Most bytes of an answer that is read: a page of 1,000 items is far below.
 const ANSWER_BYTES_MAX: usize = 64 << 20;

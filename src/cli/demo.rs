@@ -1,6 +1,7 @@
 //! `weir demo`: a temporary folder, a real log and what became of it, then made-up services at a lively pace, until Ctrl-C.
 
 use std::{
+    net::SocketAddr,
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -10,14 +11,15 @@ use hyper::Method;
 use weir::Options;
 
 use super::{
-    Answer, Demo, Failure, Format, Metrics, Output, Where,
+    Answer, Failure, Format, Output, Where,
     client::Client,
-    ingest::{Run, sentence},
+    ingest::sentence,
     metrics,
     output::{called, say},
     pair::Pair,
     progress,
-    up::{Serving, listen},
+    sending::Run,
+    up::{DEFAULT_LISTEN, Serving, listen, listen_address},
 };
 
 /// 10,000 lines of a real web server's access log: where it is from stands in the README.md beside it.
@@ -43,8 +45,16 @@ impl Drop for Folder {
     }
 }
 
+/// Options of `weir demo`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// Address to serve on; port 0 takes any free one
+    #[arg(long, default_value = DEFAULT_LISTEN, value_name = "IP:PORT", value_parser = listen_address)]
+    listen: SocketAddr,
+}
+
 /// Runs the command.
-pub async fn run(options: Demo) -> Result<Answer, Failure> {
+pub async fn run(options: Args) -> Result<Answer, Failure> {
     let listener = listen(options.listen).await?;
     let folder = Folder(std::env::temp_dir().join(format!("weir-demo-{}", std::process::id())));
     let system = progress::open(&folder.0, Options::default()).await.map_err(|error| Failure::of(&error))?;
@@ -104,7 +114,7 @@ async fn real(client: &Client, url: &str) -> Result<(), Failure> {
         begun.elapsed().as_secs_f64(),
         sentence(&balance)
     ))?;
-    let shown = Metrics {
+    let shown = metrics::Args {
         service: Some(REAL_SERVICE.into()),
         metric: None,
         namespace: None,

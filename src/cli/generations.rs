@@ -5,7 +5,7 @@ use hyper::Method;
 use serde_json::{Value, json};
 
 use super::{
-    Answer, Failure, Format, Generations,
+    Answer, Failure, Format, Output, Where,
     client::{Client, Purpose, escaped},
     output::{Column, Printer, say},
 };
@@ -24,8 +24,20 @@ static COLUMNS: [Column; 7] = [
     column("GO BACK UNTIL", "goBackUntil"),
 ];
 
+/// Options of `weir generations`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// Compare this one with the one that counts, once more: windows and decisions of alarms that differ
+    #[arg(long, value_name = "NAME")]
+    compare: Option<String>,
+    #[command(flatten)]
+    output: Output,
+    #[command(flatten)]
+    of: Where,
+}
+
 /// Runs the command.
-pub async fn run(options: Generations) -> Result<Answer, Failure> {
+pub async fn run(options: Args) -> Result<Answer, Failure> {
     let format = options.output.format()?;
     // Only who folds can compare.
     let purpose = if options.compare.is_some() { Purpose::Verify } else { Purpose::Read };

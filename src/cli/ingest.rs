@@ -1,8 +1,6 @@
 //! `weir ingest`: reads files, sends their batches, and waits until all of it is folded and readable. The last line printed is the balance.
 
 use std::{
-    collections::hash_map::RandomState,
-    hash::{BuildHasher, Hasher},
     io::IsTerminal,
     path::{Path, PathBuf},
     sync::{
@@ -12,122 +10,53 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
-use events::{identity::LOCAL_TENANT, pack::Packed, position::ShardId};
-use hyper::{Method, StatusCode};
+use events::identity::LOCAL_TENANT;
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
-use processor::ingest::{
-    self, FileError, Inputs, Options, Progress, ReaderList, Report, SendError, Sender, list::ListError,
-};
+use processor::ingest::{self, FileError, Inputs, Options, Progress, ReaderList, Report, list::ListError};
 use serde_json::Value;
 use weir::with_causes;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
-    Answer, END_PROCESS, Failure, Ingest,
+    Answer, END_PROCESS, Failure, Where,
     buckets::{self, Prepared},
     client::{Client, Purpose, data_folder},
     held_up,
     output::{called, say},
+    sending::{Run, random},
 };
 
-/// About so many bytes of lines in a batch: a record holds 1 MiB with its header, and one group of lines may pass the target.
-pub const BATCH_BYTES: usize = 512 << 10;
-/// A batch that may not have arrived is sent again, so often.
-const TRIES_MAX: u32 = 5;
 /// Messages about one kind of finding that are printed one by one.
 const LISTED_MAX: usize = 20;
 
-/// Batches of one run, sent to the system.
-pub struct Run<'a> {
-    client: &'a Client,
-    path: String,
-    name: String,
-    list: Option<Arc<ReaderList>>,
-}
-
-impl<'a> Run<'a> {
-    /// A run with a name that nobody else uses.
-    pub fn new(client: &'a Client) -> Self {
-        let name = format!("{:016x}", random());
-        Self { client, path: format!("/ingest?run={name}"), name, list: None }
-    }
-
-    /// Where its lines are sent.
-    pub fn path(&self) -> &str {
-        &self.path
-    }
-
-    /// The list hears how far the stream is.
-    fn telling(self, list: Arc<ReaderList>) -> Self {
-        Self { list: Some(list), ..self }
-    }
-
-    fn tell(&self, answer: &[u8]) {
-        let (Some(list), Ok(answer)) = (&self.list, serde_json::from_slice::<Value>(answer)) else { return };
-        for position in answer["positions"].as_array().into_iter().flatten() {
-            let (Some(shard), Some(sequence)) = (position["shard"].as_str(), position["sequence"].as_str()) else {
-                continue;
-            };
-            if let Ok(sequence) = sequence.parse() {
-                list.acknowledged(ShardId::named(shard), sequence);
-            }
-        }
-    }
-
-    /// Waits until everything that was sent, and all that was durable before, is folded and readable.
-    pub async fn settled(&self, sent: bool) -> Result<Value, Failure> {
-        let path = format!("/runs/{}", self.name);
-        loop {
-            match self.client.answer(Method::GET, &path, Bytes::new()).await? {
-                Ok(balance) if balance["settled"] != Value::Bool(false) => return Ok(balance),
-                Ok(_) => {}
-                // A run that sent nothing has no balance; it waits all the same for what an earlier one sent and did not see folded.
-                Err(refused) if !sent && refused.is_nothing => return Ok(Value::Null),
-                Err(refused) => return Err(refused.why),
-            }
-        }
-    }
-}
-
-impl Sender for Run<'_> {
-    async fn send(&self, packed: Packed) -> Result<(), SendError> {
-        let mut attempt = 0;
-        loop {
-            attempt += 1;
-            let why = match self.client.send(Method::POST, &self.path, packed.data.clone()).await {
-                Ok((status, answer)) if status.is_success() => {
-                    self.tell(&answer);
-                    return Ok(());
-                }
-                Ok((status, body)) => {
-                    let value: Value = serde_json::from_slice(&body).unwrap_or_default();
-                    let message = value["error"]["message"].as_str().unwrap_or("no reason given");
-                    let why = format!("{status}: {message}");
-                    // What is wrong with the batch or the credential stays wrong; too many requests, a slow way and trouble of the server pass.
-                    let passes = [StatusCode::TOO_MANY_REQUESTS, StatusCode::REQUEST_TIMEOUT].contains(&status);
-                    if status.is_client_error() && !passes {
-                        return Err(SendError::Unavailable(why));
-                    }
-                    why
-                }
-                Err(error) => error.to_string(),
-            };
-            if attempt == TRIES_MAX {
-                return Err(SendError::Unavailable(why));
-            }
-            tokio::time::sleep(Duration::from_millis(100 << attempt)).await;
-        }
-    }
-}
-
-/// A number that nobody can foresee: the standard library's own seed for hash tables.
-fn random() -> u64 {
-    RandomState::new().build_hasher().finish()
+/// Options of `weir ingest`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// Files, folders, patterns, or - for standard input; s3://BUCKET/KEY for an object or all below it, s3://BUCKET/KEY* for all whose keys begin
+    /// so. gzip and zstd are told by their bytes
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
+    /// Service of lines that name none [default: from the file's name]
+    #[arg(long, value_name = "NAME")]
+    service: Option<String>,
+    /// Identity of the one input, by hand: bytes that came under this name before are not counted again
+    #[arg(long = "as", value_name = "NAME")]
+    pub(super) as_name: Option<String>,
+    /// Count files again that were read before
+    #[arg(long, conflicts_with = "as_name")]
+    pub(super) again: bool,
+    /// Read from buckets without being asked, whatever it costs; what it will cost is said all the same
+    #[arg(long)]
+    pub(super) yes: bool,
+    /// Read from buckets whose owner has who reads them pay for calls and transfer
+    #[arg(long)]
+    pub(super) requester_pays: bool,
+    #[command(flatten)]
+    to: Where,
 }
 
 /// Runs the command.
-pub async fn run(options: Ingest) -> Result<Answer, Failure> {
+pub async fn run(options: Args) -> Result<Answer, Failure> {
     if options.as_name.is_some() && options.paths.len() != 1 {
         return Err(Failure::new("--as names one input: give one PATH"));
     }
@@ -159,7 +88,7 @@ fn is_named_pipe(path: &Path) -> bool {
 }
 
 /// On a terminal: how to see what came of it.
-fn tell_next(options: &Ingest) {
+fn tell_next(options: &Args) {
     if std::io::stdout().is_terminal() && std::io::stderr().is_terminal() {
         let named = options.to.pair.named().ok().flatten();
         let of = match (&options.to.url, &options.to.data) {
@@ -175,7 +104,7 @@ fn tell_next(options: &Ingest) {
 }
 
 /// The list of what was read into the system that the client speaks to, for this tenant: what one has read says nothing about another.
-fn reader_list(client: &Client, folder: &Path, options: &Ingest, tenant: &str) -> Result<ReaderList, Failure> {
+fn reader_list(client: &Client, folder: &Path, options: &Args, tenant: &str) -> Result<ReaderList, Failure> {
     let system = match client {
         // Through a running `weir up` of the folder or without one: the same list.
         Client::Here { system, .. } => system.lists().to_owned(),
@@ -213,7 +142,7 @@ fn is_of(client: &Client, folder: &Path) -> bool {
     weir::serving(folder).is_some_and(|address| address == client.name())
 }
 
-async fn read(client: &Client, options: &Ingest) -> Result<Answer, Failure> {
+async fn read(client: &Client, options: &Args) -> Result<Answer, Failure> {
     let folder = data_folder(options.to.data.as_deref())?;
     let tenant = client.tenant().await?;
     let list = Arc::new(reader_list(client, &folder, options, &tenant)?);
@@ -391,38 +320,4 @@ fn show(progress: &Progress, stop: &AtomicBool) {
         std::thread::sleep(Duration::from_millis(100));
     }
     bar.finish_and_clear();
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use std::{
-        io::{BufRead, BufReader, Write},
-        net::TcpListener,
-    };
-
-    use super::*;
-
-    /// Whoever waits for others is first told that it is late, and then that it is nobody's run, as it sent nothing.
-    #[tokio::test]
-    async fn a_run_that_sent_nothing_ends_well_once_what_was_there_before_is_folded() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let server = std::thread::spawn(move || {
-            let answers =
-                [("200 OK", r#"{"settled":false}"#), ("404 Not Found", r#"{"error":{"message":"run is not known"}}"#)];
-            for (status, body) in answers {
-                let mut socket = listener.accept().unwrap().0;
-                let lines = BufReader::new(socket.try_clone().unwrap()).lines();
-                lines.map(Result::unwrap).take_while(|line| !line.is_empty()).for_each(drop);
-                let length = body.len();
-                write!(socket, "HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}")
-                    .unwrap();
-            }
-        });
-        let client = Client::at(&url);
-        assert_eq!(Run::new(&client).settled(false).await.unwrap(), Value::Null);
-        server.join().unwrap();
-    }
 }

@@ -1,9 +1,37 @@
 //! `weir keep`: for how long rows on AWS are kept. One value of the pair, which each of its processes reads, so none has an option of its own.
 
-use super::{Answer, Failure, Keep};
+use super::{Answer, Failure, Where};
+
+/// Thirty years.
+const KEEP_DAYS_MAX: u16 = 10_950;
+
+/// Days for which rows are kept; `None`: for as long as the tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct KeepTime(Option<u16>);
+
+/// `forever`, or days.
+fn keep_time(text: &str) -> Result<KeepTime, String> {
+    let days =
+        text.strip_suffix('d').and_then(|days| days.parse().ok()).filter(|days| (1..=KEEP_DAYS_MAX).contains(days));
+    match (text, days) {
+        ("forever", _) => Ok(KeepTime(None)),
+        (_, Some(days)) => Ok(KeepTime(Some(days))),
+        _ => Err(format!("give days, such as 400d, at least 1d and at most {KEEP_DAYS_MAX}d, or forever")),
+    }
+}
+
+/// Options of `weir keep`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// From now on: days, such as 400d, or forever. Without it, only what is in force is said
+    #[arg(value_name = "TIME", value_parser = keep_time)]
+    time: Option<KeepTime>,
+    #[command(flatten)]
+    of: Where,
+}
 
 /// Runs the command.
-pub async fn run(options: Keep) -> Result<Answer, Failure> {
+pub async fn run(options: Args) -> Result<Answer, Failure> {
     let Some(pair) = options.of.pair()? else {
         return Err(Failure::new(
             "everything is kept in a data folder; rows on AWS can be kept for some days: give --stream kinesis://NAME --store dynamodb://PREFIX",
@@ -13,7 +41,7 @@ pub async fn run(options: Keep) -> Result<Answer, Failure> {
 }
 
 #[cfg(feature = "aws")]
-async fn on_aws(options: Keep, pair: &super::Named) -> Result<Answer, Failure> {
+async fn on_aws(options: Args, pair: &super::pair::Named) -> Result<Answer, Failure> {
     let named = weir::aws::Pair::parse(&pair.stream, &pair.store).map_err(|error| Failure::of(&error))?;
     let kept = named.keep(options.time.map(|time| time.0), pair.create).await.map_err(|error| Failure::of(&error))?;
     let changes = options.time.is_some();
@@ -35,7 +63,7 @@ async fn on_aws(options: Keep, pair: &super::Named) -> Result<Answer, Failure> {
 }
 
 #[cfg(not(feature = "aws"))]
-async fn on_aws(options: Keep, pair: &super::Named) -> Result<Answer, Failure> {
+async fn on_aws(options: Args, pair: &super::pair::Named) -> Result<Answer, Failure> {
     let _ = options.time.map(|time| time.0);
     super::elsewhere::open(
         pair,

@@ -5,7 +5,7 @@ use hyper::Method;
 use projections::when;
 
 use super::{
-    Answer, Failure, Format, Metrics,
+    Answer, Failure, Format, Output, Where,
     client::{Client, Purpose, escaped},
     near,
     output::{Column, Printer},
@@ -56,8 +56,38 @@ static CSV: [Column; 16] = [
     left("", "unit"),
 ];
 
+/// Options of `weir metrics`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// Only this service
+    #[arg(long, value_name = "NAME")]
+    pub(super) service: Option<String>,
+    /// Only this metric, such as requests, errors, latency
+    #[arg(long, value_name = "NAME")]
+    pub(super) metric: Option<String>,
+    /// Only this namespace
+    #[arg(long, value_name = "NAME")]
+    pub(super) namespace: Option<String>,
+    /// First time: RFC 3339, a date, epoch seconds or milliseconds, now, -15m [default: the first there is]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub(super) start: Option<String>,
+    /// First time that is not wanted [default: the last there is]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub(super) end: Option<String>,
+    /// From so long ago until now, such as 15m, 1h, 7d
+    #[arg(long, value_name = "SPAN", conflicts_with = "start")]
+    pub(super) since: Option<String>,
+    /// Seconds of one window: 60, 300 or 3600
+    #[arg(long, default_value = "60", value_parser = ["60", "300", "3600"])]
+    pub(super) period: String,
+    #[command(flatten)]
+    pub(super) output: Output,
+    #[command(flatten)]
+    pub(super) of: Where,
+}
+
 /// Runs the command.
-pub async fn run(options: Metrics) -> Result<Answer, Failure> {
+pub async fn run(options: Args) -> Result<Answer, Failure> {
     let format = options.output.format()?;
     check_times(&options)?;
     let client = Client::connect(&options.of, Purpose::Read).await?;
@@ -67,7 +97,7 @@ pub async fn run(options: Metrics) -> Result<Answer, Failure> {
 }
 
 /// Times are read where the answer is made; here only so that a wrong one is named by the option that has it.
-fn check_times(options: &Metrics) -> Result<(), Failure> {
+fn check_times(options: &Args) -> Result<(), Failure> {
     for (option, text) in [("--start", &options.start), ("--end", &options.end)] {
         if let Some(text) = text {
             when::parse(text, weir::now_ms()).map_err(|error| Failure::new(format!("{option}: {error}")))?;
@@ -80,7 +110,7 @@ fn check_times(options: &Metrics) -> Result<(), Failure> {
     Ok(())
 }
 
-fn query(options: &Metrics) -> String {
+fn query(options: &Args) -> String {
     let start = match (&options.start, &options.since) {
         (Some(start), _) => start.clone(),
         (None, Some(since)) => format!("-{}", since.trim_start_matches('-')),
@@ -100,13 +130,13 @@ fn query(options: &Metrics) -> String {
 }
 
 /// A refusal of the API names its parameters; who typed the command knows options.
-fn in_options(refusal: &Failure, options: &Metrics) -> Failure {
+fn in_options(refusal: &Failure, options: &Args) -> Failure {
     let start = if options.since.is_some() { "--since" } else { "--start" };
     Failure::new(refusal.to_string().replace("startTime", start).replace("endTime", "--end"))
 }
 
 /// Asks for the pages and prints them.
-pub async fn print(client: &Client, options: &Metrics, format: Format) -> Result<Answer, Failure> {
+pub async fn print(client: &Client, options: &Args, format: Format) -> Result<Answer, Failure> {
     let mut printer = Printer::new(format, if format == Format::Table { &TABLE } else { &CSV });
     let query = query(options);
     let (mut next, mut printed, mut cut): (Option<String>, usize, bool) = (None, 0, false);

@@ -4,13 +4,26 @@ use bytes::Bytes;
 use hyper::Method;
 
 use super::{
-    Answer, Failure, Promote,
+    Answer, Failure, Where,
     client::{Client, Purpose, escaped},
     output::say,
 };
 
+/// Options of `weir promote`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// The generation
+    #[arg(value_name = "NAME")]
+    generation: String,
+    /// One object instead of a sentence
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    of: Where,
+}
+
 /// Runs the command.
-pub async fn run(options: Promote) -> Result<Answer, Failure> {
+pub async fn run(options: Args) -> Result<Answer, Failure> {
     let client = Client::connect(&options.of, Purpose::Verify).await?;
     let path = format!("/promote?generation={}", escaped(&options.generation));
     let promoted = client.json(Method::POST, &path, Bytes::new()).await;

@@ -7,7 +7,7 @@ use hyper::Method;
 use serde_json::Value;
 
 use super::{
-    Answer, Failure, Format, Replay,
+    Answer, Failure, Format, Where,
     client::{Client, Purpose, escaped},
     generations, progress,
 };
@@ -15,8 +15,28 @@ use super::{
 /// Between two looks at how far it is.
 const LOOK: Duration = Duration::from_millis(200);
 
+/// Options of `weir replay`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// Where it begins, to the minute: a time (RFC 3339, a date, epoch seconds or milliseconds, -2d), SHARD:POSITION, oldest for all that the stream
+    /// keeps, or archive for all that the archive has and the stream behind it. Left out to go on with one that was begun
+    #[arg(long, value_name = "TIME|SHARD:POSITION|oldest|archive", allow_hyphen_values = true)]
+    start: Option<String>,
+    /// The archive of --start archive: s3://BUCKET/PREFIX or file:///FOLDER, as `weir up --archive` was told (also WEIR_ARCHIVE)
+    #[arg(long, value_name = "URL")]
+    archive: Option<String>,
+    /// Its name: letters, digits, `-`, `_` and `.`; the generation that is there from the beginning is called first
+    #[arg(long, value_name = "NAME")]
+    generation: String,
+    /// The comparison as one object instead of sentences
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    to: Where,
+}
+
 /// Runs the command.
-pub async fn run(options: Replay) -> Result<Answer, Failure> {
+pub async fn run(options: Args) -> Result<Answer, Failure> {
     let client = Client::connect(&options.to, Purpose::Verify).await?;
     if let Some(url) = super::archive(options.archive.as_deref()) {
         client.read_archive(&url, options.archive.is_some()).await?;
@@ -26,7 +46,7 @@ pub async fn run(options: Replay) -> Result<Answer, Failure> {
     answer
 }
 
-async fn replay(client: &Client, options: &Replay) -> Result<Answer, Failure> {
+async fn replay(client: &Client, options: &Args) -> Result<Answer, Failure> {
     let name = &options.generation;
     let start = options.start.as_deref().map(|start| format!("&start={}", escaped(start))).unwrap_or_default();
     let opened =

@@ -5,7 +5,7 @@ use hyper::Method;
 use serde_json::{Value, json};
 
 use super::{
-    Answer, Failure, Format, Merge, Shards, Split, Where,
+    Answer, Failure, Format, Output, Where,
     client::{Client, Purpose, escaped},
     output::{Column, Printer, say},
 };
@@ -22,8 +22,46 @@ static COLUMNS: [Column; 5] = [
     column("FOLDED THROUGH", "folded"),
 ];
 
+/// Options of `weir shards`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct List {
+    #[command(flatten)]
+    output: Output,
+    #[command(flatten)]
+    of: Where,
+}
+
+/// Options of `weir split`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Split {
+    /// The shard, which is closed; `weir shards` lists them
+    #[arg(value_name = "SHARD")]
+    shard: String,
+    /// One object instead of a sentence
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    of: Where,
+}
+
+/// Options of `weir merge`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Merge {
+    /// One of them; both are closed
+    #[arg(value_name = "SHARD")]
+    shard: String,
+    /// The other: the one whose keys begin where the first one's end, or end where they begin
+    #[arg(value_name = "WITH")]
+    with: String,
+    /// One object instead of a sentence
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    of: Where,
+}
+
 /// Runs `weir shards`.
-pub async fn list(options: Shards) -> Result<Answer, Failure> {
+pub async fn list(options: List) -> Result<Answer, Failure> {
     let format = options.output.format()?;
     let client = Client::connect(&options.of, Purpose::Read).await?;
     let found = client.json(Method::GET, "/shards", Bytes::new()).await;

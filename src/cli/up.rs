@@ -3,6 +3,7 @@
 use std::{
     io,
     net::SocketAddr,
+    num::NonZeroU16,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -14,14 +15,16 @@ use tokio::signal::unix;
 use weir::{OpenError, Options, System};
 
 use super::{
-    Answer, Failure, Up,
+    Answer, Failure,
     client::{Purpose, data_folder},
     elsewhere,
     output::say,
-    pair::Named,
+    pair::{Named, Pair},
     progress,
 };
 
+/// Where `weir up` listens unless it is told otherwise.
+pub const DEFAULT_LISTEN: &str = "127.0.0.1:4717";
 /// How long requests that are under way may take once the program is told to end.
 const DRAIN: Duration = Duration::from_secs(10);
 /// How often a stopped consumer is looked for, or a folder that another command has.
@@ -30,8 +33,61 @@ const CHANGE_LOOK: Duration = Duration::from_millis(200);
 /// How a process that serves calls itself.
 pub const UP: &str = "weir up";
 
+/// Where to listen: numbers, or this machine's own name for itself.
+pub fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    let numbers = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
+    let next = format!("give an IP address and a port, such as {DEFAULT_LISTEN}, or 0.0.0.0:4717 for every address");
+    numbers.as_deref().unwrap_or(text).parse().map_err(|_| next)
+}
+
+/// A time from one second to ten minutes.
+fn failover(text: &str) -> Result<Duration, String> {
+    let next = "give seconds or minutes, such as 10s or 2m, at least 1s and at most 10m";
+    let (number, unit) = match (text.strip_suffix('s'), text.strip_suffix('m')) {
+        (Some(number), _) => (number, 1),
+        (None, Some(number)) => (number, 60),
+        (None, None) => return Err(next.to_owned()),
+    };
+    let secs = number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
+    secs.filter(|secs| (1..=600).contains(secs)).map(Duration::from_secs).ok_or_else(|| next.to_owned())
+}
+
+/// Options of `weir up`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// Data folder [env: WEIR_DATA] [default: weir in the user's data directory]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Address to serve on; port 0 takes any free one
+    #[arg(long, default_value = DEFAULT_LISTEN, value_name = "IP:PORT", value_parser = listen_address)]
+    listen: SocketAddr,
+    /// File with a line `TENANT TOKEN` for each credential, tokens of at least 16 characters; needed to listen beyond this machine. Only tenant
+    /// `local` may verify, and ask for generations and shards
+    #[arg(long, value_name = "FILE")]
+    tokens: Option<PathBuf>,
+    /// Shards of a new data folder or stream, at most 64 [default: one for each core, at most 8; on Kinesis one]
+    #[arg(long, value_name = "N")]
+    shards: Option<NonZeroU16>,
+    /// Go on although the host's clock stands before the stream's last stamp
+    #[arg(long)]
+    confirm_clock: bool,
+    /// On AWS: other processes take the shards of one that was silent for so long, 1s to 10m; the same for all of a pair [default: 30s]
+    #[arg(long, value_name = "TIME", value_parser = failover)]
+    failover: Option<Duration>,
+    /// On AWS: read as an enhanced fan-out consumer of this pair's own, registered if it is missing, which no other reader slows down. In us-east-1
+    /// $0.015 an hour for each shard and $0.013 a GB, for as long as it is registered
+    #[arg(long)]
+    fan_out: bool,
+    /// Keep all that is on the stream beyond its retention: s3://BUCKET/PREFIX, or file:///FOLDER [env: WEIR_ARCHIVE]. It costs one PUT in five
+    /// minutes for each shard
+    #[arg(long, value_name = "URL")]
+    archive: Option<String>,
+    #[command(flatten)]
+    pair: Pair,
+}
+
 /// Runs the command.
-pub async fn run(options: Up) -> Result<Answer, Failure> {
+pub async fn run(options: Args) -> Result<Answer, Failure> {
     let access = access(options.tokens.as_deref(), options.listen)?;
     let folder = data_folder(options.data.as_deref())?;
     let pair = options.pair.named()?;
@@ -48,7 +104,7 @@ pub async fn run(options: Up) -> Result<Answer, Failure> {
     let listener = listen(options.listen).await?;
     let (system, of) = match &pair {
         Some(pair) => {
-            let Up { shards, failover, fan_out, .. } = options;
+            let Args { shards, failover, fan_out, .. } = options;
             let how = elsewhere::How { shards, stays: true, failover, fan_out };
             (elsewhere::open(pair, &folder, how, Purpose::Add).await?, pair.to_string())
         }

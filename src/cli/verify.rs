@@ -5,15 +5,28 @@ use hyper::Method;
 use serde_json::Value;
 
 use super::{
-    Answer, Failure, Verify,
+    Answer, Failure, Where,
     client::{Client, Purpose},
     held_up,
     output::say,
     progress,
 };
 
+/// Options of `weir verify`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// One object instead of sentences
+    #[arg(long)]
+    json: bool,
+    /// Read from there what the stream no longer has, as `weir up --archive` keeps it [env: WEIR_ARCHIVE]
+    #[arg(long, value_name = "URL")]
+    archive: Option<String>,
+    #[command(flatten)]
+    of: Where,
+}
+
 /// Runs the command.
-pub async fn run(options: Verify) -> Result<Answer, Failure> {
+pub async fn run(options: Args) -> Result<Answer, Failure> {
     let client = Client::connect(&options.of, Purpose::Verify).await?;
     if let Some(url) = super::archive(options.archive.as_deref()) {
         client.read_archive(&url, options.archive.is_some()).await?;

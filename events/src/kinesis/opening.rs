@@ -64,6 +64,9 @@ pub enum OpenError {
 pub(super) struct Found {
     pub created: bool,
     pub retention: Option<Duration>,
+    pub arn: String,
+    /// In seconds since 1970.
+    pub made_at: f64,
 }
 
 pub(super) async fn find(client: &Client, name: &str, missing: Missing, options: &Options) -> Result<Found, OpenError> {
@@ -86,7 +89,9 @@ pub(super) async fn find(client: &Client, name: &str, missing: Missing, options:
         let status = match &summary {
             Some(summary) => match summary.stream_status() {
                 StreamStatus::Active | StreamStatus::Updating => {
-                    return Ok(Found { created, retention: retention_of(summary) });
+                    let made_at = summary.stream_creation_timestamp().as_secs_f64();
+                    let arn = summary.stream_arn().to_owned();
+                    return Ok(Found { created, retention: retention_of(summary), arn, made_at });
                 }
                 StreamStatus::Deleting => {
                     return Err(OpenError::NotActive { name: name.to_owned(), status: "being deleted".to_owned() });

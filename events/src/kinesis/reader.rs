@@ -231,8 +231,7 @@ impl Inner {
     }
 
     pub(super) fn edge(&self) -> Option<Duration> {
-        let retention = Duration::from_secs(self.retention_secs.load(Relaxed));
-        (!retention.is_zero()).then(|| retention.saturating_sub(EDGE))
+        self.retention().map(|retention| retention.saturating_sub(EDGE))
     }
 
     /// The next answer of the shard, into `place`; tries again what may pass.

@@ -17,4 +17,6 @@ mod others;
 #[path = "../../../processor/tests/parts/ranges.rs"]
 mod ranges;
 mod start;
+#[path = "../../../tests/aws/way.rs"]
+mod way;
 mod web;

@@ -22,17 +22,17 @@ use std::{
 
 use events::{
     identity::{Origin, OriginKind, Producer},
-    pack::HISTORY_BYTES,
     position::{SequenceNumber, ShardId},
 };
-use xxhash_rust::xxh3::xxh3_128;
 
+mod entry;
 mod error;
 mod index;
 mod journal;
 mod objects;
 mod tips;
 
+pub use entry::{Entry, EntryId, Mark, Print};
 pub use error::ListError;
 pub use index::{Seen, Stamp};
 
@@ -51,88 +51,6 @@ pub const HEAD_BYTES: usize = 1 << 10;
 /// Most files of one list: about 1 GB of memory. At opening, the oldest that are gone from their path are forgotten beyond half of it; where
 /// that does not help, no more are registered, with an error.
 pub const FILES_MAX: usize = 1_000_000;
-
-/// A file's number in its list, never given twice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct EntryId(pub(super) u64);
-
-/// Length and hash of some bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Print {
-    /// How many, at most 1 KiB.
-    pub len: usize,
-    /// XXH3, 128 bits.
-    pub hash: u128,
-}
-
-impl Print {
-    /// Of these bytes.
-    pub fn of(bytes: &[u8]) -> Self {
-        Self { len: bytes.len(), hash: xxh3_128(bytes) }
-    }
-
-    /// True if `bytes` end with what this is the print of.
-    pub(super) fn ends(&self, bytes: &[u8]) -> bool {
-        bytes.len().checked_sub(self.len).is_some_and(|from| Self::of(&bytes[from..]) == *self)
-    }
-}
-
-/// How far a file was taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Mark {
-    /// First byte, after decompression, that was not.
-    pub end: u64,
-    /// The last bytes before it.
-    pub tail: Print,
-    /// Hash of all bytes before it, where they were packed: what was taken before damage may have been wrong.
-    pub whole: Option<u128>,
-}
-
-impl Mark {
-    /// After `end` bytes, of which `before` are the last.
-    pub(super) fn after(end: u64, before: &[u8]) -> Self {
-        Self { end, tail: Print::of(&before[before.len().saturating_sub(HISTORY_BYTES)..]), whole: None }
-    }
-
-    /// Before the first byte.
-    pub(super) fn nothing() -> Self {
-        Self::after(0, &[])
-    }
-}
-
-/// What is known of one file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
-    /// Its number.
-    pub id: EntryId,
-    /// The opening that gave the number: a list that was restored from a backup gives the same numbers again.
-    pub reader: u64,
-    /// Whose.
-    pub tenant: String,
-    /// Where it was seen last.
-    pub path: String,
-    /// Where it was seen first: the origin's name.
-    pub name: String,
-    /// Its beginning, as first seen.
-    pub head: Print,
-    /// What is durable of it.
-    pub mark: Mark,
-    /// Something else stands at its path by now.
-    pub gone: bool,
-    /// It was damaged: what was taken last may not be what it holds once mended.
-    pub doubtful: bool,
-    /// The stream has lost what was taken: it is read from its first byte, and what the stream still has is known there.
-    pub resend: bool,
-    /// When the reading began that has not come to its end.
-    pub reading_since_ms: Option<i64>,
-}
-
-impl Entry {
-    /// True if these first bytes of a file begin as this one did.
-    pub(super) fn begins(&self, head: &[u8]) -> bool {
-        self.head.len > 0 && head.get(..self.head.len).is_some_and(|head| Print::of(head) == self.head)
-    }
-}
 
 /// See the module. Shared between the reading thread and the sends.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use super::{
     DynamoDb, OpenError,
     call::{Answer, Failed, TRIES_MAX, call},
     item::{self, STREAM},
-    keep::PARTITION,
+    keep::{self, PARTITION},
     layout::{Place, Sort, Table},
 };
 
@@ -18,10 +18,13 @@ impl DynamoDb {
         let place =
             Place { table: Table::Checkpoints, partition: PARTITION.into(), sort: Sort::Text(PARTITION.into()) };
         for _ in 0..TRIES_MAX {
-            if let Some(item) = self.get(&place).await? {
+            // One request for both: whoever binds them writes rows, or hides those past their time.
+            let found = self.read_batch(vec![place.clone(), keep::place()]).await?;
+            let item_of = |wanted: &Place| found.iter().find(|(place, _)| place == wanted).map(|(_, item)| item);
+            if let Some(item) = item_of(&place) {
                 let holds = item.get(STREAM).and_then(|holds| holds.as_s().ok()).map_or("", String::as_str);
                 if holds == stream {
-                    self.look_at_keep().await?;
+                    self.learn_keep(item_of(&keep::place()));
                     return Ok(());
                 }
                 return Err(OpenError::OtherStream {

@@ -86,10 +86,14 @@ impl DynamoDb {
 
     /// Reads the item, and goes on looking at it.
     pub(super) async fn look_at_keep(&self) -> Result<Option<u16>, Failed> {
-        let item = self.get(&place()).await?;
-        let days = item.and_then(|item| item::read_number(&item, KEEP_DAYS)).filter(|days| *days > 0);
+        Ok(self.learn_keep(self.get(&place()).await?.as_ref()))
+    }
+
+    /// The item was just read.
+    pub(super) fn learn_keep(&self, item: Option<&Item>) -> Option<u16> {
+        let days = item.and_then(|item| item::read_number(item, KEEP_DAYS)).filter(|days| *days > 0);
         *lock(&self.kept) = Kept { days, looked: Some(Instant::now()) };
-        Ok(days)
+        days
     }
 
     /// Looks at it again if that was long ago.
@@ -122,7 +126,7 @@ impl DynamoDb {
     }
 }
 
-fn place() -> Place {
+pub(super) fn place() -> Place {
     Place { table: Table::Checkpoints, partition: PARTITION.into(), sort: Sort::Text(SORT.into()) }
 }
 

@@ -43,7 +43,7 @@ impl DynamoDb {
     }
 
     /// A batch throws only if nothing went through; else it hands back what is left.
-    async fn read_batch(&self, mut left: Vec<Place>) -> Result<Vec<(Place, Item)>, Failed> {
+    pub(super) async fn read_batch(&self, mut left: Vec<Place>) -> Result<Vec<(Place, Item)>, Failed> {
         let (mut found, mut tries) = (vec![], 0);
         while !left.is_empty() {
             let mut tables = HashMap::<&str, Vec<Item>>::new();

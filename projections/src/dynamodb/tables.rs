@@ -40,15 +40,6 @@ pub enum Create {
     Refuse,
 }
 
-/// What opening changed.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Opened {
-    /// Names of tables that were made.
-    pub created: Vec<String>,
-    /// Tables on which TTL is off and could or should not be enabled, and why: rows of `keep` then stay until `expire` removes them.
-    pub without_expiry: Vec<String>,
-}
-
 /// The store could not be opened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
@@ -118,16 +109,19 @@ pub(super) fn without_retries(client: &Client) -> Client {
 }
 
 impl DynamoDb {
-    pub(super) async fn open_tables(&self, create: Create) -> Result<Opened, OpenError> {
+    /// The names of those that it made. A table that can be used is looked at once: that is what a function waits for before it does anything.
+    pub(super) async fn open_tables(&self, create: Create) -> Result<Vec<String>, OpenError> {
         let prefix = self.state.strip_suffix("-state").unwrap_or_default();
         let fits = prefix.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte));
         if !fits || prefix.is_empty() || self.metrics.len() > 255 {
             return Err(OpenError::Prefix { prefix: prefix.to_owned() });
         }
-        let mut missing = vec![];
+        let (mut missing, mut unready) = (vec![], vec![]);
         for table in Table::ALL {
-            if self.described(table).await?.is_none() {
-                missing.push(table);
+            match self.described(table).await? {
+                Some(described) if is_active(&described) => {}
+                Some(_) => unready.push(table),
+                None => missing.push(table),
             }
         }
         let names = |tables: &[Table]| tables.iter().map(|table| self.name(*table).to_owned()).collect();
@@ -138,17 +132,22 @@ impl DynamoDb {
         for table in &missing {
             self.create(*table, prefix).await?;
         }
-        for table in Table::ALL {
-            self.wait_for(table).await?;
+        for table in missing.iter().chain(&unready) {
+            self.wait_for(*table).await?;
         }
-        let mut opened = Opened { created: names(&missing), without_expiry: vec![] };
-        // Looked at whoever made them: who did may have died before this.
+        Ok(names(&missing))
+    }
+
+    /// Enables TTL where it is off, if tables may be made: whoever made these may have died before it. Tables on which it stays off, and why: rows of
+    /// `keep` then stay until `expire` removes them.
+    pub async fn see_to_expiry(&self, create: Create) -> Vec<String> {
+        let mut without_expiry = vec![];
         for table in [Table::Metrics, Table::State] {
-            if let Err(failed) = self.see_to_expiry(table, create).await {
-                opened.without_expiry.push(failed.why);
+            if let Err(failed) = self.see_to_expiry_of(table, create).await {
+                without_expiry.push(failed.why);
             }
         }
-        Ok(opened)
+        without_expiry
     }
 
     async fn described(&self, table: Table) -> Result<Option<TableDescription>, OpenError> {
@@ -199,10 +198,7 @@ impl DynamoDb {
         let (mut status, mut wait) = (String::from("missing"), LOOK_FIRST);
         for _ in 0..LOOKS_MAX {
             if let Some(described) = self.described(table).await? {
-                let mut indexes = described.global_secondary_indexes().iter();
-                let is_active = described.table_status() == Some(&TableStatus::Active)
-                    && indexes.all(|index| index.index_status().is_none_or(|status| *status == IndexStatus::Active));
-                if is_active {
+                if is_active(&described) {
                     return Ok(());
                 }
                 status = described.table_status().map_or("of no status", |status| status.as_str()).to_owned();
@@ -213,7 +209,7 @@ impl DynamoDb {
         Err(OpenError::NotActive { table: self.name(table).to_owned(), status })
     }
 
-    async fn see_to_expiry(&self, table: Table, create: Create) -> Result<(), Failed> {
+    async fn see_to_expiry_of(&self, table: Table, create: Create) -> Result<(), Failed> {
         let name = self.name(table);
         let request = self.client.describe_time_to_live().table_name(name);
         let answer = done(self.pace, ("DescribeTimeToLive", name), || request.clone().send()).await?;
@@ -239,6 +235,13 @@ impl DynamoDb {
         let request = self.client.update_time_to_live().table_name(name).time_to_live_specification(what);
         done(self.pace, ("UpdateTimeToLive", name), || request.clone().send()).await.map(|_| ())
     }
+}
+
+/// It can be read and written, and so can its index.
+fn is_active(described: &TableDescription) -> bool {
+    let mut indexes = described.global_secondary_indexes().iter();
+    described.table_status() == Some(&TableStatus::Active)
+        && indexes.all(|index| index.index_status().is_none_or(|status| *status == IndexStatus::Active))
 }
 
 /// Attributes that are keys, and whether they are text.

@@ -59,18 +59,14 @@ pub(super) struct Found {
 }
 
 pub(super) async fn find(stream: &Kinesis, name: &str, create: bool) -> Result<Found, OpenError> {
-    let (client, stream_name) = (&stream.0.client, stream.name());
+    let (client, stream_name, arn) = (&stream.0.client, stream.name(), &stream.0.arn);
     let failed = |what| {
         let (stream, name) = (stream_name.to_owned(), name.to_owned());
         move |failure: Failure| OpenError::Failed { stream, name, what, why: failure.why }
     };
-    let summary = client.describe_stream_summary().stream_name(stream_name).send().await;
-    let summary = summary.map_err(|error| failed("described")(Failure::of(&error)))?;
-    let unnamed = || failed("described")(Failure::new(Kind::Unknown, "Kinesis described no stream"));
-    let arn = summary.stream_description_summary.ok_or_else(unnamed)?.stream_arn;
     let (give_up, mut was_registered) = (Instant::now() + WAIT_MAX, false);
     loop {
-        let answer = client.describe_stream_consumer().stream_arn(&arn).consumer_name(name).send().await;
+        let answer = client.describe_stream_consumer().stream_arn(arn).consumer_name(name).send().await;
         let found = match answer.map_err(|error| Failure::of(&error)) {
             Ok(answer) => answer.consumer_description,
             Err(failure) if failure.kind == Kind::Gone => None,
@@ -87,7 +83,7 @@ pub(super) async fn find(stream: &Kinesis, name: &str, create: bool) -> Result<F
                 return Err(OpenError::Missing { stream: stream_name.to_owned(), name: name.to_owned() });
             }
             None => {
-                let call = client.register_stream_consumer().stream_arn(&arn).consumer_name(name).tags(TAG.0, TAG.1);
+                let call = client.register_stream_consumer().stream_arn(arn).consumer_name(name).tags(TAG.0, TAG.1);
                 was_registered = match call.send().await.map_err(|error| Failure::of(&error)) {
                     Ok(_) => true,
                     // Another process has just done so.

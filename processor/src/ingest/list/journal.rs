@@ -1,12 +1,13 @@
 //! The list on disk: JSON lines, appended, each the whole of what is known of one file; the last one about a file holds. Decides what of a
 //! damaged list can be used.
 //!
-//! The first line says the version, the reader's id and the next free number. Each line ends with a checksum of its text. The file begins, and
-//! is shortened, by writing it anew beside the old one and renaming it. At most `UNSYNCED_BYTES_MAX` at its end were not synced: there lines may
+//! The first line says the version, the reader's id and the next free number; `line` says how each is written. The file begins, and is shortened, by writing it anew beside the old one and renaming it. At most `UNSYNCED_BYTES_MAX` at its end were not synced: there lines may
 //! be torn, and are dropped; a line that cannot be read further up stops the reader with a message.
 //!
 //! After a failed sync nothing is known about the disk: nothing more is written, and every later call fails. An opening writes the end again that
 //! may not have been synced, and syncs it, because what it reads there may be in memory only.
+
+mod line;
 
 use std::{
     fs::{self, File},
@@ -15,10 +16,8 @@ use std::{
     sync::Arc,
 };
 
-use serde::{Deserialize, Serialize};
-use xxhash_rust::xxh3::xxh3_64;
-
-use super::{Entry, EntryId, FILES_MAX, ListError, Mark, Print};
+use self::line::{Line, parse, spell};
+use super::{Entry, FILES_MAX, ListError};
 
 const FILE: &str = "files.jsonl";
 const VERSION: u32 = 2;
@@ -26,92 +25,6 @@ const VERSION: u32 = 2;
 const UNSYNCED_BYTES_MAX: u64 = 256 << 10;
 /// So many lines more than twice the files, and the list is written anew at opening.
 const SPARE_LINES: usize = 1_000;
-const SUM: &str = ",\"sum\":\"";
-const SUM_BYTES: usize = SUM.len() + 16 + 2;
-
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(tag = "is", rename_all = "snake_case")]
-enum Line {
-    List { version: u32, reader: String, next: u64 },
-    File(FileLine),
-    Epoch { epoch: u64 },
-}
-
-/// Hashes are hexadecimal: JSON's numbers do not hold them.
-#[derive(Debug, Serialize, Deserialize)]
-struct FileLine {
-    number: u64,
-    /// Since version 2; before, the list's own.
-    #[serde(default)]
-    reader: String,
-    tenant: String,
-    path: String,
-    name: String,
-    head_bytes: usize,
-    head_hash: String,
-    end: u64,
-    tail_bytes: usize,
-    tail_hash: String,
-    /// Since version 2.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    whole_hash: Option<String>,
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    gone: bool,
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    doubtful: bool,
-    /// Since version 2.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    resend: bool,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    reading_since_ms: Option<i64>,
-}
-
-impl From<&Entry> for FileLine {
-    fn from(entry: &Entry) -> Self {
-        Self {
-            number: entry.id.0,
-            reader: format!("{:016x}", entry.reader),
-            tenant: entry.tenant.clone(),
-            path: entry.path.clone(),
-            name: entry.name.clone(),
-            head_bytes: entry.head.len,
-            head_hash: format!("{:032x}", entry.head.hash),
-            end: entry.mark.end,
-            tail_bytes: entry.mark.tail.len,
-            tail_hash: format!("{:032x}", entry.mark.tail.hash),
-            whole_hash: entry.mark.whole.map(|hash| format!("{hash:032x}")),
-            gone: entry.gone,
-            doubtful: entry.doubtful,
-            resend: entry.resend,
-            reading_since_ms: entry.reading_since_ms,
-        }
-    }
-}
-
-impl TryFrom<FileLine> for Entry {
-    type Error = String;
-
-    fn try_from(line: FileLine) -> Result<Self, String> {
-        let hash = |text: &str| u128::from_str_radix(text, 16).map_err(|_| format!("`{text}` is no hash"));
-        Ok(Self {
-            id: EntryId(line.number),
-            reader: u64::from_str_radix(&line.reader, 16).map_err(|_| format!("`{}` is no reader", line.reader))?,
-            tenant: line.tenant,
-            path: line.path,
-            name: line.name,
-            head: Print { len: line.head_bytes, hash: hash(&line.head_hash)? },
-            mark: Mark {
-                end: line.end,
-                tail: Print { len: line.tail_bytes, hash: hash(&line.tail_hash)? },
-                whole: line.whole_hash.as_deref().map(hash).transpose()?,
-            },
-            gone: line.gone,
-            doubtful: line.doubtful,
-            resend: line.resend,
-            reading_since_ms: line.reading_since_ms,
-        })
-    }
-}
 
 #[derive(Debug)]
 pub(super) struct Journal {
@@ -329,28 +242,6 @@ fn load(path: &Path, text: &[u8]) -> Result<Loaded, ListError> {
     Ok(loaded)
 }
 
-/// A line with its checksum and newline.
-fn spell(line: &Line) -> String {
-    let mut text = serde_json::to_string(line).expect("strings and numbers always encode");
-    let sum = xxh3_64(text.as_bytes());
-    text.pop();
-    text.push_str(&format!("{SUM}{sum:016x}\"}}\n"));
-    text
-}
-
-fn parse(line: &[u8]) -> Result<Line, String> {
-    let line = std::str::from_utf8(line).map_err(|_| "it is not UTF-8")?;
-    let line = line.strip_suffix('\n').ok_or("it is cut short")?;
-    let (body, sum) =
-        line.len().checked_sub(SUM_BYTES).and_then(|at| line.split_at_checked(at)).ok_or("it has no checksum")?;
-    let sum = sum.strip_prefix(SUM).and_then(|sum| sum.strip_suffix("\"}")).ok_or("it has no checksum")?;
-    let body = format!("{body}}}");
-    if u64::from_str_radix(sum, 16) != Ok(xxh3_64(body.as_bytes())) {
-        return Err("its checksum is wrong".into());
-    }
-    serde_json::from_str(&body).map_err(|error| error.to_string())
-}
-
 /// Rewrites what an earlier process may not have synced, or failed to sync, and makes it durable.
 fn write_end_again(path: &Path, length: u64) -> io::Result<()> {
     let mut file = File::options().read(true).write(true).open(path)?;
@@ -386,7 +277,7 @@ fn write_anew(path: &Path, loaded: &Loaded) -> io::Result<()> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::ingest::list::ReaderList;
+    use crate::ingest::list::{EntryId, Mark, Print, ReaderList};
 
     /// A file that takes what is written, and whose sync fails.
     #[cfg(unix)]

@@ -25,8 +25,8 @@ pub(super) fn prefix() -> String {
 
 /// Empty tables, through an endpoint.
 pub(super) fn open(endpoint: &str, prefix: &str) -> DynamoDb {
-    let (mut store, opened) = wait(DynamoDb::open(&client(endpoint), prefix, Create::Missing)).unwrap();
-    assert_eq!(opened.created.len(), 3);
+    let (mut store, made) = wait(DynamoDb::open(&client(endpoint), prefix, Create::Missing)).unwrap();
+    assert_eq!(made.len(), 3);
     store.pace = PACE;
     store.today = today;
     store

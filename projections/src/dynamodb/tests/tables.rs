@@ -1,5 +1,7 @@
 //! Tables as they are found and made, what is said of them, the stream that they are bound to, and when what is in them expires.
 
+use std::sync::Mutex;
+
 use crate::{
     dynamodb::{Create, DynamoDb, OpenError, layout},
     store::{Day, Generation, Kind, ReadError, Row, Span, Store, WriteError, Written},
@@ -55,17 +57,19 @@ fn tables_are_made_once_tagged_and_named_and_not_at_all_where_that_is_refused() 
     for part in ["-ApplicationMetrics", "-state", "-checkpoints", "us-east-1", "--no-create"] {
         assert!(text.contains(part), "`{part}` is not in: {text}");
     }
-    let (store, opened) = wait(DynamoDb::open(&client, &prefix, Create::Missing)).unwrap();
-    assert_eq!(opened.created, [store.metrics.clone(), store.state.clone(), store.checkpoints.clone()]);
-    assert_eq!(opened.without_expiry, [] as [String; 0]);
+    let (store, made) = wait(DynamoDb::open(&client, &prefix, Create::Missing)).unwrap();
+    assert_eq!(made, [store.metrics.clone(), store.state.clone(), store.checkpoints.clone()]);
+    assert_eq!(wait(store.see_to_expiry(Create::Missing)), [] as [String; 0]);
     let described = wait(client.describe_table().table_name(&store.metrics).send()).unwrap().table.unwrap();
     assert_eq!(described.global_secondary_indexes()[0].index_name(), Some("TimestampIndex"));
     let tags = wait(client.list_tags_of_resource().resource_arn(described.table_arn().unwrap()).send()).unwrap();
     assert_eq!((tags.tags()[0].key(), tags.tags()[0].value()), ("weir:store", prefix.as_str()));
     let ttl = wait(client.describe_time_to_live().table_name(&store.state).send()).unwrap();
     assert_eq!(ttl.time_to_live_description().unwrap().attribute_name(), Some("ExpiresAt"));
-    let (_, opened) = wait(DynamoDb::open(&client, &prefix, Create::Refuse)).unwrap();
-    assert_eq!(opened.created, [] as [String; 0]);
+    let gate = Gate::before(ministack(), |_| Act::Pass);
+    let (_, made) = wait(DynamoDb::open(&self::client(&gate.endpoint), &prefix, Create::Refuse)).unwrap();
+    assert_eq!(made, [] as [String; 0]);
+    assert_eq!((gate.seen("DescribeTable").len(), gate.all()), (3, 3), "what can be used is looked at once");
     for bad in ["", "with blank", &"x".repeat(237)] {
         let answer = wait(DynamoDb::open(&client, bad, Create::Missing)).err().unwrap();
         assert!(matches!(answer, OpenError::Prefix { .. }), "{answer}");
@@ -128,18 +132,63 @@ fn tables_are_bound_to_one_stream_and_refuse_every_other() {
 fn ttl_that_is_off_is_enabled_by_whoever_opens_next() {
     let prefix = prefix();
     // Who made them died before it.
-    let gate = Gate::before(ministack(), |request| match request.operation.as_str() {
-        "UpdateTimeToLive" => Act::refuse(400, "ValidationException"),
-        _ => Act::Pass,
-    });
-    let (store, opened) = wait(DynamoDb::open(&client(&gate.endpoint), &prefix, Create::Missing)).unwrap();
-    assert_eq!(opened.without_expiry.len(), 2);
-    let (_, opened) = wait(DynamoDb::open(&client(ministack()), &prefix, Create::Refuse)).unwrap();
-    assert!(opened.without_expiry[0].contains(&store.metrics) && opened.without_expiry[0].contains("ExpiresAt"));
-    let (_, opened) = wait(DynamoDb::open(&client(ministack()), &prefix, Create::Missing)).unwrap();
-    assert_eq!(opened.without_expiry, [] as [String; 0]);
-    let (_, opened) = wait(DynamoDb::open(&client(ministack()), &prefix, Create::Refuse)).unwrap();
-    assert_eq!(opened.without_expiry, [] as [String; 0]);
+    let (store, _) = wait(DynamoDb::open(&client(ministack()), &prefix, Create::Missing)).unwrap();
+    let said = wait(store.see_to_expiry(Create::Refuse));
+    assert!(said[0].contains(&store.metrics) && said[0].contains("ExpiresAt"), "{said:?}");
+    assert_eq!(said.len(), 2);
+    assert_eq!(wait(store.see_to_expiry(Create::Missing)), [] as [String; 0]);
+    assert_eq!(wait(store.see_to_expiry(Create::Refuse)), [] as [String; 0]);
+}
+
+#[test]
+fn a_table_that_cannot_be_used_yet_is_looked_at_again_until_it_can() {
+    let prefix = prefix();
+    drop(open(dynalite(), &prefix));
+    for status in ["CREATING", "UPDATING"] {
+        let looks = Mutex::new(0);
+        let gate = Gate::before(dynalite(), move |request| {
+            let mut looks = looks.lock().unwrap();
+            *looks += u32::from(request.body.contains("-state"));
+            match *looks {
+                1..=3 if request.body.contains("-state") => Act::Say(200, described(status, "Partition", "B")),
+                _ => Act::Pass,
+            }
+        });
+        let (store, made) = wait(DynamoDb::open(&client(&gate.endpoint), &prefix, Create::Refuse)).unwrap();
+        assert_eq!(made, [] as [String; 0], "{status}");
+        let of_state = gate.seen("DescribeTable").iter().filter(|look| look.body.contains(&store.state)).count();
+        assert_eq!((of_state, gate.all()), (4, 6), "{status}");
+    }
+}
+
+/// What is said of a table that is as the one of states, but for these.
+fn described(status: &str, partition: &str, kind_of_key: &str) -> String {
+    serde_json::json!({"Table": {
+        "TableStatus": status,
+        "KeySchema": [{"AttributeName": partition, "KeyType": "HASH"}, {"AttributeName": "Key", "KeyType": "RANGE"}],
+        "AttributeDefinitions": [
+            {"AttributeName": partition, "AttributeType": "S"}, {"AttributeName": "Key", "AttributeType": kind_of_key}
+        ],
+    }})
+    .to_string()
+}
+
+#[test]
+fn a_table_with_other_keys_is_refused_by_its_name_and_nothing_is_changed() {
+    let prefix = prefix();
+    drop(open(dynalite(), &prefix));
+    for (partition, kind, said) in
+        [("id", "B", "its keys are id and Key, not Partition and Key"), ("Partition", "N", "Key is of type N, not B")]
+    {
+        let gate = Gate::before(dynalite(), move |request| match request.body.contains("-state") {
+            true => Act::Say(200, described("ACTIVE", partition, kind)),
+            false => Act::Pass,
+        });
+        let refused = wait(DynamoDb::open(&client(&gate.endpoint), &prefix, Create::Missing)).err().unwrap();
+        assert!(matches!(&refused, OpenError::Foreign { table, .. } if table.ends_with("-state")), "{refused}");
+        assert!(refused.to_string().contains(said), "{refused}");
+        assert_eq!(gate.seen("DescribeTable").len(), gate.all());
+    }
 }
 
 fn listed(store: &DynamoDb) -> usize {
