@@ -3,7 +3,7 @@
 //!
 //! | when | what |
 //! | --- | --- |
-//! | each third of `failover` (of 10 s, in a command that ends by itself), and when a shard of this process ended | list shards, read the table, renew, take, end, remove |
+//! | each two fifths of `failover` (a third of 10 s, in a command that ends by itself), and when a shard of this process ended | list shards, read the table, renew, take, end, remove |
 //! | a lease was won | a worker begins at the shard's resume point |
 //! | a lease is another's | its worker commits, and ends; what it folds until then harms nothing (laws 4 and 5) |
 //! | the process is told to end | each worker commits and ends, and then its lease is free: another takes it at its next look |
@@ -44,8 +44,8 @@ use crate::{
 };
 
 /// How long an owner may be silent until another takes its shards over, unless told otherwise (the Kinesis Client Library's `failoverTimeMillis`, which is
-/// 10 s there). Each third of it each lease is renewed, a write unit: at 10 s these were a sixth of all that a small stream costs. Rows that can be read
-/// are up to a minute old anyway, and a process that is told to end gives its leases back at once.
+/// 10 s there). Each two fifths of it each lease is renewed, a write unit: each third of 10 s these were a sixth of all that a small stream costs. Rows
+/// that can be read are up to a minute old anyway, and a process that is told to end gives its leases back at once.
 pub(crate) const FAILOVER: Duration = Duration::from_secs(30);
 /// How often resume points of others' shards are looked at that somebody here waits for; and how often a worker that has ended is seen.
 const LOOK: Duration = Duration::from_millis(500);
@@ -112,10 +112,10 @@ impl Leasing {
         })
     }
 
-    /// Between two rounds: three in the time after which this process would be silent.
+    /// Between two rounds. One that fails does not make this process silent, as two would also if there were three in `failover`.
     fn pace(&self) -> Duration {
         match self.appetite {
-            Appetite::Share => self.failover / 3,
+            Appetite::Share => self.failover * 2 / 5,
             Appetite::Leftovers => self.failover.min(BRIEF_FAILOVER) / 3,
         }
     }

@@ -142,7 +142,7 @@ fn assert_even(loads: &[usize]) {
 proptest! {
     #[test]
     fn load_evens_out_whoever_joins_leaves_or_crashes(
-        shards in 1u64..40, begin in 1usize..6, changes in proptest::collection::vec((0usize..3, 0usize..8), 0..6),
+        shards in 1u64..40, begin in 1usize..6, changes in proptest::collection::vec((0usize..4, 0usize..8), 0..6),
     ) {
         let mut world = World { shards: (0..shards).map(|i| shard(i, &[])).collect(), ..World::default() };
         (0..begin).for_each(|_| world.join());

@@ -100,6 +100,9 @@ async fn rows_have_the_attributes_of_the_kinesis_client_library() {
         ("startingHashKey", "S(\"0\")"),
     ];
     assert_eq!(item, expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
+    // So it is one unit to renew it, and half a one to read it, also where names are as long as they get.
+    let bytes: usize = item.iter().map(|(name, value)| name.len() + value.len()).sum();
+    assert!(bytes + 256 < 1_024, "{bytes}");
     assert!(table.release(&renewed, Some(through)).await.unwrap());
     let released = table.read().await.unwrap().remove(0);
     assert_eq!((released.owner, released.noted), (None, Noted::Through(through)));

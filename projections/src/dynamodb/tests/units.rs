@@ -4,7 +4,10 @@
 use std::{collections::BTreeMap, io::Read};
 
 use bytes::Bytes;
-use events::position::{SequenceNumber, ShardId};
+use events::{
+    identity::{Origin, OriginKind},
+    position::{SequenceNumber, ShardId},
+};
 
 use super::{
     gate::{Act, Gate, wait},
@@ -14,6 +17,7 @@ use super::{
 use crate::{
     cell::Cell,
     dynamodb::{DynamoDb, Units, item, layout},
+    generations::record::{self, Record},
     lines::{Line, Parser},
     store::{Checkpoint, Commit, Day, Generation, Kind, PartName, Row, RowKey, Span, Store, Subject},
 };
@@ -194,6 +198,34 @@ fn a_commit_of_an_idle_shard_is_its_balance_and_its_resume_point_in_which_a_smal
     assert_eq!(units(&heir, read), (18.0, 0.0));
     let point = async { heir.resume_point(Generation(0), &ShardId::numbered(0)).await.unwrap().unwrap() };
     assert_eq!(units(&heir, point), (1.0, 0.0), "how far it is, whatever its parts have");
+}
+
+#[test]
+fn an_object_that_is_read_is_a_unit_for_each_word_about_it() {
+    let store = open(dynalite(), &prefix());
+    let name = format!("{}/{}", "b".repeat(63), "k".repeat(200));
+    let object = Origin { kind: OriginKind::Object, name, version: "v".repeat(32) };
+    let (tenant, reader) = ("tenant", "0123456789abcdef");
+    assert_eq!(units(&store, async { store.begin_object(tenant, &object, reader).await.unwrap() }), (0.0, 1.0));
+    assert_eq!(units(&store, async { store.object_is_durable(tenant, &object, 1 << 32).await.unwrap() }), (0.0, 1.0));
+    assert_eq!(units(&store, async { store.object(tenant, &object).await.unwrap() }), (1.0, 0.0));
+    let leaves = async { store.leave_object(tenant, &object, reader, 2 << 32).await.unwrap() };
+    assert_eq!(units(&store, leaves), (0.0, 2.0), "its place, and its reader");
+    assert_eq!(units(&store, async { store.finish_object(tenant, &object).await.unwrap() }), (0.0, 1.0));
+}
+
+#[test]
+fn a_list_of_generations_is_read_and_changed_for_a_unit_and_tables_are_bound_for_one() {
+    let store = open(dynalite(), &prefix());
+    let bind = || async { store.bind("arn:aws:kinesis:us-east-1:000000000000:stream/s 1767226000000").await.unwrap() };
+    assert_eq!(units(&store, bind()), (4.0, 1.0), "before and behind, with how long rows are kept");
+    assert_eq!(units(&store, bind()), (2.0, 0.0));
+    let mut record = Record::default();
+    assert_eq!(units(&store, async { record::read(&store).await.unwrap() }), (1.0, 0.0), "nothing is there");
+    let read = wait(record::read(&store)).unwrap();
+    record.open("one", Some(0), BTreeMap::from([(ShardId::numbered(0), kinesis(1))]), 0).unwrap();
+    assert_eq!(units(&store, async { assert!(record::write(&store, &read, &record).await.unwrap()) }), (1.0, 1.0));
+    assert_eq!(units(&store, async { record::read(&store).await.unwrap() }), (1.0, 0.0));
 }
 
 #[test]
