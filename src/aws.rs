@@ -1,5 +1,5 @@
 //! A system on Kinesis and DynamoDB. Decides what its names may be, where configuration comes from (the SDK's own: environment, profiles, SSO, roles,
-//! regions, `AWS_ENDPOINT_URL`), and what is told when something of it is missing. Any number of processes may work on one pair (laws 4 and 5).
+//! regions, `AWS_ENDPOINT_URL`), and what is told when something of it is missing; in which order it is opened, `open` does. Any number of processes may work on one pair (laws 4 and 5).
 
 pub mod announced;
 mod buckets;

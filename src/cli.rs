@@ -1,5 +1,6 @@
-//! What the commands are called and what they take. Each command is a file; all of them speak to the system through its HTTP API, in the same
-//! process or over a socket, so that a command means the same with and without a running `weir up`.
+//! What the commands are called, and what they share: which system is meant, how an answer is printed, how one fails. Each command is a file, with the
+//! options that are its own; all of them speak to the system through its HTTP API, in the same process or over a socket, so that a command means the same
+//! with and without a running `weir up`.
 
 mod alarms;
 mod apply;

@@ -37,7 +37,7 @@ use crate::{
 };
 
 /// Most shards of a new folder: each takes 128 MiB of disk in advance, two threads, and a sync of its own for what is appended to it.
-pub const SHARDS_MAX: u16 = 64;
+pub const SHARDS_MAX: u16 = stream::SHARDS_MAX as u16;
 
 /// A data folder could not be opened.
 #[derive(Debug, thiserror::Error)]

@@ -88,7 +88,7 @@ impl IntoResponse for Refusal {
 }
 
 /// JSON text as an answer.
-pub fn json_response(status: StatusCode, json: Vec<u8>) -> Response {
+pub(crate) fn json_response(status: StatusCode, json: Vec<u8>) -> Response {
     let mut response = Response::new(Body::from(json));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

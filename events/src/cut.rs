@@ -18,7 +18,7 @@ pub const GROUP_BYTES_MAX: usize = 64 << 10;
 
 /// True if the line looks like more of the line before it: a stack trace's frames, a wrapped message.
 /// An indented `{` opens a JSON document and is no continuation.
-pub fn looks_continued(line: &[u8]) -> bool {
+pub(crate) fn looks_continued(line: &[u8]) -> bool {
     match line.first() {
         Some(b' ' | b'\t') => line.iter().find(|b| !b.is_ascii_whitespace()).is_some_and(|b| *b != b'{'),
         Some(b'C') => line.starts_with(b"Caused by: "),
@@ -27,7 +27,7 @@ pub fn looks_continued(line: &[u8]) -> bool {
 }
 
 /// True if the line says nothing: it ends a group, and is skipped.
-pub fn is_blank(line: &[u8]) -> bool {
+pub(crate) fn is_blank(line: &[u8]) -> bool {
     line.iter().all(u8::is_ascii_whitespace)
 }
 

@@ -11,7 +11,7 @@ pub mod identity;
 pub mod kinesis;
 pub mod pack;
 pub mod position;
-#[cfg(feature = "aws")]
+#[cfg(feature = "sdk")]
 pub mod sdk;
 pub mod stream;
 pub mod wire;

@@ -5,7 +5,7 @@ use std::error::Error;
 use aws_credential_types::provider::error::CredentialsError;
 
 /// Longest text of AWS that is repeated.
-pub const MESSAGE_CHARS_MAX: usize = 300;
+const MESSAGE_CHARS_MAX: usize = 300;
 
 /// What is wrong with the credentials, if that is the cause: which is known before anything is sent, as requests are signed. Only of which kind it is: a
 /// provider may repeat what a program wrote, secrets too.
@@ -30,6 +30,38 @@ pub fn credentials(error: &(dyn Error + 'static)) -> Option<&'static str> {
     None
 }
 
+/// Codes by which services say that they do not accept who asks, or the signature.
+const OF_CREDENTIALS: [&str; 14] = [
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "IncompleteSignature",
+    "IncompleteSignatureException",
+    "InvalidAccessKeyId",
+    "InvalidClientTokenId",
+    "InvalidSignatureException",
+    "InvalidToken",
+    "MissingAuthenticationToken",
+    "MissingAuthenticationTokenException",
+    "RequestExpired",
+    "RequestTimeTooSkewed",
+    "SignatureDoesNotMatch",
+    "UnrecognizedClientException",
+];
+
+/// True if a service says by this code that credentials, signature or the machine's clock are wrong.
+pub fn is_of_credentials(code: &str) -> bool {
+    OF_CREDENTIALS.contains(&code)
+}
+
+/// What a service answered. Where it does not accept who asks, the code alone: the messages of some of these repeat the request that was signed, the
+/// session's token included.
+pub fn said(code: &str, message: Option<&str>) -> String {
+    match message.filter(|message| !message.is_empty() && !is_of_credentials(code)) {
+        Some(message) => format!("{code}: {}", message.chars().take(MESSAGE_CHARS_MAX).collect::<String>()),
+        None => code.to_owned(),
+    }
+}
+
 /// The error and what caused it, each once. Not of what [`credentials`] speaks of.
 pub fn chain(error: &(dyn Error + 'static)) -> String {
     let mut said = vec![error.to_string()];
@@ -47,6 +79,17 @@ pub fn chain(error: &(dyn Error + 'static)) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_service_says_is_told_but_for_what_may_repeat_the_request_that_was_signed() {
+        let message = "The Canonical String should have been 'POST x-amz-security-token:SESSION'";
+        for code in OF_CREDENTIALS {
+            assert_eq!(said(code, Some(message)), code);
+        }
+        assert_eq!(said("ValidationException", Some("a key is missing")), "ValidationException: a key is missing");
+        assert_eq!(said("ValidationException", Some("")), "ValidationException");
+        assert_eq!(said("X", Some(&"y".repeat(1_000))).len(), 3 + MESSAGE_CHARS_MAX);
+    }
 
     #[derive(Debug, thiserror::Error)]
     #[error("{said}")]

@@ -265,7 +265,7 @@ pub fn encode(header: &Header, raw: &[u8]) -> Bytes {
 }
 
 /// All of a batch that stands before its body.
-pub fn encode_head(header: &Header) -> Vec<u8> {
+pub(crate) fn encode_head(header: &Header) -> Vec<u8> {
     let mut head = Vec::with_capacity(512);
     head.extend_from_slice(&MAGIC);
     head.push(VERSION);

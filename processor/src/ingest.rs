@@ -53,7 +53,7 @@ mod zstd_frames;
 pub use damage::FileError;
 pub use list::ReaderList;
 pub use report::{FileReport, Objects, Outcome, Progress, Report};
-pub use service::service_of;
+use service::service_of;
 
 use object::Announced;
 use reader::Reader;
@@ -89,7 +89,7 @@ pub enum SendError {
 pub struct Options {
     /// The tenant.
     pub tenant: String,
-    /// The service of lines that name none; without it a file's name gives it, see [`service_of`].
+    /// The service of lines that name none; without it a file's name gives it.
     pub service: Option<String>,
     /// The identity given by hand: one input, read from its first byte.
     pub as_name: Option<String>,

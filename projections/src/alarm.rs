@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::{distribution::Distribution, series::Series};
 
 /// CloudWatch reads more periods than it evaluates; the page gives one figure, 5 for 3 evaluation periods.
-pub fn evaluation_range(evaluation_periods: u32) -> u32 {
+pub(crate) fn evaluation_range(evaluation_periods: u32) -> u32 {
     evaluation_periods + (evaluation_periods / 3).max(2)
 }
 
@@ -21,7 +21,7 @@ const LONG_PERIOD_SECS: u32 = 3_600;
 const DESCRIPTION_CHARS_MAX: usize = 1_024;
 
 /// Longest span of all evaluation periods, in seconds (CloudWatch API reference, `PutMetricAlarm`: a day, or a week for long periods).
-pub fn span_secs_max(period_secs: u32) -> u64 {
+pub(crate) fn span_secs_max(period_secs: u32) -> u64 {
     if period_secs < LONG_PERIOD_SECS { 86_400 } else { 604_800 }
 }
 

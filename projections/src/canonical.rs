@@ -30,7 +30,7 @@ pub enum DecodeError {
 }
 
 /// Appends `n`, one to ten bytes.
-pub fn put_varint(out: &mut Vec<u8>, mut n: u64) {
+pub(crate) fn put_varint(out: &mut Vec<u8>, mut n: u64) {
     while n >= 0x80 {
         out.push(n as u8 | 0x80);
         n >>= 7;
@@ -39,7 +39,7 @@ pub fn put_varint(out: &mut Vec<u8>, mut n: u64) {
 }
 
 /// Takes a varint off the front of `input`; on an error `input` is left wherever the error was seen.
-pub fn take_varint(input: &mut &[u8], what: &'static str) -> Result<u64, DecodeError> {
+pub(crate) fn take_varint(input: &mut &[u8], what: &'static str) -> Result<u64, DecodeError> {
     let mut n = 0u64;
     for shift in (0..64).step_by(7) {
         let byte = take_byte(input, what)?;
@@ -58,27 +58,27 @@ pub fn take_varint(input: &mut &[u8], what: &'static str) -> Result<u64, DecodeE
 }
 
 /// Takes one byte off the front of `input`.
-pub fn take_byte(input: &mut &[u8], what: &'static str) -> Result<u8, DecodeError> {
+pub(crate) fn take_byte(input: &mut &[u8], what: &'static str) -> Result<u8, DecodeError> {
     let (&byte, rest) = input.split_first().ok_or(DecodeError::Truncated { what })?;
     *input = rest;
     Ok(byte)
 }
 
 /// Takes `len` bytes off the front of `input`.
-pub fn take_bytes<'a>(input: &mut &'a [u8], len: usize, what: &'static str) -> Result<&'a [u8], DecodeError> {
+pub(crate) fn take_bytes<'a>(input: &mut &'a [u8], len: usize, what: &'static str) -> Result<&'a [u8], DecodeError> {
     let (bytes, rest) = input.split_at_checked(len).ok_or(DecodeError::Truncated { what })?;
     *input = rest;
     Ok(bytes)
 }
 
 /// Appends bytes with their length before them.
-pub fn put_text(out: &mut Vec<u8>, text: &str) {
+pub(crate) fn put_text(out: &mut Vec<u8>, text: &str) {
     put_varint(out, text.len() as u64);
     out.extend_from_slice(text.as_bytes());
 }
 
 /// Takes text of at most `max` bytes with its length before it.
-pub fn take_text<'a>(input: &mut &'a [u8], max: usize, what: &'static str) -> Result<&'a str, DecodeError> {
+pub(crate) fn take_text<'a>(input: &mut &'a [u8], max: usize, what: &'static str) -> Result<&'a str, DecodeError> {
     let len = take_varint(input, what)?;
     if len > max as u64 {
         return Err(DecodeError::OutOfRange { what });
@@ -87,25 +87,25 @@ pub fn take_text<'a>(input: &mut &'a [u8], max: usize, what: &'static str) -> Re
 }
 
 /// Appends a whole number of either sign, small ones in few bytes.
-pub fn put_signed(out: &mut Vec<u8>, n: i64) {
+pub(crate) fn put_signed(out: &mut Vec<u8>, n: i64) {
     put_varint(out, ((n << 1) ^ (n >> 63)) as u64);
 }
 
 /// Takes a whole number of either sign.
-pub fn take_signed(input: &mut &[u8], what: &'static str) -> Result<i64, DecodeError> {
+pub(crate) fn take_signed(input: &mut &[u8], what: &'static str) -> Result<i64, DecodeError> {
     let n = take_varint(input, what)?;
     Ok((n >> 1) as i64 ^ -((n & 1) as i64))
 }
 
 /// Appends a sequence number, short ones in few bytes.
-pub fn put_position(out: &mut Vec<u8>, position: SequenceNumber) {
+pub(crate) fn put_position(out: &mut Vec<u8>, position: SequenceNumber) {
     let bytes = position.to_bytes();
     put_varint(out, bytes.len() as u64);
     out.extend_from_slice(&bytes);
 }
 
 /// Takes a sequence number.
-pub fn take_position(input: &mut &[u8]) -> Result<SequenceNumber, DecodeError> {
+pub(crate) fn take_position(input: &mut &[u8]) -> Result<SequenceNumber, DecodeError> {
     const WHAT: &str = "sequence number";
     let len = take_varint(input, WHAT)?.min(u64::from(u16::MAX)) as usize;
     SequenceNumber::from_bytes(take_bytes(input, len, WHAT)?).ok_or(DecodeError::NotCanonical { what: WHAT })

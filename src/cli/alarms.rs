@@ -10,14 +10,18 @@ use super::{
     output::{Column, Printer, say},
 };
 
-const fn column(name: &'static str, field: &'static str) -> Column {
-    Column { name, field, right: false }
-}
-
-static STATES: [Column; 4] =
-    [column("ALARM", "name"), column("STATE", "state"), column("SINCE", "decidedAt"), column("REASON", "reason")];
-static CHANGES: [Column; 4] =
-    [column("TIME", "time"), column("FROM", "from"), column("TO", "to"), column("REASON", "reason")];
+static STATES: [Column; 4] = [
+    Column::left("ALARM", "name"),
+    Column::left("STATE", "state"),
+    Column::left("SINCE", "decidedAt"),
+    Column::left("REASON", "reason"),
+];
+static CHANGES: [Column; 4] = [
+    Column::left("TIME", "time"),
+    Column::left("FROM", "from"),
+    Column::left("TO", "to"),
+    Column::left("REASON", "reason"),
+];
 
 /// Options of `weir alarms`.
 #[derive(Debug, Clone, clap::Args)]

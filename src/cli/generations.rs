@@ -10,18 +10,14 @@ use super::{
     output::{Column, Printer, say},
 };
 
-const fn column(name: &'static str, field: &'static str) -> Column {
-    Column { name, field, right: false }
-}
-
 static COLUMNS: [Column; 7] = [
-    column("GENERATION", "name"),
-    column("STANDING", "standing"),
-    column("PARENT", "parent"),
-    column("FROM", "start"),
-    column("FOLDED", "folded"),
-    column("COMPARED", "comparison"),
-    column("GO BACK UNTIL", "goBackUntil"),
+    Column::left("GENERATION", "name"),
+    Column::left("STANDING", "standing"),
+    Column::left("PARENT", "parent"),
+    Column::left("FROM", "start"),
+    Column::left("FOLDED", "folded"),
+    Column::left("COMPARED", "comparison"),
+    Column::left("GO BACK UNTIL", "goBackUntil"),
 ];
 
 /// Options of `weir generations`.

@@ -14,46 +14,38 @@ use super::{
 /// A table of more rows says nothing to a person; JSON and CSV print all.
 const TABLE_ROWS_MAX: usize = 500;
 
-const fn left(name: &'static str, field: &'static str) -> Column {
-    Column { name, field, right: false }
-}
-
-const fn right(name: &'static str, field: &'static str) -> Column {
-    Column { name, field, right: true }
-}
-
 static TABLE: [Column; 12] = [
-    left("TIME", "timestamp"),
-    left("SERVICE", "service"),
-    left("METRIC", "metric"),
-    left("DIMENSIONS", "dimensions"),
-    right("COUNT", "count"),
-    right("SUM", "sum"),
-    right("AVERAGE", "average"),
-    right("P50", "p50"),
-    right("P95", "p95"),
-    right("P99", "p99"),
-    right("MAX", "max"),
-    left("UNIT", "unit"),
+    Column::left("TIME", "timestamp"),
+    Column::left("SERVICE", "service"),
+    Column::left("METRIC", "metric"),
+    Column::left("DIMENSIONS", "dimensions"),
+    Column::right("COUNT", "count"),
+    Column::right("SUM", "sum"),
+    Column::right("AVERAGE", "average"),
+    Column::right("P50", "p50"),
+    Column::right("P95", "p95"),
+    Column::right("P99", "p99"),
+    Column::right("MAX", "max"),
+    Column::left("UNIT", "unit"),
 ];
 
 static CSV: [Column; 16] = [
-    left("", "service"),
-    left("", "namespace"),
-    left("", "metric"),
-    left("", "dimensions"),
-    left("", "timestamp"),
-    left("", "period"),
-    left("", "count"),
-    left("", "sum"),
-    left("", "min"),
-    left("", "max"),
-    left("", "average"),
-    left("", "p50"),
-    left("", "p90"),
-    left("", "p95"),
-    left("", "p99"),
-    left("", "unit"),
+    Column::left("", "service"),
+    Column::left("", "namespace"),
+    Column::left("", "metric"),
+    Column::left("", "dimensions"),
+    Column::left("", "timestamp"),
+    Column::left("", "period"),
+    Column::left("", "count"),
+    Column::left("", "sum"),
+    Column::left("", "min"),
+    Column::left("", "max"),
+    Column::left("", "average"),
+    Column::left("", "p50"),
+    Column::left("", "p90"),
+    Column::left("", "p95"),
+    Column::left("", "p99"),
+    Column::left("", "unit"),
 ];
 
 /// Options of `weir metrics`.

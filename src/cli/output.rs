@@ -14,7 +14,19 @@ pub struct Column {
     /// Field of the item.
     pub field: &'static str,
     /// Numbers stand on the right.
-    pub right: bool,
+    right: bool,
+}
+
+impl Column {
+    /// Of text.
+    pub const fn left(name: &'static str, field: &'static str) -> Self {
+        Self { name, field, right: false }
+    }
+
+    /// Of numbers.
+    pub const fn right(name: &'static str, field: &'static str) -> Self {
+        Self { name, field, right: true }
+    }
 }
 
 /// A value as a person reads it: numbers short, text as it is.

@@ -10,16 +10,12 @@ use super::{
     output::{Column, Printer, say},
 };
 
-const fn column(name: &'static str, field: &'static str) -> Column {
-    Column { name, field, right: false }
-}
-
 static COLUMNS: [Column; 5] = [
-    column("SHARD", "shard"),
-    column("STATE", "state"),
-    column("KEYS", "keys"),
-    column("PARENTS", "of"),
-    column("FOLDED THROUGH", "folded"),
+    Column::left("SHARD", "shard"),
+    Column::left("STATE", "state"),
+    Column::left("KEYS", "keys"),
+    Column::left("PARENTS", "of"),
+    Column::left("FOLDED THROUGH", "folded"),
 ];
 
 /// Options of `weir shards`.

@@ -1,18 +1,16 @@
 //! `GET /shards`, `POST /split` with `shard=ID`, and `POST /merge` with `shard=ID` and `with=ID`.
 
-use std::sync::Arc;
-
-use axum::{Extension, extract::State, http::Uri, response::Response};
+use axum::response::Response;
 use events::position::ShardId;
 
-use super::whole::{done, may};
+use super::whole::{Asked, done};
 use crate::{
-    Api,
-    guard::Caller,
     operator::{Operator, Reshard},
     parameters::Parameters,
     refusal::Refusal,
 };
+
+const WHAT: &str = "shards";
 
 fn shard(parameters: &Parameters, field: &'static str) -> Result<ShardId, Refusal> {
     let text =
@@ -21,34 +19,19 @@ fn shard(parameters: &Parameters, field: &'static str) -> Result<ShardId, Refusa
 }
 
 /// `GET /shards`: all that the stream lists.
-pub(crate) async fn list<O: Operator>(
-    State(api): State<Arc<Api<O>>>,
-    Extension(caller): Extension<Caller>,
-    uri: Uri,
-) -> Result<Response, Refusal> {
-    Parameters::of(&uri, &[])?;
-    may(&caller, "shards")?;
-    done(api.operator.shards()).await
+pub(crate) async fn list<O: Operator>(asked: Asked<O>) -> Result<Response, Refusal> {
+    let (operator, _) = asked.of(WHAT, &[])?;
+    done(operator.shards()).await
 }
 
 /// `POST /split`: in the middle of its keys.
-pub(crate) async fn split<O: Operator>(
-    State(api): State<Arc<Api<O>>>,
-    Extension(caller): Extension<Caller>,
-    uri: Uri,
-) -> Result<Response, Refusal> {
-    let parameters = Parameters::of(&uri, &["shard"])?;
-    may(&caller, "shards")?;
-    done(api.operator.reshard(Reshard::Split(shard(&parameters, "shard")?))).await
+pub(crate) async fn split<O: Operator>(asked: Asked<O>) -> Result<Response, Refusal> {
+    let (operator, parameters) = asked.of(WHAT, &["shard"])?;
+    done(operator.reshard(Reshard::Split(shard(&parameters, "shard")?))).await
 }
 
 /// `POST /merge`: two whose keys are neighbours.
-pub(crate) async fn merge<O: Operator>(
-    State(api): State<Arc<Api<O>>>,
-    Extension(caller): Extension<Caller>,
-    uri: Uri,
-) -> Result<Response, Refusal> {
-    let parameters = Parameters::of(&uri, &["shard", "with"])?;
-    may(&caller, "shards")?;
-    done(api.operator.reshard(Reshard::Merge([shard(&parameters, "shard")?, shard(&parameters, "with")?]))).await
+pub(crate) async fn merge<O: Operator>(asked: Asked<O>) -> Result<Response, Refusal> {
+    let (operator, parameters) = asked.of(WHAT, &["shard", "with"])?;
+    done(operator.reshard(Reshard::Merge([shard(&parameters, "shard")?, shard(&parameters, "with")?]))).await
 }

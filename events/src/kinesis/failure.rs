@@ -9,7 +9,7 @@ use aws_sdk_kinesis::{
     types::error::SubscribeToShardEventStreamError,
 };
 
-use crate::sdk::{MESSAGE_CHARS_MAX, chain, credentials};
+use crate::sdk::{self, chain, credentials};
 
 /// What the caller can do about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,8 +104,7 @@ impl Failure {
 
 fn of_service(status: u16, code: Option<&str>, message: Option<&str>) -> Failure {
     let code = code.unwrap_or("no code");
-    let message: String = message.unwrap_or_default().chars().take(MESSAGE_CHARS_MAX).collect();
-    let said = if message.is_empty() { code.to_owned() } else { format!("{code}: {message}") };
+    let said = sdk::said(code, message);
     let (kind, why) = match code {
         "ProvisionedThroughputExceededException"
         | "LimitExceededException"
@@ -116,23 +115,10 @@ fn of_service(status: u16, code: Option<&str>, message: Option<&str>) -> Failure
         "ExpiredIteratorException" | "ExpiredNextTokenException" => (Kind::Expired, said),
         "ResourceNotFoundException" => (Kind::Gone, said),
         "ResourceInUseException" => (Kind::InUse, said),
-        "ExpiredTokenException"
-        | "ExpiredToken"
-        | "RequestExpired"
-        | "UnrecognizedClientException"
-        | "InvalidClientTokenId"
-        | "MissingAuthenticationTokenException"
-        | "MissingAuthenticationToken" => {
-            (Kind::Refused, format!("AWS does not accept the credentials, renew or correct them ({said})"))
+        _ if sdk::is_of_credentials(code) => {
+            let next = "renew or correct them, and check this machine's clock";
+            (Kind::Refused, format!("AWS does not accept the credentials or the signature: {next} ({said})"))
         }
-        // Its message repeats the request that was signed, the session's token included.
-        "InvalidSignatureException"
-        | "SignatureDoesNotMatch"
-        | "IncompleteSignature"
-        | "IncompleteSignatureException" => (
-            Kind::Refused,
-            format!("AWS does not accept the signature, check the secret key and the machine's clock ({code})"),
-        ),
         "AccessDeniedException" | "AccessDenied" => {
             (Kind::Refused, format!("the credentials do not permit it ({said})"))
         }

@@ -1,3 +1,4 @@
+//! A batch is read as it was written; what its bytes do not keep of its header's claims is refused.
 #![allow(clippy::unwrap_used)]
 use proptest::prelude::*;
 

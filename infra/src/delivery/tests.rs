@@ -1,3 +1,4 @@
+//! Events of Lambda as batches, and what is answered of what became durable.
 #![allow(clippy::unwrap_used)]
 use serde_json::json;
 

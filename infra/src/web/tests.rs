@@ -1,3 +1,4 @@
+//! Paths as the gateway hands them over.
 use super::*;
 
 #[test]

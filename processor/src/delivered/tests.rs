@@ -1,3 +1,4 @@
+//! Records that were handed over, over a stream that may have more before, between and behind them.
 #![allow(clippy::unwrap_used)]
 use std::{collections::VecDeque, sync::atomic::AtomicUsize, sync::atomic::Ordering::SeqCst};
 

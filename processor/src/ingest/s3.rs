@@ -29,7 +29,7 @@ use crate::s3::{Bucket, Failure, Kind, Part, Wanted};
 pub mod announced;
 mod listed;
 
-pub use listed::{Buckets, NotMeant, Survey, Target, listed, object_id, spelling};
+pub use listed::{Buckets, NotMeant, Survey, Target, listed, spelling};
 
 /// The first range of an object: small objects come with one call.
 pub const FIRST_BYTES: u64 = 1 << 20;

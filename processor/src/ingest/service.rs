@@ -10,7 +10,7 @@ const EXTENSIONS: [&str; 6] = [".log", ".jsonl", ".ndjson", ".json", ".txt", ".o
 /// The service of lines that name none, for a file of this name: what is left of it without, from its end, packings (`.gz` …), one rotation
 /// (`.1`, `-20260101`, `.2026-01-01`, `-2026010113`), one extension (`.log`, `.json` …), and one rotation more. A part is taken off only if
 /// something is left. A number counts as a rotation unless a digit stands before its point (`app-1.2.3` is a version).
-pub fn service_of(path: &Path) -> Option<String> {
+pub(crate) fn service_of(path: &Path) -> Option<String> {
     let name = path.file_name()?.to_string_lossy();
     let mut rest = &*name;
     while let Some(shorter) = without_one_of(rest, &PACKINGS) {

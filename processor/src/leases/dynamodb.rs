@@ -18,7 +18,7 @@
 //! of each costs 100 write units. A write whose answer was lost may be tried again by the SDK and then lose to itself: the next reading shows whose the lease
 //! is, so this is as harmless as losing.
 
-use std::time::Duration;
+use std::{error::Error, fmt::Debug, time::Duration};
 
 use aws_sdk_dynamodb::{
     Client,
@@ -30,6 +30,7 @@ use aws_sdk_dynamodb::{
 };
 use events::{
     position::{SequenceNumber, ShardId},
+    sdk,
     stream::Shard,
 };
 
@@ -57,7 +58,7 @@ pub enum TableError {
         table: String,
         /// Described, created, read, written.
         what: &'static str,
-        /// AWS' code and message.
+        /// The cause.
         why: String,
     },
 }
@@ -256,6 +257,8 @@ impl Table {
 
     fn won<T, E, R>(&self, answer: Result<T, SdkError<E, R>>) -> Result<bool, TableError>
     where
+        E: ProvideErrorMetadata + Error + 'static,
+        R: Debug + 'static,
         SdkError<E, R>: ProvideErrorMetadata,
     {
         match answer {
@@ -265,10 +268,16 @@ impl Table {
         }
     }
 
-    fn failed(&self, what: &'static str, error: &impl ProvideErrorMetadata) -> TableError {
-        // Without a code the call did not get as far as an answer.
-        let code = error.code().unwrap_or("no answer");
-        let why = error.message().map_or_else(|| code.to_owned(), |message| format!("{code}: {message}"));
+    fn failed<E, R>(&self, what: &'static str, error: &SdkError<E, R>) -> TableError
+    where
+        E: ProvideErrorMetadata + Error + 'static,
+        R: Debug + 'static,
+    {
+        let why = match (sdk::credentials(error), error.as_service_error()) {
+            (Some(why), _) => format!("there are no usable AWS credentials: {why}"),
+            (None, Some(refused)) => sdk::said(refused.code().unwrap_or("no code"), refused.message()),
+            (None, None) => sdk::chain(error),
+        };
         TableError::Failed { table: self.name.clone(), what, why }
     }
 }

@@ -7,7 +7,7 @@ use aws_sdk_s3::{
     config::http::HttpResponse,
     error::{ProvideErrorMetadata, SdkError},
 };
-use events::sdk::{MESSAGE_CHARS_MAX, chain, credentials};
+use events::sdk::{self, chain, credentials};
 
 /// Where S3 says in which region a bucket lies.
 const REGION_HEADER: &str = "x-amz-bucket-region";
@@ -159,8 +159,8 @@ fn of_service(status: u16, code: Option<&str>, message: Option<&str>, region: Op
         _ => "no code",
     };
     let code = code.unwrap_or(by_status);
-    let message: String = message.unwrap_or_default().chars().take(MESSAGE_CHARS_MAX).collect();
-    let said = if message.is_empty() { format!("{status} {code}") } else { format!("{code}: {message}") };
+    let message = message.unwrap_or_default();
+    let said = if message.is_empty() { format!("{status} {code}") } else { sdk::said(code, Some(message)) };
     let kind = match code {
         "NoSuchBucket" => Kind::NoBucket,
         // The version that is named is a delete marker: nothing stands there.
@@ -173,10 +173,7 @@ fn of_service(status: u16, code: Option<&str>, message: Option<&str>, region: Op
         "InvalidRequest" if message.contains("Server Side Encryption") => Kind::OwnersKey,
         "InvalidRange" => Kind::PastEnd,
         "AccessDenied" | "AccessDeniedException" | "AllAccessDisabled" | "AccountProblem" => Kind::Denied,
-        // Its message repeats the request that was signed, the session's token included.
-        "SignatureDoesNotMatch" | "InvalidAccessKeyId" | "ExpiredToken" | "InvalidToken" | "RequestTimeTooSkewed" => {
-            return (Kind::Credentials, code.to_owned());
-        }
+        _ if sdk::is_of_credentials(code) => Kind::Credentials,
         "SlowDown"
         | "RequestTimeout"
         | "RequestTimeoutException"

@@ -1,3 +1,4 @@
+//! The evaluation of an alarm against CloudWatch's published table and a plain reference.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;

@@ -1,3 +1,4 @@
+//! How much room a tenant has for alarms, one by one and together.
 #![allow(clippy::unwrap_used)]
 
 use super::*;

@@ -17,11 +17,11 @@ use std::{
     time::Duration,
 };
 
-use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_dynamodb::{
     error::{ProvideErrorMetadata, SdkError},
     types::ConsumedCapacity,
 };
+use events::sdk::{self, credentials};
 
 use crate::store::{ReadError, WriteError};
 
@@ -206,17 +206,7 @@ fn said<E: ProvideErrorMetadata + std::error::Error + 'static>(
     let code = error.code().unwrap_or("an error without a code");
     let message = error.message().unwrap_or_default();
     let next = match code {
-        "InvalidSignatureException"
-        | "SignatureDoesNotMatch"
-        | "IncompleteSignature"
-        | "IncompleteSignatureException"
-        | "RequestExpired"
-        | "UnrecognizedClientException"
-        | "MissingAuthenticationTokenException"
-        | "MissingAuthenticationToken"
-        | "InvalidClientTokenId"
-        | "ExpiredTokenException"
-        | "ExpiredToken" => {
+        _ if sdk::is_of_credentials(code) => {
             return format!(
                 "{code}; the credentials are wrong or have expired, or this machine's clock is: renew them (such as by `aws sso login`), and see \
                  `aws sts get-caller-identity`"
@@ -253,24 +243,6 @@ fn said_of_way<E: std::error::Error + 'static>(error: &SdkError<E>, tries: u32) 
         _ => "the answer could not be read",
     };
     format!("{cause}, {tries} times ({}); see AWS_REGION, AWS_ENDPOINT_URL and the network", root(error))
-}
-
-/// What is wrong with credentials, if they are what is wrong. The SDK wraps it as it does errors of connections; without a provider it has no type.
-fn credentials(error: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        match error.downcast_ref::<CredentialsError>() {
-            Some(CredentialsError::CredentialsNotLoaded(_)) => return Some("none were found"),
-            Some(CredentialsError::ProviderTimedOut(_)) => return Some("their provider did not answer in time"),
-            Some(CredentialsError::InvalidConfiguration(_)) => return Some("their configuration is wrong"),
-            Some(_) => return Some("their provider failed"),
-            None if error.to_string().starts_with("failed to select an auth scheme") => {
-                return Some("no provider of them is configured");
-            }
-            None => next = error.source(),
-        }
-    }
-    None
 }
 
 /// The innermost cause.

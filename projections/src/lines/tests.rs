@@ -1,3 +1,4 @@
+//! What each form of a line says, and why one says nothing.
 #![allow(clippy::unwrap_used)]
 use super::*;
 use proptest::prelude::*;

@@ -1,3 +1,4 @@
+//! What another implementation aggregated is read, and what is not wholly an aggregate is none.
 #![allow(clippy::unwrap_used)]
 use proptest::prelude::*;
 

@@ -1,3 +1,4 @@
+//! Documents and lines as strangers mix them, and what each becomes.
 #![allow(clippy::unwrap_used)]
 use super::*;
 use crate::wire::part::VALUES_BYTES_MAX;

@@ -1,3 +1,4 @@
+//! Values that a document of the Embedded Metric Format names, and the rules that it has to keep.
 #![allow(clippy::unwrap_used)]
 use super::*;
 

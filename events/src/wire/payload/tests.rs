@@ -1,3 +1,4 @@
+//! Each form of a payload is told by its first bytes, alone and within an aggregate, and unpacks within a bound.
 #![allow(clippy::unwrap_used)]
 use std::io::Write;
 

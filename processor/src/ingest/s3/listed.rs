@@ -94,7 +94,7 @@ impl Target {
 }
 
 /// The number of an object in the list of those that were read.
-pub fn object_id(bucket: &str, object: &Listed) -> ObjectId {
+fn object_id(bucket: &str, object: &Listed) -> ObjectId {
     let Listed { key, size, etag, modified_ms } = object;
     ObjectId(xxh3_128(format!("{bucket}\0{key}\0{etag}\0{modified_ms}\0{size}").as_bytes()))
 }

@@ -3,9 +3,12 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpListener,
     sync::atomic::{AtomicU32, Ordering::Relaxed},
 };
 
+use aws_sdk_dynamodb::config::{BehaviorVersion, Region};
 use events::position::{HashKey, HashRange};
 
 use super::{super::Watch, *};
@@ -36,6 +39,50 @@ async fn a_missing_table_is_refused_where_it_may_not_be_made() {
     assert_eq!(missing, TableError::Missing("leases-absent".into()));
     let table = fresh().await;
     assert!(!Table::open(client(), &table.name, true).await.unwrap().1, "what is there is used");
+}
+
+/// A DynamoDB that refuses one call, with this.
+fn refusing(code: &str, message: &str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let body = format!(r#"{{"__type":"com.amazon.coral.service#{code}","message":"{message}"}}"#);
+    std::thread::spawn(move || {
+        let mut socket = listener.accept().unwrap().0;
+        let (mut lines, mut length) = (BufReader::new(socket.try_clone().unwrap()), 0);
+        loop {
+            let mut line = String::new();
+            lines.read_line(&mut line).unwrap();
+            match line.trim_end().to_ascii_lowercase().split_once(": ") {
+                Some(("content-length", value)) => length = value.parse().unwrap(),
+                None if line.trim_end().is_empty() => break,
+                _ => {}
+            }
+        }
+        lines.read_exact(&mut vec![0; length]).unwrap();
+        let head = "HTTP/1.1 400 Bad Request\r\ncontent-type: application/x-amz-json-1.0\r\nconnection: close";
+        write!(socket, "{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).unwrap();
+    });
+    endpoint
+}
+
+#[tokio::test]
+async fn what_aws_says_of_a_refused_call_is_told_without_what_was_signed() {
+    for (code, message, told) in [
+        ("AccessDeniedException", "not authorized", "AccessDeniedException: not authorized"),
+        ("InvalidSignatureException", "x-amz-security-token:SESSION", "InvalidSignatureException"),
+    ] {
+        let config = emulators::settings!(aws_sdk_dynamodb, refusing(code, message));
+        let refused = Table::open(Client::from_conf(config.build()), "leases", true).await.unwrap_err();
+        assert_eq!(refused.to_string(), format!("DynamoDB table leases could not be described: {told}"));
+    }
+    // Nothing is sent without credentials.
+    let config = aws_sdk_dynamodb::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new("us-east-1"))
+        .endpoint_url("http://127.0.0.1:9")
+        .http_client(aws_smithy_http_client::Builder::new().build_http());
+    let refused = Table::open(Client::from_conf(config.build()), "leases", true).await.unwrap_err().to_string();
+    assert!(refused.contains("no usable AWS credentials"), "{refused}");
 }
 
 #[tokio::test]

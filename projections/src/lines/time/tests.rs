@@ -1,3 +1,4 @@
+//! Every form of a time is the same instant, and what is none has none; the calendar is compared with another one.
 #![allow(clippy::unwrap_used)]
 use super::*;
 use proptest::prelude::*;
