@@ -224,7 +224,11 @@ fn a_list_of_generations_is_read_and_changed_for_a_unit_and_tables_are_bound_for
     assert_eq!(units(&store, async { record::read(&store).await.unwrap() }), (1.0, 0.0), "nothing is there");
     let read = wait(record::read(&store)).unwrap();
     record.open("one", Some(0), BTreeMap::from([(ShardId::numbered(0), kinesis(1))]), 0).unwrap();
-    assert_eq!(units(&store, async { assert!(record::write(&store, &read, &record).await.unwrap()) }), (1.0, 1.0));
+    let write =
+        async |read: record::Read, record: Record| assert!(record::write(&store, &read, &record).await.unwrap());
+    assert_eq!(units(&store, write(read, record)), (1.0, 2.0), "its tenant's entry besides");
+    let read = wait(record::read(&store)).unwrap();
+    assert_eq!(units(&store, write(read, Record::default())), (0.0, 1.0));
     assert_eq!(units(&store, async { record::read(&store).await.unwrap() }), (1.0, 0.0));
 }
 
