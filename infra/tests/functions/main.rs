@@ -16,6 +16,7 @@ mod notification;
 mod others;
 #[path = "../../../processor/tests/parts/ranges.rs"]
 mod ranges;
+mod revision;
 mod start;
 #[path = "../../../tests/aws/way.rs"]
 mod way;
