@@ -116,7 +116,7 @@ fn of_service(status: u16, code: Option<&str>, message: Option<&str>) -> Failure
         "ResourceNotFoundException" => (Kind::Gone, said),
         "ResourceInUseException" => (Kind::InUse, said),
         _ if sdk::is_of_credentials(code) => {
-            let next = "renew or correct them, and check this machine's clock";
+            let next = "renew or correct them, and check the secret key and this machine's clock";
             (Kind::Refused, format!("AWS does not accept the credentials or the signature: {next} ({said})"))
         }
         "AccessDeniedException" | "AccessDenied" => {
