@@ -41,7 +41,7 @@ use super::Generations;
 use crate::{
     AnyStore, AnyStream,
     archive::AnyObjects,
-    with_causes,
+    now_ms, with_causes,
     workers::{OVERTAKEN_PAUSE, PAUSE, PAUSE_MAX, Workers, held, is_overtaken, lost_records, passes, place_in, spread},
 };
 
@@ -89,6 +89,8 @@ pub(crate) struct Fill {
     failed: Mutex<Option<String>>,
     /// It can never be filled.
     is_spent: AtomicBool,
+    /// More of it was committed since the record was told so last.
+    has_moved: AtomicBool,
     over: AtomicBool,
 }
 
@@ -96,9 +98,10 @@ impl Fill {
     pub(crate) fn new(record: &Record, crew: Arc<Crew>, whole: Arc<Whole>) -> Arc<Self> {
         let (generation, shards, troubles) = (crew.generation(), Mutex::default(), Mutex::default());
         let (failed, is_spent, over) = (Mutex::default(), AtomicBool::default(), AtomicBool::default());
+        let has_moved = AtomicBool::default();
         let name = record.name(generation).to_owned();
         let starts = record.entry(generation).map(|entry| entry.starts.clone()).unwrap_or_default();
-        Arc::new(Self { generation, name, starts, whole, crew, shards, troubles, failed, is_spent, over })
+        Arc::new(Self { generation, name, starts, whole, crew, shards, troubles, failed, is_spent, has_moved, over })
     }
 
     /// What is filled.
@@ -160,6 +163,15 @@ impl Fill {
         if record.standing(self.generation) != Standing::Opening {
             self.fail("the generation is not being opened any more".to_owned());
             return Ok(false);
+        }
+        // Else it would pass for one that was given up, and end once another is opened.
+        let is_due = record.entry(self.generation).is_some_and(|entry| entry.is_progress_due(now_ms()));
+        if is_due && self.has_moved.swap(false, Ordering::SeqCst) {
+            let moved = |record: &mut Record| {
+                record.progresses(self.generation, now_ms());
+                Ok::<_, String>(())
+            };
+            generations.change(moved).await??;
         }
         let listed = Arc::new(self.whole.shards().await.map_err(|error| with_causes(&error))?);
         let mut is_all = true;
@@ -293,7 +305,9 @@ impl Fill {
     }
 
     async fn commit(&self, worker: &mut Filler, shard: &Shard, is_control: bool) -> Result<(), ConsumeError> {
+        let before = worker.committed();
         let committed = worker.commit().await?;
+        self.has_moved.fetch_or(committed > before, Ordering::SeqCst);
         if is_control {
             self.crew.defined_through(committed);
         }

@@ -55,7 +55,7 @@ struct At {
     /// Its generation counts there.
     counts: bool,
     ended: bool,
-    /// It has been where the one that counts was.
+    /// It has been where the one that counts was, neither behind nor ahead: one that was filled from an archive may be.
     has_caught_up: bool,
 }
 
@@ -225,11 +225,12 @@ impl Followed {
             let own = workers.applied_in(self.crew.generation(), &shard.id).await.map_err(failed)?;
             let until = self.until(workers, &shard.id).await?;
             let is_there = until.is_some_and(|until| own.reaches(until));
+            let is_ahead = until.is_some_and(|until| !until.reaches(own));
             self.note(&shard.id, |at| {
-                at.ended = own.ended;
-                at.has_caught_up |= is_there && own.through > SequenceNumber::ZERO;
+                at.ended = own.ended && !is_ahead;
+                at.has_caught_up |= is_there && !is_ahead && own.through > SequenceNumber::ZERO;
             });
-            if own.ended {
+            if own.ended && !is_ahead {
                 return Ok(Some(End::Ended));
             }
             if self.is_told(workers) {

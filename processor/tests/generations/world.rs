@@ -262,6 +262,15 @@ impl World {
         }
     }
 
+    /// Until one of them has folded and committed everything; others stand still.
+    pub fn settle_one(&mut self, generation: Generation) {
+        let mut still = 0;
+        while still < 3 {
+            let steps = self.shards().into_iter().map(|shard| self.step(generation, &shard, true));
+            still = if steps.fold(false, |moved, step| moved | step) { 0 } else { still + 1 };
+        }
+    }
+
     /// Until what counts has been folded; others may lag.
     fn fold(&mut self) {
         for _ in 0..STILL_MAX {
@@ -274,6 +283,15 @@ impl World {
             }
             if !moved {
                 return;
+            }
+        }
+    }
+
+    /// Each open shard becomes two.
+    pub fn halve(&self) {
+        for Shard { id, range: HashRange { from, through }, closed, .. } in self.shards() {
+            if !closed {
+                self.stream.inner.split(&id, HashKey(from.0 + (through.0 - from.0) / 2)).unwrap();
             }
         }
     }
@@ -384,6 +402,7 @@ impl World {
             self.fold();
             self.tick();
             self.stir();
+            self.compare_moving();
             if self.lets_go && self.random(16) == 0 {
                 let minute = self.random(self.minute as u64) as i64;
                 self.let_go(minute);
