@@ -37,7 +37,7 @@ async fn a_comparison_ends_and_finds_no_difference_while_two_processes_commit_wh
     let compared = third.compare_generations("new").await.unwrap();
     assert_eq!(
         (&compared["windows"], &compared["windowsDiffer"], &compared["moving"]["windows"]),
-        (&1.into(), &0.into(), &0.into())
+        (&2.into(), &0.into(), &0.into())
     );
 }
 

@@ -90,7 +90,9 @@ async fn a_shard_that_waits_for_what_another_process_has_heard_begins_again_behi
     world.clock.fetch_add(60_000, Ordering::SeqCst);
     counts.tick().await.unwrap();
     let ticked = world.tip(&home.id);
-    let mut killed = counts.workers.open(place_in(FIRST, &speaker, &all)).await.unwrap();
+    let place = place_in(FIRST, &speaker, &all);
+    let mut killed = counts.workers.open(place.clone()).await.unwrap();
+    killed.sink().look(&*world.store, &place).await.unwrap();
     while !killed.step(Duration::ZERO).await.unwrap().caught_up {}
     drop(killed);
     let told = world.tip(&home.id);
