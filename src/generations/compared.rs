@@ -195,3 +195,38 @@ pub(super) fn told(compared: &Compared) -> Value {
         "past": left_out(compared.past),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whichever_of_both_is_behind_is_named_with_where_both_are() {
+        let (shard, at) =
+            (ShardId::numbered(3), |counter| Applied { through: SequenceNumber::from_parts(0, counter), ended: false });
+        let of = |generation| {
+            not_there(
+                &Record::default(),
+                (Generation(0), Generation(1)),
+                &shard,
+                (Generation(generation), at(5)),
+                at(9),
+            )
+        };
+        let (five, nine) = (at(5).through, at(9).through);
+        assert!(
+            of(1).starts_with(&format!(
+                "it has not caught up: on {shard} it is at {five}, and the one that counts at {nine}; wait"
+            )),
+            "{}",
+            of(1)
+        );
+        assert!(
+            of(0).starts_with(&format!(
+                "the generation `first`, which counts, has not caught up: on {shard} it is at {five}, and `"
+            )),
+            "{}",
+            of(0)
+        );
+    }
+}

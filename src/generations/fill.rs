@@ -37,7 +37,10 @@ use projections::{
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
-use super::Generations;
+use super::{
+    Generations,
+    work::{AHEAD_PAUSE, AHEAD_WAITS_MAX},
+};
 use crate::{
     AnyStore, AnyStream,
     archive::AnyObjects,
@@ -47,10 +50,6 @@ use crate::{
 
 /// Between two looks at what there is to fold.
 const LOOK: Duration = Duration::from_millis(200);
-/// Pause of a shard that is ahead of the others, or held back by one.
-const SHORT_PAUSE: Duration = Duration::from_millis(20);
-/// A shard that is ahead of the others waits so often for them; then it goes on, as they may wait for just what it says next.
-const AHEAD_WAITS_MAX: u32 = 5;
 
 /// Where troubles stand that are no shard's.
 fn of_all() -> ShardId {
@@ -263,7 +262,7 @@ impl Fill {
             }
             if waited < AHEAD_WAITS_MAX && self.crew.is_ahead(&shard.id) {
                 waited += 1;
-                tokio::time::sleep(SHORT_PAUSE).await;
+                tokio::time::sleep(AHEAD_PAUSE).await;
                 continue;
             }
             waited = 0;
@@ -286,7 +285,7 @@ impl Fill {
                 return Ok(());
             }
             if is_idle {
-                tokio::time::sleep(SHORT_PAUSE).await;
+                tokio::time::sleep(AHEAD_PAUSE).await;
             }
         }
     }

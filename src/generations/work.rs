@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | is behind what counts or did | folds up to there, so that both can be compared standing still |
 //! | is there | looks how far that is by now; reads nothing of the stream until it has moved |
+//! | is ahead, as it was filled from an archive | waits, and says so, until that has come to it: only then it has caught up |
 //! | counts | does nothing until another promotion is begun: whoever has the shard's lease acts (`workers`) |
 //! | has parents that the generation has not folded to their end | looks whether they have ended; opens nothing |
 //!
@@ -41,10 +42,10 @@ use crate::{
     },
 };
 
-/// Pause of one that is ahead of the others.
-const AHEAD_PAUSE: Duration = Duration::from_millis(20);
+/// Pause of one that is ahead of the others, or held back by one.
+pub(super) const AHEAD_PAUSE: Duration = Duration::from_millis(20);
 /// A shard that is ahead of the others waits so often for them; then it goes on, as they may wait for just what it says next.
-const AHEAD_WAITS_MAX: u32 = 5;
+pub(super) const AHEAD_WAITS_MAX: u32 = 5;
 /// How often one that is held back looks whether what it waits for is among the rows.
 const HELD_LOOK: Duration = Duration::from_millis(200);
 
@@ -67,6 +68,13 @@ enum End {
     Ended,
     /// It counts since the promotion of this number.
     Counts(u16),
+}
+
+fn ahead_text(shard: &ShardId, own: Applied, until: Applied) -> String {
+    format!(
+        "{shard}: it was filled up to {}, and the one that counts has come to {}: that is waited for",
+        own.through, until.through
+    )
 }
 
 type FollowingWorker = Worker<AnyStream, AnyStore, Follower>;
@@ -221,16 +229,23 @@ impl Followed {
     /// Waits until there is something to fold; opens nothing before. `None`: there is.
     async fn rest(&self, workers: &Workers, shard: &Shard) -> Result<Option<End>, ConsumeError> {
         let failed = |source| ConsumeError::Checkpoint { shard: shard.id.clone(), source };
+        let mut was_ahead = false;
         loop {
             let own = workers.applied_in(self.crew.generation(), &shard.id).await.map_err(failed)?;
             let until = self.until(workers, &shard.id).await?;
             let is_there = until.is_some_and(|until| own.reaches(until));
-            let is_ahead = until.is_some_and(|until| !until.reaches(own));
+            let ahead = until.filter(|until| !until.reaches(own));
+            match ahead {
+                Some(until) => drop(held(&self.troubles).insert(shard.id.clone(), ahead_text(&shard.id, own, until))),
+                None if was_ahead => drop(held(&self.troubles).remove(&shard.id)),
+                None => {}
+            }
+            was_ahead = ahead.is_some();
             self.note(&shard.id, |at| {
-                at.ended = own.ended && !is_ahead;
-                at.has_caught_up |= is_there && !is_ahead && own.through > SequenceNumber::ZERO;
+                at.ended = own.ended && !was_ahead;
+                at.has_caught_up |= is_there && !was_ahead && own.through > SequenceNumber::ZERO;
             });
-            if own.ended && !is_ahead {
+            if own.ended && !was_ahead {
                 return Ok(Some(End::Ended));
             }
             if self.is_told(workers) {
