@@ -197,17 +197,7 @@ pub async fn compare<T: Store>(
             return Ok(());
         }
         let (judged, differs) = (common.judge(store, Kind::Window, before, after), window(place, before, after)?);
-        match judged {
-            Judged::Moving => return Ok(compared.moving.window(place.2)),
-            Judged::Past if differs.is_some() => return Ok(compared.past.window(place.2)),
-            Judged::Past | Judged::Settled => compared.windows += 1,
-        }
-        if let Some(differs) = differs {
-            compared.windows_differ += 1;
-            if compared.first.len() < SHOWN_MAX {
-                compared.first.push(differs);
-            }
-        }
+        count_window(&mut compared, judged, place.2, differs);
         Ok(())
     })
     .await?;
@@ -223,26 +213,51 @@ pub async fn compare<T: Store>(
             return Ok(());
         }
         let judged = common.judge(store, Kind::Transition, before, after);
-        let (before, after) = (became(before)?, became(after)?);
-        if before.is_none() && after.is_none() {
-            return Ok(());
-        }
-        match judged {
-            Judged::Moving => return Ok(compared.moving.decision(place.2)),
-            Judged::Past if before != after => return Ok(compared.past.decision(place.2)),
-            Judged::Past | Judged::Settled => compared.decisions += 1,
-        }
-        if before != after {
-            compared.decisions_differ += 1;
-            if compared.first_decisions.len() < SHOWN_MAX {
-                let (tenant, alarm, time_secs) = place.clone();
-                compared.first_decisions.push(DecisionDiffers { tenant, alarm, time_secs, old: before, new: after });
-            }
-        }
+        count_decision(&mut compared, judged, place, (became(before)?, became(after)?));
         Ok(())
     })
     .await?;
     Ok(compared)
+}
+
+fn count_window(compared: &mut Compared, judged: Judged, start_secs: i64, differs: Option<WindowDiffers>) {
+    match (judged, differs) {
+        (Judged::Moving, _) => compared.moving.window(start_secs),
+        (Judged::Past, Some(_)) => compared.past.window(start_secs),
+        (Judged::Past | Judged::Settled, None) => compared.windows += 1,
+        (Judged::Settled, Some(differs)) => {
+            compared.windows += 1;
+            compared.windows_differ += 1;
+            if compared.first.len() < SHOWN_MAX {
+                compared.first.push(differs);
+            }
+        }
+    }
+}
+
+/// `old` and `new`: what the alarm became.
+fn count_decision(
+    compared: &mut Compared,
+    judged: Judged,
+    (tenant, alarm, time_secs): &Place,
+    (old, new): (Option<String>, Option<String>),
+) {
+    let is_none = old.is_none() && new.is_none();
+    match judged {
+        _ if is_none => {}
+        Judged::Moving => compared.moving.decision(*time_secs),
+        Judged::Past if old != new => compared.past.decision(*time_secs),
+        Judged::Past | Judged::Settled => {
+            compared.decisions += 1;
+            if old != new {
+                compared.decisions_differ += 1;
+                if compared.first_decisions.len() < SHOWN_MAX {
+                    let (tenant, alarm, time_secs) = (tenant.clone(), alarm.clone(), *time_secs);
+                    compared.first_decisions.push(DecisionDiffers { tenant, alarm, time_secs, old, new });
+                }
+            }
+        }
+    }
 }
 
 fn unreadable(row: &Row, error: &dyn std::fmt::Display) -> ReadError {
