@@ -5,6 +5,7 @@
 mod check;
 #[path = "../parts/local.rs"]
 mod local;
+mod member;
 #[path = "../archive/retained.rs"]
 #[allow(dead_code)]
 mod retained;

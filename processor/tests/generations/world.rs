@@ -17,8 +17,8 @@ use events::{
 };
 use processor::{
     append::{append_all, system_event_of},
-    consume::{ConsumeError, Step, Worker},
-    generations::{self, Acting, BeginError, Crew, Follower},
+    consume::{ConsumeError, Worker},
+    generations::{self, BeginError, Crew},
     tick,
 };
 use projections::{
@@ -35,7 +35,8 @@ use projections::{
 };
 
 use crate::{
-    local::{self, LocalStream, START_MS, part_of_file},
+    local::{self, START_MS, part_of_file},
+    member::{Generations, LiveStream, Member},
     retained::Retained,
 };
 
@@ -44,53 +45,6 @@ pub const FIRST: Generation = Generation(0);
 const STILL_MAX: usize = 400;
 /// A stream that is split has no more shards than these.
 const SHARDS_MAX: usize = 5;
-
-pub type LiveStream = Retained<LocalStream>;
-
-pub enum Member {
-    Follows(Worker<LiveStream, Memory, Follower>),
-    Acts(Worker<LiveStream, Memory, Acting<LiveStream>>),
-}
-
-impl Member {
-    pub fn committed(&self) -> SequenceNumber {
-        match self {
-            Self::Follows(worker) => worker.committed(),
-            Self::Acts(worker) => worker.committed(),
-        }
-    }
-
-    fn acts(&self) -> bool {
-        matches!(self, Self::Acts(_))
-    }
-
-    fn step(&mut self, until: SequenceNumber) -> Result<Step, ConsumeError> {
-        block_on(async {
-            match self {
-                Self::Follows(worker) => worker.step_until(Duration::ZERO, until).await,
-                Self::Acts(worker) => worker.step(Duration::ZERO).await,
-            }
-        })
-    }
-
-    fn commit(&mut self) -> SequenceNumber {
-        block_on(async {
-            match self {
-                Self::Follows(worker) => worker.commit().await.unwrap(),
-                Self::Acts(worker) => worker.commit().await.unwrap(),
-            }
-        })
-    }
-}
-
-pub struct Generations {
-    crew: Arc<Crew>,
-    starts: BTreeMap<ShardId, SequenceNumber>,
-    members: BTreeMap<ShardId, Member>,
-    /// Which sink comes next, where the state does not say so yet.
-    turned: BTreeMap<ShardId, bool>,
-    ended: BTreeSet<ShardId>,
-}
 
 pub struct World {
     seed: u64,
