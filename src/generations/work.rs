@@ -13,6 +13,10 @@
 //! time harm nothing; one of them is overtaken, and begins again at the other's resume point. What fails is told and tried again; nobody else is in its
 //! way.
 
+mod seen;
+
+#[cfg(test)]
+use std::sync::atomic::AtomicU64;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
@@ -95,55 +99,27 @@ pub(crate) struct Followed {
     troubles: Mutex<BTreeMap<ShardId, String>>,
     /// What was said of a shard's parents.
     said: Mutex<BTreeSet<ShardId>>,
+    /// How often its shards have looked how far they may go, and read a page of the stream.
+    #[cfg(test)]
+    pub(crate) done: [AtomicU64; 2],
 }
 
 impl Followed {
     pub(crate) fn new(crew: Arc<Crew>, starts: BTreeMap<ShardId, SequenceNumber>, name: String) -> Arc<Self> {
         let (listed, shards, troubles) = (Mutex::default(), Mutex::default(), Mutex::default());
         let (over, said) = (AtomicBool::default(), Mutex::default());
-        Arc::new(Self { crew, starts, name, over, listed, shards, troubles, said })
-    }
-
-    /// These are the stream's shards now; returns those that have no thread yet, and are expected to have one from now on.
-    pub(crate) fn expect(&self, listed: &Arc<Vec<Shard>>) -> Vec<Shard> {
-        *held(&self.listed) = listed.clone();
-        let mut shards = held(&self.shards);
-        let is_new = |shard: &&Shard| !shards.contains_key(&shard.id);
-        let new: Vec<Shard> = listed.iter().filter(is_new).cloned().collect();
-        shards.extend(new.iter().map(|shard| (shard.id.clone(), At::default())));
-        new
-    }
-
-    /// The shard has no thread after all.
-    pub(crate) fn forget(&self, shard: &ShardId) {
-        held(&self.shards).remove(shard);
-    }
-
-    /// Has all threads end once they have committed.
-    pub(crate) fn end(&self) {
-        self.over.store(true, Ordering::SeqCst);
-    }
-
-    /// Every shard has been where the one that counts was.
-    pub(crate) fn has_caught_up(&self) -> bool {
-        let shards = held(&self.shards);
-        !shards.is_empty() && shards.values().all(|at| at.has_caught_up || at.ended)
-    }
-
-    /// No shard counts.
-    pub(crate) fn follows(&self) -> bool {
-        let shards = held(&self.shards);
-        !shards.is_empty() && shards.values().all(|at| !at.counts)
-    }
-
-    /// The time of the fold that all open shards have reached, Unix milliseconds.
-    pub(crate) fn time_ms(&self) -> Option<i64> {
-        held(&self.shards).values().filter(|at| !at.ended).map(|at| at.time_ms).min()
-    }
-
-    /// Why shards are not folded at the moment.
-    pub(crate) fn troubles(&self) -> Vec<String> {
-        held(&self.troubles).values().cloned().collect()
+        Arc::new(Self {
+            crew,
+            starts,
+            name,
+            over,
+            listed,
+            shards,
+            troubles,
+            said,
+            #[cfg(test)]
+            done: Default::default(),
+        })
     }
 
     fn is_told(&self, workers: &Workers) -> bool {
@@ -222,6 +198,8 @@ impl Followed {
 
     /// How far a shard of this generation may be folded; `None`: to whatever comes, as there is none that it could stay behind.
     async fn until(&self, workers: &Workers, shard: &ShardId) -> Result<Option<Applied>, ConsumeError> {
+        #[cfg(test)]
+        self.done[0].fetch_add(1, Ordering::SeqCst);
         let until = workers.applied_beside(Some(self.crew.generation()), shard).await;
         until.map_err(|source| ConsumeError::Checkpoint { shard: shard.clone(), source })
     }
@@ -337,6 +315,8 @@ impl Followed {
             }
             waited = 0;
             let through = until.filter(|until| !until.ended).map_or(SequenceNumber::MAX, |until| until.through);
+            #[cfg(test)]
+            self.done[1].fetch_add(1, Ordering::SeqCst);
             let step = worker.step_until(Duration::ZERO, through).await?;
             // At the end of a shard at which its generation counts, that is its own worker's to say.
             let is_others = step.ended && step.folded.is_empty() && worker.shard().acts();

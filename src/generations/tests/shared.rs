@@ -171,3 +171,34 @@ async fn what_has_ended_is_not_begun_again_and_children_of_its_shards_are_the_ne
     assert!(!held(&next.workers.following.wanted).as_ref().unwrap().contains(&FIRST), "nor is it to be followed with");
     world.verifies(&next).await;
 }
+
+/// Its reads are of those that all readers of a shard share.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn one_that_follows_reads_no_page_of_the_stream_until_the_one_that_counts_has_moved() {
+    let world = World::of(2);
+    let all = world.shards().await;
+    let (counts, follows) = (world.join().await, world.join().await);
+    counts.has(&all, &[0, 1], &[]).await;
+    follows.has(&all, &[], &[NEW]).await;
+    world.minute(&counts, 1.0, FIRST).await;
+    counts.opens(Start::Oldest).await;
+    world.minute(&counts, 1.0, FIRST).await;
+    world.folded_by(NEW).await;
+    // There is more on the stream, and nobody folds it who counts.
+    counts.has(&all, &[], &[]).await;
+    world.lines(1.0).await;
+    let crew = follows.generations.crew(NEW).unwrap();
+    let done = || [0, 1].map(|what| crew.done[what].load(Ordering::SeqCst));
+    // What was begun before has ended.
+    let looks = async |more: u64| {
+        let before = done()[0];
+        soon(async || done()[0] >= before + more).await;
+    };
+    looks(10).await;
+    let pages = done()[1];
+    looks(20).await;
+    assert_eq!(done()[1], pages);
+    counts.has(&all, &[0, 1], &[]).await;
+    world.folded_by(NEW).await;
+    assert!(done()[1] > pages);
+}
