@@ -3,6 +3,7 @@
 //! one that counts are `workers`'.
 
 mod asked;
+mod compared;
 mod fill;
 pub(crate) mod starts;
 mod work;
@@ -87,12 +88,18 @@ impl Generations {
 
     /// Reads the record; readers and the ticker go by it from here on.
     pub(crate) async fn look(&self) -> Result<Record, ReadError> {
-        let record = record::read(&*self.workers.store).await?.record;
+        Ok(self.take(&record::read(&*self.workers.store).await?))
+    }
+
+    /// Goes by what was read, or by what is newer and known: of two looks at the same time the earlier one may answer later. Returns what it goes by.
+    fn take(&self, read: &record::Read) -> Record {
+        // Held throughout, so that all of it is of one version.
+        let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
+        let record = self.workers.learn(read);
         self.ticker.count(record.live());
-        self.workers.learn(&record);
         *held(&self.workers.following.wanted) = Some(followed(&record));
-        *self.view.write().unwrap_or_else(PoisonError::into_inner) = View::of(&record);
-        Ok(record)
+        *view = View::of(&record);
+        Record::clone(&record)
     }
 
     /// Changes the record; what `change` refuses is not written. Called again where somebody else changed it meanwhile.

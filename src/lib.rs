@@ -33,6 +33,8 @@ mod pair;
 mod reshard;
 mod run;
 mod sink;
+#[cfg(test)]
+mod staged;
 mod system;
 mod ticker;
 mod verifying;

@@ -29,7 +29,7 @@ use events::{
 use processor::ledger::Ledger;
 use projections::{
     fold::Place,
-    generations::{Live, Record},
+    generations::{Live, Record, record::Read},
     store::Generation,
 };
 use tokio::{runtime::Handle, sync::RwLock};
@@ -100,8 +100,8 @@ pub(crate) struct Workers {
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// Where connections live that all workers share; `None`: there are none.
     runtime: Option<Handle>,
-    /// What generations there are, as was read last.
-    record: Mutex<Arc<Record>>,
+    /// What generations there are, by the newest that was read, and its version.
+    record: Mutex<(u64, Arc<Record>)>,
     /// A generation that counts by what the stream says, and that is not among the rows.
     unknown: Mutex<Option<Live>>,
     /// Which generations this process follows with.
@@ -166,14 +166,18 @@ impl Workers {
         })
     }
 
-    /// What generations there are, as was read last.
+    /// What generations there are, by the newest that was read.
     pub(crate) fn record(&self) -> Arc<Record> {
-        held(&self.record).clone()
+        held(&self.record).1.clone()
     }
 
-    /// The record was read.
-    pub(crate) fn learn(&self, record: &Record) {
-        *held(&self.record) = Arc::new(record.clone());
+    /// The record was read; returns the newest that is known, which may be newer.
+    pub(crate) fn learn(&self, read: &Read) -> Arc<Record> {
+        let mut known = held(&self.record);
+        if read.version() >= known.0 {
+            *known = (read.version(), Arc::new(read.record.clone()));
+        }
+        known.1.clone()
     }
 
     /// A generation that counts by what the stream says, and that was not among the rows when a worker came to that: the latest.

@@ -8,7 +8,7 @@ mod look;
 
 pub use self::{
     begin::{Began, BeginError, Start, begin, defined, give, named_through},
-    compare::compare,
+    compare::{Common, compare},
     crew::{Acting, Crew, Follower},
     look::{hear, readable},
 };

@@ -5,9 +5,10 @@
 mod local;
 
 use std::{
+    collections::{BTreeMap, HashMap},
     num::NonZeroUsize,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicI64, AtomicU16, Ordering},
     },
     time::Duration,
@@ -18,9 +19,16 @@ use events::{
     position::ShardId,
     stream::{Put, ReadOnly, Stream},
 };
-use processor::{append::append_all, consume::Worker, effects::Live, generations::compare, verify::Report};
+use processor::{
+    append::append_all,
+    consume::Worker,
+    effects::Live,
+    generations::{Common, compare},
+    verify::Report,
+};
 use projections::{
     fold::Place,
+    generations::compared::LeftOut,
     store::{
         Checkpoint, Commit, Committed, Day, Generation, Kind, ReadError, Row, RowKey, Rows, Span, Store, WriteError,
         Written,
@@ -40,20 +48,30 @@ const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
 struct Keeping {
     rows: Memory,
     today: AtomicU16,
+    /// What was written of a day long past is kept for as long from then on.
+    written_on: Mutex<HashMap<RowKey, Day>>,
 }
 
 impl Keeping {
     fn shown(&self, row: &Row) -> bool {
-        !self.is_past(row.key.subject.kind, row.folded_on)
+        let written_on = self.written_on.lock().unwrap().get(&row.key).copied();
+        !self.is_past(row.key.subject.kind, row.folded_on.max(written_on.unwrap_or_default()))
+    }
+
+    fn note<'a>(&self, rows: impl Iterator<Item = &'a Row>) {
+        let today = Day(self.today.load(Ordering::SeqCst));
+        self.written_on.lock().unwrap().extend(rows.map(|row| (row.key.clone(), today)));
     }
 }
 
 impl Store for Keeping {
     async fn write(&self, rows: Vec<Row>) -> Result<Vec<Written>, WriteError> {
+        self.note(rows.iter());
         self.rows.write(rows).await
     }
 
     async fn commit(&self, commit: Commit) -> Result<Committed, WriteError> {
+        self.note(commit.rows.iter());
         self.rows.commit(commit).await
     }
 
@@ -103,7 +121,7 @@ impl World {
         let stream = local::stream(1, &clock);
         let place = local::places(block_on(stream.shards()).unwrap()).remove(0);
         let today = AtomicU16::new(Day::of(START_MS).0);
-        let store = Arc::new(Keeping { rows: Memory::new(Commits::Whole), today });
+        let store = Arc::new(Keeping { rows: Memory::new(Commits::Whole), today, written_on: Mutex::default() });
         let worker = opened(&stream, &store, &place);
         Self { clock, stream, store, place, worker }
     }
@@ -179,22 +197,27 @@ fn what_a_store_that_keeps_for_ever_lacks_is_a_difference() {
 }
 
 #[test]
-fn windows_that_one_generation_keeps_no_longer_are_no_difference_to_another() {
+fn windows_that_one_generation_keeps_no_longer_or_only_in_part_are_left_out_of_a_comparison_with_one_from_the_archive()
+{
     let mut world = World::new();
-    world.day(vec![file(1, "early")]);
-    for number in 2..13 {
+    world.day(vec![file(1, "early"), file(2, "again")]);
+    for number in 3..14 {
         world.day(vec![file(number, "shop")]);
     }
-    let span = Span::All { tenant: None, generation: GENERATION, kind: Kind::Window };
-    let old = block_on(world.store.rows.scan(&span, None, 100.try_into().unwrap())).unwrap().rows;
-    let anew = old.into_iter().map(|mut row| {
-        row.key.subject.generation = Generation(GENERATION.0 + 1);
-        row
-    });
-    block_on(world.store.rows.write(anew.collect())).unwrap();
-    assert!(block_on(world.store.expire(GENERATION, Kind::Window, Day::of(START_MS + 2 * DAY_MS))).unwrap() > 0);
-    let of = |store: &Keeping| {
-        block_on(compare(store, (GENERATION, "old"), Generation(GENERATION.0 + 1), i64::MIN, 0)).unwrap()
-    };
-    assert_eq!((of(&world.store).windows_differ, of(&world.store).windows), (0, 1));
+    world.day(vec![file(14, "again")]);
+    let new = Generation(GENERATION.0 + 1);
+    let beside = Place { generation: new, ..world.place.clone() };
+    let mut worker = opened(&world.stream, &world.store, &beside);
+    while !block_on(worker.step(Duration::ZERO)).unwrap().caught_up {}
+    block_on(worker.commit()).unwrap();
+    let common = Common { from_secs: i64::MIN, through: BTreeMap::new() };
+    let of = |new| block_on(compare(&*world.store, (GENERATION, "old"), new, &common, 0)).unwrap();
+    let (compared, at_secs) = (of(new), Some(START_MS / 1000));
+    // One is gone, and of one what came late is all that there is; both began in the same minute.
+    let past = LeftOut { windows: 2, decisions: 0, first_secs: at_secs, last_secs: at_secs };
+    assert_eq!((compared.windows, compared.windows_differ, compared.past), (1, 0, past), "{compared:?}");
+    assert_eq!(of(GENERATION).past, LeftOut::default(), "what is the same is compared, however old");
+    // Where rows stay for ever, that one began later than the other is no such reason.
+    let whole = block_on(compare(&world.store.rows, (GENERATION, "old"), new, &common, 0)).unwrap();
+    assert_eq!((whole.windows, whole.windows_differ, whole.past), (3, 1, LeftOut::default()), "{whole:?}");
 }

@@ -13,13 +13,15 @@
 //! - What a generation has folded lies behind its start. A window that begins two hours after that or later holds no line from before (a line may be
 //!   two hours ahead), so the generation has all of it.
 
+pub mod compared;
 pub mod record;
 pub mod view;
 
 use serde::{Deserialize, Serialize};
 
 pub use self::{
-    record::{Compared, Entry, OpenRefused, PromoteRefused, Promotion, Record, Standing},
+    compared::Compared,
+    record::{Entry, OpenRefused, PromoteRefused, Promotion, Record, Standing},
     view::{Source, View},
 };
 use crate::{

@@ -76,17 +76,33 @@ fn words(item: &mut Value) {
     };
     let compared = &item["compared"];
     let number = |field: &str| compared[field].as_u64().unwrap_or(0);
+    let left_out = ["moving", "past"].map(|why| LEFT_OUT.map(|what| compared[why][what].as_u64().unwrap_or(0)));
+    let left_out: u64 = left_out.iter().flatten().sum();
     item["comparison"] = match compared.is_null() {
         true => Value::Null,
         false => json!(format!(
-            "{} of {} windows and {} of {} decisions differ from {}",
+            "{} of {} windows and {} of {} decisions differ from {}{}",
             number("windowsDiffer"),
             number("windows"),
             number("decisionsDiffer"),
             number("decisions"),
-            compared["with"].as_str().unwrap_or("?")
+            compared["with"].as_str().unwrap_or("?"),
+            if left_out > 0 { format!("; {left_out} left out") } else { String::new() },
         )),
     };
+}
+
+/// What may be left out of a comparison.
+const LEFT_OUT: [&str; 2] = ["windows", "decisions"];
+
+/// What was not compared and is in no count, and why; `None`: nothing for this reason.
+fn left_out(of: &Value, why: &str) -> Option<String> {
+    let [windows, decisions] = LEFT_OUT.map(|what| of[what].as_u64().unwrap_or(0));
+    let at = |field: &str| of[field].as_str().unwrap_or("?").to_owned();
+    (windows + decisions > 0).then(|| {
+        let (from, through) = (at("from"), at("through"));
+        format!("  left out: windows: {windows}, decisions: {decisions}, of {from} to {through}, {why}")
+    })
 }
 
 /// Compares one and says what differs.
@@ -139,6 +155,11 @@ fn sentences(name: &str, compared: &Value) -> Vec<String> {
             became(&of["new"]),
         ));
     }
+    // A window that goes on being written may differ all the same.
+    let moving = "for which more came in meanwhile: compare again once nothing does, to have them compared too";
+    let past = "which are past the time for which rows are kept (`weir keep`), so that one of both has no longer all of them: they cannot be compared";
+    lines.extend(left_out(&compared["moving"], moving));
+    lines.extend(left_out(&compared["past"], past));
     lines
 }
 
@@ -152,6 +173,8 @@ mod tests {
             "with": "first", "windowsFrom": "2026-01-01T02:00:00Z", "windows": 9, "windowsDiffer": 1, "decisions": 2, "decisionsDiffer": 1,
             "firstWindows": [{"tenant": "local", "service": "shop", "metric": "errors", "time": "2026-01-01T03:00:00Z", "oldCount": 3, "oldSum": 3.5,
                               "newCount": 2, "newSum": 2.0}],
+            "moving": {"windows": 3, "decisions": 1, "from": "2026-01-01T05:00:00Z", "through": "2026-01-01T05:02:00Z"},
+            "past": {"windows": 2, "decisions": 0, "from": "2024-01-01T00:00:00Z", "through": "2024-01-01T00:01:00Z"},
             "firstDecisions": [{"tenant": "local", "alarm": "a", "time": "2026-01-01T04:00:00Z", "old": "ALARM", "new": null}],
         });
         let said = sentences("new", &compared).join("\n");
@@ -160,8 +183,16 @@ mod tests {
             "1 of 2 decisions",
             "errors of service `shop` at 2026-01-01T03:00:00Z (tenant local): 3 values with the sum 3.5 there, 2 with 2.0 in new",
             "alarm `a` at 2026-01-01T04:00:00Z (tenant local): ALARM there, unchanged in new",
+            "left out: windows: 3, decisions: 1, of 2026-01-01T05:00:00Z to 2026-01-01T05:02:00Z, for which more came in meanwhile",
+            "left out: windows: 2, decisions: 0, of 2024-01-01T00:00:00Z to 2024-01-01T00:01:00Z, which are past the time",
         ] {
             assert!(said.contains(part), "{part}: {said}");
+        }
+        let mut item = json!({"compared": compared});
+        words(&mut item);
+        assert_eq!(item["comparison"], "1 of 9 windows and 1 of 2 decisions differ from first; 6 left out");
+        for whole in [json!({"windows": 0, "decisions": 0, "from": null, "through": null}), Value::Null] {
+            assert_eq!(left_out(&whole, "why"), None);
         }
     }
 }

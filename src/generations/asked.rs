@@ -11,13 +11,13 @@ use events::{
     stream::{ReadOnly, Stream},
 };
 use processor::{
-    generations::{Began, BeginError, Start, begin, compare, give, named_through},
+    generations::{Began, BeginError, Start, begin, give, named_through},
     replay::bytes_before,
 };
 use projections::{
     definitions::GENERATION,
     generations::{
-        Compared, Entry, LIVE, Live, OpenRefused, PromoteRefused, Record, Standing,
+        Entry, LIVE, Live, OpenRefused, Record, Standing,
         record::{FIRST, FOLLOWS_MS},
     },
     store::{Generation, Store},
@@ -25,19 +25,20 @@ use projections::{
 };
 use serde_json::{Value, json};
 
-use super::fill::{Whole, missing};
-use crate::{System, now_ms, with_causes, workers::Applied};
+use super::{
+    compared::told,
+    fill::{Whole, missing},
+};
+use crate::{System, now_ms, with_causes};
 
-/// Longest that one which follows is waited for until it stands where the one that counts does.
-const STAND_WAIT: Duration = Duration::from_secs(60);
-/// Rows that do not stand still are compared so often; then that is the answer.
-const COMPARES_MAX: u32 = 5;
+/// Longest that two generations are waited for until each has come to where the other was.
+pub(super) const STAND_WAIT: Duration = Duration::from_secs(60);
 
-fn refused(error: &(impl std::error::Error + 'static)) -> NotDone {
+pub(super) fn refused(error: &(impl std::error::Error + 'static)) -> NotDone {
     NotDone::Refused(with_causes(error))
 }
 
-fn failed(why: impl Into<String>) -> NotDone {
+pub(super) fn failed(why: impl Into<String>) -> NotDone {
     NotDone::Failed(why.into())
 }
 
@@ -214,114 +215,6 @@ impl System {
         Ok(points)
     }
 
-    /// Compares a generation with the one that counts, and keeps what came of it.
-    pub async fn compare_generations(&self, name: &str) -> Result<Value, NotDone> {
-        let _one = self.generations.changing.lock().await;
-        let compared = self.compare_with_live(name).await?;
-        Ok(told(&compared))
-    }
-
-    async fn compare_with_live(&self, name: &str) -> Result<Compared, NotDone> {
-        let generations = &self.generations;
-        let record = generations.look().await.map_err(|error| failed(with_causes(&error)))?;
-        let Some(generation) = record.named(name) else {
-            let unknown = record.clone().promote(name, 0);
-            return Err(unknown.map_or_else(|error| refused(&error), |_| failed("unknown")));
-        };
-        let live = record.live();
-        if generation == live {
-            return Err(refused(&PromoteRefused::Counts(name.to_owned())));
-        }
-        match record.standing(generation) {
-            Standing::Opening | Standing::Filling => return Err(refused(&PromoteRefused::Filling(name.to_owned()))),
-            Standing::Ended => return Err(refused(&PromoteRefused::Ended(name.to_owned()))),
-            Standing::Following => {}
-        }
-        let from = |of: Generation| record.entry(of).map_or(i64::MIN, |entry| entry.windows_from_secs());
-        let from_secs = from(live).max(from(generation));
-        let compared = self.compare_still(&record, live, generation, from_secs).await?;
-        let keep = |record: &mut Record| {
-            if let Some(entry) = record.entries.iter_mut().find(|entry| entry.number == generation.0) {
-                entry.compared = Some(compared.clone());
-            }
-            Ok::<_, String>(())
-        };
-        generations.change(keep).await.map_err(failed)?.map_err(failed)?;
-        Ok(compared)
-    }
-
-    /// Compares rows that stand still: here nothing of the one that counts is committed meanwhile, and the other goes no further than it. Where other
-    /// processes commit too, both resume points of each shard have to be the same before and after; and as a commit there is more than one write, a
-    /// difference counts once it is found again.
-    async fn compare_still(
-        &self,
-        record: &Record,
-        live: Generation,
-        generation: Generation,
-        from_secs: i64,
-    ) -> Result<Compared, NotDone> {
-        let _still = self.workers.commits.write().await;
-        let mut before: Option<Compared> = None;
-        for _ in 0..COMPARES_MAX {
-            let stood = self.stand(live, generation).await?;
-            let with = (live, record.name(live));
-            let compared = compare(&*self.store, with, generation, from_secs, now_ms()).await;
-            let compared = compared.map_err(|error| failed(with_causes(&error)))?;
-            let stands = self.standings(live, generation).await.map_err(failed)?;
-            if stands != stood {
-                before = None;
-                continue;
-            }
-            let is_same = |other: &Compared| Compared { at_ms: compared.at_ms, ..other.clone() } == compared;
-            let differs = compared.windows_differ + compared.decisions_differ > 0;
-            if !differs || self.workers.manner.is_alone || before.as_ref().is_some_and(is_same) {
-                return Ok(compared);
-            }
-            before = Some(compared);
-        }
-        Err(NotDone::Refused(format!(
-            "rows moved each of {COMPARES_MAX} times while they were compared, as other processes commit what comes in: nothing was found out. Try again, \
-             best while little comes in"
-        )))
-    }
-
-    /// How far both are with each shard.
-    async fn standings(
-        &self,
-        live: Generation,
-        generation: Generation,
-    ) -> Result<BTreeMap<ShardId, (Applied, Applied)>, String> {
-        let mut standings = BTreeMap::new();
-        for shard in self.stream.shards().await.map_err(|error| with_causes(&error))? {
-            let counts = self.workers.applied_in(live, &shard.id).await.map_err(|error| with_causes(&error))?;
-            let own = self.workers.applied_in(generation, &shard.id).await.map_err(|error| with_causes(&error))?;
-            standings.insert(shard.id, (counts, own));
-        }
-        Ok(standings)
-    }
-
-    /// Waits until a generation that follows has committed what the one that counts has, whichever processes fold them; how far both were then.
-    async fn stand(
-        &self,
-        live: Generation,
-        generation: Generation,
-    ) -> Result<BTreeMap<ShardId, (Applied, Applied)>, NotDone> {
-        let deadline = tokio::time::Instant::now() + STAND_WAIT;
-        loop {
-            let standings = self.standings(live, generation).await.map_err(failed)?;
-            let behind = standings.iter().find(|(_, (counts, own))| !own.reaches(*counts));
-            let Some((shard, (counts, own))) = behind else { return Ok(standings) };
-            if tokio::time::Instant::now() >= deadline {
-                let end = if counts.ended { ", where it ends" } else { "" };
-                return Err(NotDone::Refused(format!(
-                    "it has not caught up: on {shard} it is at {}, and the one that counts at {}{end}; wait, `weir generations` says how far it is",
-                    own.through, counts.through
-                )));
-            }
-            tokio::time::sleep(self.workers.manner.turn_look).await;
-        }
-    }
-
     /// From the record that names it on, a generation counts: readers, alarms and effects go by it. To go back is the same with the other's name.
     pub async fn promote(&self, name: &str) -> Result<Value, NotDone> {
         let generations = &self.generations;
@@ -337,7 +230,7 @@ impl System {
             self.compare_with_live(name).await?;
         }
         if record.unfinished().is_none() {
-            self.stand(record.live(), generation).await?;
+            self.stand(&record, record.live(), generation).await?;
         }
         let begun = generations.change(|record| record.promote(name, now_ms())).await.map_err(failed)?;
         let begun = begun.map_err(|error| refused(&error))?;
@@ -368,29 +261,4 @@ impl System {
         shown["before"] = json!(before);
         Ok(shown)
     }
-}
-
-fn told(compared: &Compared) -> Value {
-    let second = |secs: i64| Second(secs).to_string();
-    let windows = compared.first.iter().map(|differs| {
-        let mut shown = serde_json::to_value(differs).unwrap_or_default();
-        shown["time"] = json!(second(differs.start_secs));
-        shown
-    });
-    let decisions = compared.first_decisions.iter().map(|differs| {
-        let mut shown = serde_json::to_value(differs).unwrap_or_default();
-        shown["time"] = json!(second(differs.time_secs));
-        shown
-    });
-    json!({
-        "at": second(compared.at_ms.div_euclid(1000)),
-        "with": compared.with,
-        "windowsFrom": compared.from_secs.map(second),
-        "windows": compared.windows,
-        "windowsDiffer": compared.windows_differ,
-        "decisions": compared.decisions,
-        "decisionsDiffer": compared.decisions_differ,
-        "firstWindows": windows.collect::<Vec<_>>(),
-        "firstDecisions": decisions.collect::<Vec<_>>(),
-    })
 }

@@ -37,20 +37,19 @@ use projections::{
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
-use super::Generations;
+use super::{
+    Generations,
+    work::{AHEAD_PAUSE, AHEAD_WAITS_MAX},
+};
 use crate::{
     AnyStore, AnyStream,
     archive::AnyObjects,
-    with_causes,
+    now_ms, with_causes,
     workers::{OVERTAKEN_PAUSE, PAUSE, PAUSE_MAX, Workers, held, is_overtaken, lost_records, passes, place_in, spread},
 };
 
 /// Between two looks at what there is to fold.
 const LOOK: Duration = Duration::from_millis(200);
-/// Pause of a shard that is ahead of the others, or held back by one.
-const SHORT_PAUSE: Duration = Duration::from_millis(20);
-/// A shard that is ahead of the others waits so often for them; then it goes on, as they may wait for just what it says next.
-const AHEAD_WAITS_MAX: u32 = 5;
 
 /// Where troubles stand that are no shard's.
 fn of_all() -> ShardId {
@@ -89,6 +88,8 @@ pub(crate) struct Fill {
     failed: Mutex<Option<String>>,
     /// It can never be filled.
     is_spent: AtomicBool,
+    /// More of it was committed since the record was told so last.
+    has_moved: AtomicBool,
     over: AtomicBool,
 }
 
@@ -96,9 +97,10 @@ impl Fill {
     pub(crate) fn new(record: &Record, crew: Arc<Crew>, whole: Arc<Whole>) -> Arc<Self> {
         let (generation, shards, troubles) = (crew.generation(), Mutex::default(), Mutex::default());
         let (failed, is_spent, over) = (Mutex::default(), AtomicBool::default(), AtomicBool::default());
+        let has_moved = AtomicBool::default();
         let name = record.name(generation).to_owned();
         let starts = record.entry(generation).map(|entry| entry.starts.clone()).unwrap_or_default();
-        Arc::new(Self { generation, name, starts, whole, crew, shards, troubles, failed, is_spent, over })
+        Arc::new(Self { generation, name, starts, whole, crew, shards, troubles, failed, is_spent, has_moved, over })
     }
 
     /// What is filled.
@@ -160,6 +162,15 @@ impl Fill {
         if record.standing(self.generation) != Standing::Opening {
             self.fail("the generation is not being opened any more".to_owned());
             return Ok(false);
+        }
+        // Else it would pass for one that was given up, and end once another is opened.
+        let is_due = record.entry(self.generation).is_some_and(|entry| entry.is_progress_due(now_ms()));
+        if is_due && self.has_moved.swap(false, Ordering::SeqCst) {
+            let moved = |record: &mut Record| {
+                record.progresses(self.generation, now_ms());
+                Ok::<_, String>(())
+            };
+            generations.change(moved).await??;
         }
         let listed = Arc::new(self.whole.shards().await.map_err(|error| with_causes(&error))?);
         let mut is_all = true;
@@ -251,7 +262,7 @@ impl Fill {
             }
             if waited < AHEAD_WAITS_MAX && self.crew.is_ahead(&shard.id) {
                 waited += 1;
-                tokio::time::sleep(SHORT_PAUSE).await;
+                tokio::time::sleep(AHEAD_PAUSE).await;
                 continue;
             }
             waited = 0;
@@ -274,7 +285,7 @@ impl Fill {
                 return Ok(());
             }
             if is_idle {
-                tokio::time::sleep(SHORT_PAUSE).await;
+                tokio::time::sleep(AHEAD_PAUSE).await;
             }
         }
     }
@@ -293,7 +304,9 @@ impl Fill {
     }
 
     async fn commit(&self, worker: &mut Filler, shard: &Shard, is_control: bool) -> Result<(), ConsumeError> {
+        let before = worker.committed();
         let committed = worker.commit().await?;
+        self.has_moved.fetch_or(committed > before, Ordering::SeqCst);
         if is_control {
             self.crew.defined_through(committed);
         }

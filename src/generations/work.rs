@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | is behind what counts or did | folds up to there, so that both can be compared standing still |
 //! | is there | looks how far that is by now; reads nothing of the stream until it has moved |
+//! | is ahead, as it was filled from an archive | waits, and says so, until that has come to it: only then it has caught up |
 //! | counts | does nothing until another promotion is begun: whoever has the shard's lease acts (`workers`) |
 //! | has parents that the generation has not folded to their end | looks whether they have ended; opens nothing |
 //!
@@ -12,6 +13,10 @@
 //! time harm nothing; one of them is overtaken, and begins again at the other's resume point. What fails is told and tried again; nobody else is in its
 //! way.
 
+mod seen;
+
+#[cfg(test)]
+use std::sync::atomic::AtomicU64;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
@@ -41,10 +46,10 @@ use crate::{
     },
 };
 
-/// Pause of one that is ahead of the others.
-const AHEAD_PAUSE: Duration = Duration::from_millis(20);
+/// Pause of one that is ahead of the others, or held back by one.
+pub(super) const AHEAD_PAUSE: Duration = Duration::from_millis(20);
 /// A shard that is ahead of the others waits so often for them; then it goes on, as they may wait for just what it says next.
-const AHEAD_WAITS_MAX: u32 = 5;
+pub(super) const AHEAD_WAITS_MAX: u32 = 5;
 /// How often one that is held back looks whether what it waits for is among the rows.
 const HELD_LOOK: Duration = Duration::from_millis(200);
 
@@ -55,7 +60,7 @@ struct At {
     /// Its generation counts there.
     counts: bool,
     ended: bool,
-    /// It has been where the one that counts was.
+    /// It has been where the one that counts was, neither behind nor ahead: one that was filled from an archive may be.
     has_caught_up: bool,
 }
 
@@ -67,6 +72,13 @@ enum End {
     Ended,
     /// It counts since the promotion of this number.
     Counts(u16),
+}
+
+fn ahead_text(shard: &ShardId, own: Applied, until: Applied) -> String {
+    format!(
+        "{shard}: it was filled up to {}, and the one that counts has come to {}: that is waited for",
+        own.through, until.through
+    )
 }
 
 type FollowingWorker = Worker<AnyStream, AnyStore, Follower>;
@@ -87,55 +99,27 @@ pub(crate) struct Followed {
     troubles: Mutex<BTreeMap<ShardId, String>>,
     /// What was said of a shard's parents.
     said: Mutex<BTreeSet<ShardId>>,
+    /// How often its shards have looked how far they may go, and read a page of the stream.
+    #[cfg(test)]
+    pub(crate) done: [AtomicU64; 2],
 }
 
 impl Followed {
     pub(crate) fn new(crew: Arc<Crew>, starts: BTreeMap<ShardId, SequenceNumber>, name: String) -> Arc<Self> {
         let (listed, shards, troubles) = (Mutex::default(), Mutex::default(), Mutex::default());
         let (over, said) = (AtomicBool::default(), Mutex::default());
-        Arc::new(Self { crew, starts, name, over, listed, shards, troubles, said })
-    }
-
-    /// These are the stream's shards now; returns those that have no thread yet, and are expected to have one from now on.
-    pub(crate) fn expect(&self, listed: &Arc<Vec<Shard>>) -> Vec<Shard> {
-        *held(&self.listed) = listed.clone();
-        let mut shards = held(&self.shards);
-        let is_new = |shard: &&Shard| !shards.contains_key(&shard.id);
-        let new: Vec<Shard> = listed.iter().filter(is_new).cloned().collect();
-        shards.extend(new.iter().map(|shard| (shard.id.clone(), At::default())));
-        new
-    }
-
-    /// The shard has no thread after all.
-    pub(crate) fn forget(&self, shard: &ShardId) {
-        held(&self.shards).remove(shard);
-    }
-
-    /// Has all threads end once they have committed.
-    pub(crate) fn end(&self) {
-        self.over.store(true, Ordering::SeqCst);
-    }
-
-    /// Every shard has been where the one that counts was.
-    pub(crate) fn has_caught_up(&self) -> bool {
-        let shards = held(&self.shards);
-        !shards.is_empty() && shards.values().all(|at| at.has_caught_up || at.ended)
-    }
-
-    /// No shard counts.
-    pub(crate) fn follows(&self) -> bool {
-        let shards = held(&self.shards);
-        !shards.is_empty() && shards.values().all(|at| !at.counts)
-    }
-
-    /// The time of the fold that all open shards have reached, Unix milliseconds.
-    pub(crate) fn time_ms(&self) -> Option<i64> {
-        held(&self.shards).values().filter(|at| !at.ended).map(|at| at.time_ms).min()
-    }
-
-    /// Why shards are not folded at the moment.
-    pub(crate) fn troubles(&self) -> Vec<String> {
-        held(&self.troubles).values().cloned().collect()
+        Arc::new(Self {
+            crew,
+            starts,
+            name,
+            over,
+            listed,
+            shards,
+            troubles,
+            said,
+            #[cfg(test)]
+            done: Default::default(),
+        })
     }
 
     fn is_told(&self, workers: &Workers) -> bool {
@@ -214,6 +198,8 @@ impl Followed {
 
     /// How far a shard of this generation may be folded; `None`: to whatever comes, as there is none that it could stay behind.
     async fn until(&self, workers: &Workers, shard: &ShardId) -> Result<Option<Applied>, ConsumeError> {
+        #[cfg(test)]
+        self.done[0].fetch_add(1, Ordering::SeqCst);
         let until = workers.applied_beside(Some(self.crew.generation()), shard).await;
         until.map_err(|source| ConsumeError::Checkpoint { shard: shard.clone(), source })
     }
@@ -221,15 +207,23 @@ impl Followed {
     /// Waits until there is something to fold; opens nothing before. `None`: there is.
     async fn rest(&self, workers: &Workers, shard: &Shard) -> Result<Option<End>, ConsumeError> {
         let failed = |source| ConsumeError::Checkpoint { shard: shard.id.clone(), source };
+        let mut was_ahead = false;
         loop {
             let own = workers.applied_in(self.crew.generation(), &shard.id).await.map_err(failed)?;
             let until = self.until(workers, &shard.id).await?;
             let is_there = until.is_some_and(|until| own.reaches(until));
+            let ahead = until.filter(|until| !until.reaches(own));
+            match ahead {
+                Some(until) => drop(held(&self.troubles).insert(shard.id.clone(), ahead_text(&shard.id, own, until))),
+                None if was_ahead => drop(held(&self.troubles).remove(&shard.id)),
+                None => {}
+            }
+            was_ahead = ahead.is_some();
             self.note(&shard.id, |at| {
-                at.ended = own.ended;
-                at.has_caught_up |= is_there && own.through > SequenceNumber::ZERO;
+                at.ended = own.ended && !was_ahead;
+                at.has_caught_up |= is_there && !was_ahead && own.through > SequenceNumber::ZERO;
             });
-            if own.ended {
+            if own.ended && !was_ahead {
                 return Ok(Some(End::Ended));
             }
             if self.is_told(workers) {
@@ -321,6 +315,8 @@ impl Followed {
             }
             waited = 0;
             let through = until.filter(|until| !until.ended).map_or(SequenceNumber::MAX, |until| until.through);
+            #[cfg(test)]
+            self.done[1].fetch_add(1, Ordering::SeqCst);
             let step = worker.step_until(Duration::ZERO, through).await?;
             // At the end of a shard at which its generation counts, that is its own worker's to say.
             let is_others = step.ended && step.folded.is_empty() && worker.shard().acts();

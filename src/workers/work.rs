@@ -190,7 +190,7 @@ impl Workers {
         let is_known = || next == Generation::default() || self.record().entry(next).is_some();
         if !is_known() {
             let read = record::read(&*self.store).await.map_err(failed)?;
-            self.learn(&read.record);
+            self.learn(&read);
         }
         if !is_known() {
             // Nothing of it is among the rows. Once what is has been promoted, it counts again from a later record on.

@@ -1,25 +1,54 @@
 //! Two generations side by side, before one of them is promoted: windows that differ and by how much, decisions of alarms that one of them made and the
 //! other did not. Decides what is compared: what both can have; it writes nothing.
 //!
-//! Both have to stand still at one place meanwhile, which is the caller's part. A window is compared as readers see it, all shards, partials and pages
-//! merged: how rows are cut is no difference.
+//! Rows may move meanwhile. A row is what its shard says up to its last record, and both generations have folded each shard up to a position (`Common`)
+//! before the first row is read. So
+//!
+//! | of one row in both | |
+//! | --- | --- |
+//! | neither goes further than that position, or both end with the same record | they can be compared |
+//! | one is missing, and the other begins with a record up to there | the same: it ought to be there |
+//! | one goes further | the other may only not have come so far: it is left out, and counted as such |
+//!
+//! Where rows are kept by time, one generation may lack what the other has, or hold only what came of it later: that is left out, too. A window is compared
+//! as readers see it, all shards, partials and pages merged: how rows are cut is no difference. So it is left out if one row of it is.
 
 use std::collections::BTreeMap;
 
+use events::position::{SequenceNumber, ShardId};
 use projections::{
     alarm::Alarm,
     cell::Cell,
     definitions,
     distribution::Distribution,
-    fold::alarms::Decision,
-    generations::{
-        Compared,
-        record::{DecisionDiffers, SHOWN_MAX, WindowDiffers},
+    fold::{
+        alarms::Decision,
+        sabotage::{self, Sabotage},
     },
-    store::{Generation, Kind, ReadError, Row, RowKey, Span, Store},
+    generations::compared::{Compared, DecisionDiffers, LeftOut, SHOWN_MAX, WindowDiffers},
+    store::{Day, Generation, Kind, ReadError, Row, RowKey, Span, Store},
 };
 
 use crate::drive::{self, DriveError, SCAN_ROWS};
+
+/// What both generations have.
+#[derive(Debug, Clone)]
+pub struct Common {
+    /// Windows that begin from here on are all their own, Unix seconds.
+    pub from_secs: i64,
+    /// Of each shard that the stream lists: up to here both have committed it. Rows of others do not move: nothing comes to them any more.
+    pub through: BTreeMap<ShardId, SequenceNumber>,
+}
+
+/// Whether the rows of one place can be compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Judged {
+    Settled,
+    /// One of them holds records that the other may only not have folded yet.
+    Moving,
+    /// One of them was past its time, in part at least.
+    Past,
+}
 
 /// Rows of one kind and generation, those of one subject and place in time together.
 struct Groups<'a, T> {
@@ -79,7 +108,7 @@ impl<'a, T: Store> Groups<'a, T> {
     }
 }
 
-/// Both generations' rows of a kind, place by place; `each` hears of those from a time on.
+/// Both generations' rows of a kind, place by place.
 async fn side_by_side<T: Store>(
     store: &T,
     (old, new): (Generation, Generation),
@@ -100,23 +129,56 @@ async fn side_by_side<T: Store>(
             after = rows;
             right = theirs.next().await?;
         }
-        // What one of them has and the other no longer keeps is no difference.
-        let is_past = |rows: &[Row]| rows.iter().all(|row| store.is_past(kind, row.folded_on));
-        if before.is_empty() && is_past(&after) || after.is_empty() && is_past(&before) {
-            continue;
-        }
         each(&at, &before, &after)?;
     }
 }
 
-/// Compares what both can have: windows from `from_secs` on, decisions once alarms that began anew stand as they would have stood.
+impl Common {
+    /// Of each row of a place that one of both has, or both.
+    fn judge<T: Store>(&self, store: &T, kind: Kind, before: &[Row], after: &[Row]) -> Judged {
+        let find = |rows: &[Row], of: &Row| -> Option<usize> {
+            let is_same = |row: &Row| {
+                (&row.key.shard, row.key.partial, row.key.page) == (&of.key.shard, of.key.partial, of.key.page)
+            };
+            rows.iter().position(is_same)
+        };
+        let both = before.iter().map(|row| (row, find(after, row).map(|at| &after[at])));
+        let alone = after.iter().filter(|row| find(before, row).is_none()).map(|row| (row, None));
+        let mut judged = Judged::Settled;
+        for (row, other) in both.chain(alone) {
+            let (is_past, is_beyond) = match other {
+                // What began anew begins with a later record; where rows stay for ever that cannot be why.
+                Some(other) => {
+                    let ends = (row.applied_through, other.applied_through);
+                    let is_anew = row.applied_from != other.applied_from && store.is_past(kind, Day::default());
+                    (is_anew, ends.0 != ends.1 && self.is_beyond(row, ends.0.max(ends.1)))
+                }
+                None => (store.is_past(kind, row.folded_on), self.is_beyond(row, row.applied_from)),
+            };
+            match judged {
+                _ if is_past => return Judged::Past,
+                _ if is_beyond => judged = Judged::Moving,
+                _ => {}
+            }
+        }
+        judged
+    }
+
+    fn is_beyond(&self, row: &Row, position: SequenceNumber) -> bool {
+        self.through.get(&row.key.shard).is_some_and(|through| position > *through)
+            && !sabotage::breaks(Sabotage::MovingCompared)
+    }
+}
+
+/// Compares what both can have: windows from a time on, decisions once alarms that began anew stand as they would have stood.
 pub async fn compare<T: Store>(
     store: &T,
     (old, with): (Generation, &str),
     new: Generation,
-    from_secs: i64,
+    common: &Common,
     now_ms: i64,
 ) -> Result<Compared, DriveError> {
+    let from_secs = common.from_secs;
     let mut compared = Compared {
         at_ms: now_ms,
         with: with.to_owned(),
@@ -127,18 +189,15 @@ pub async fn compare<T: Store>(
         decisions_differ: 0,
         first_decisions: vec![],
         from_secs: (from_secs > i64::MIN).then_some(from_secs),
+        moving: LeftOut::default(),
+        past: LeftOut::default(),
     };
     side_by_side(store, (old, new), Kind::Window, |place, before, after| {
         if place.2 < from_secs {
             return Ok(());
         }
-        compared.windows += 1;
-        if let Some(differs) = window(place, before, after)? {
-            compared.windows_differ += 1;
-            if compared.first.len() < SHOWN_MAX {
-                compared.first.push(differs);
-            }
-        }
+        let (judged, differs) = (common.judge(store, Kind::Window, before, after), window(place, before, after)?);
+        count_window(&mut compared, judged, place.2, differs);
         Ok(())
     })
     .await?;
@@ -153,22 +212,52 @@ pub async fn compare<T: Store>(
         if place.2 < from_secs.saturating_add(2 * range) {
             return Ok(());
         }
-        let (before, after) = (became(before)?, became(after)?);
-        if before.is_none() && after.is_none() {
-            return Ok(());
-        }
-        compared.decisions += 1;
-        if before != after {
-            compared.decisions_differ += 1;
-            if compared.first_decisions.len() < SHOWN_MAX {
-                let (tenant, alarm, time_secs) = place.clone();
-                compared.first_decisions.push(DecisionDiffers { tenant, alarm, time_secs, old: before, new: after });
-            }
-        }
+        let judged = common.judge(store, Kind::Transition, before, after);
+        count_decision(&mut compared, judged, place, (became(before)?, became(after)?));
         Ok(())
     })
     .await?;
     Ok(compared)
+}
+
+fn count_window(compared: &mut Compared, judged: Judged, start_secs: i64, differs: Option<WindowDiffers>) {
+    match (judged, differs) {
+        (Judged::Moving, _) => compared.moving.window(start_secs),
+        (Judged::Past, Some(_)) => compared.past.window(start_secs),
+        (Judged::Past | Judged::Settled, None) => compared.windows += 1,
+        (Judged::Settled, Some(differs)) => {
+            compared.windows += 1;
+            compared.windows_differ += 1;
+            if compared.first.len() < SHOWN_MAX {
+                compared.first.push(differs);
+            }
+        }
+    }
+}
+
+/// `old` and `new`: what the alarm became.
+fn count_decision(
+    compared: &mut Compared,
+    judged: Judged,
+    (tenant, alarm, time_secs): &Place,
+    (old, new): (Option<String>, Option<String>),
+) {
+    let is_none = old.is_none() && new.is_none();
+    match judged {
+        _ if is_none => {}
+        Judged::Moving => compared.moving.decision(*time_secs),
+        Judged::Past if old != new => compared.past.decision(*time_secs),
+        Judged::Past | Judged::Settled => {
+            compared.decisions += 1;
+            if old != new {
+                compared.decisions_differ += 1;
+                if compared.first_decisions.len() < SHOWN_MAX {
+                    let (tenant, alarm, time_secs) = (tenant.clone(), alarm.clone(), *time_secs);
+                    compared.first_decisions.push(DecisionDiffers { tenant, alarm, time_secs, old, new });
+                }
+            }
+        }
+    }
 }
 
 fn unreadable(row: &Row, error: &dyn std::fmt::Display) -> ReadError {

@@ -16,10 +16,10 @@ use processor::{
 };
 use projections::{
     fold::Place,
-    generations::{Compared, View},
+    generations::{Compared, Entry, Standing, View, compared::LeftOut},
     query::{self, Item, Query},
     store::{
-        Generation,
+        Generation, Store,
         law::{
             block_on,
             memory::{Commits, Memory},
@@ -105,7 +105,27 @@ impl World {
         let record = self.record();
         let entry = record.entry(record.named(name).unwrap()).unwrap();
         let (of, from_secs) = (Generation(entry.number), entry.windows_from_secs());
-        block_on(generations::compare(&*self.store, (FIRST, "first"), of, from_secs, 0)).unwrap()
+        let common = generations::Common { from_secs, through: self.committed_by_both(FIRST, of) };
+        block_on(generations::compare(&*self.store, (FIRST, "first"), of, &common, 0)).unwrap()
+    }
+
+    fn committed_by_both(&self, one: Generation, other: Generation) -> BTreeMap<ShardId, SequenceNumber> {
+        let at = |generation, shard: &ShardId| {
+            let point = block_on(self.store.resume_point(generation, shard)).unwrap();
+            point.map_or(SequenceNumber::ZERO, |point| point.position)
+        };
+        let shards = self.shards().into_iter();
+        shards.map(|shard| (shard.id.clone(), at(one, &shard.id).min(at(other, &shard.id)))).collect()
+    }
+
+    /// Beside the first one, while both move.
+    pub fn compare_moving(&self) {
+        let record = self.record();
+        let is_folded = |entry: &&Entry| entry.standing == Standing::Following && !record.first_ended;
+        for entry in record.entries.iter().filter(is_folded) {
+            let compared = self.compared(&entry.name);
+            assert_eq!((compared.windows_differ, compared.decisions_differ), (0, 0), "moving: {compared:?}");
+        }
     }
 
     /// A generation is what the stream says.
@@ -116,6 +136,15 @@ impl World {
         let report = block_on(done).unwrap_or_else(|error| panic!("{generation:?}: {error}"));
         assert_eq!(report.differences, 0, "{generation:?}: {:?}", report.first_difference);
         report
+    }
+
+    /// The same by all that the stream ever had; how many differences there are.
+    pub fn verify_by_archive(&self, generation: Generation) -> u64 {
+        let (stream, scratch) = (ReadOnly::new(self.stream.inner.clone()), Arc::new(Memory::new(Commits::Whole)));
+        let places = places(generation, &block_on(self.stream.inner.shards()).unwrap());
+        let from_ms = self.record().start_ms(generation);
+        let done = verify::verify_from(stream, &*self.store, scratch, places, from_ms, async {}, |_| {});
+        block_on(done).unwrap().differences
     }
 
     pub fn check(&mut self) {
@@ -133,6 +162,7 @@ impl World {
         for entry in record.entries.iter().filter(|_| !record.first_ended) {
             let compared = self.compared(&entry.name);
             assert_eq!((compared.windows_differ, compared.decisions_differ), (0, 0), "{compared:?}");
+            assert_eq!((compared.moving, compared.past), (LeftOut::default(), LeftOut::default()), "all is compared");
         }
         for generation in record.folded() {
             self.verify(generation);

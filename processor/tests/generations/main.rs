@@ -5,6 +5,7 @@
 mod check;
 #[path = "../parts/local.rs"]
 mod local;
+mod member;
 #[path = "../archive/retained.rs"]
 #[allow(dead_code)]
 mod retained;
@@ -16,8 +17,8 @@ use events::stream::ReadOnly;
 use processor::generations::{self, BeginError};
 use projections::{
     fold::sabotage::{self, Sabotage},
-    generations::Standing,
-    store::{Generation, law::block_on},
+    generations::{Standing, compared::LeftOut},
+    store::{Day, Generation, Kind, Span, Store, law::block_on},
 };
 
 use self::{
@@ -183,6 +184,84 @@ fn a_generation_does_not_begin_before_all_that_came_earlier_is_folded() {
         world.settle();
         block_on(generations::give(&stream, &*world.store, FIRST, Generation(1), &began)).unwrap();
     }
+}
+
+#[test]
+fn a_comparison_of_rows_of_which_one_is_further_is_found() {
+    is_found(Sabotage::MovingCompared);
+}
+
+/// Of a shard that only an archive still lists the generation was given nothing, and nothing of it comes behind the start.
+#[test]
+fn a_shard_that_only_the_archive_has_and_that_had_ended_before_the_start_is_no_difference() {
+    let mut world = World::new(0);
+    world.define("alarm", "slow", ALARM);
+    let pass = |world: &mut World| {
+        world.line(world.now_ms() / 1000, 1);
+        world.minute += 1;
+        world.tick();
+        world.settle();
+    };
+    pass(&mut world);
+    for _ in 0..2 {
+        // So the first one is neither listed nor a parent of one that is.
+        world.halve();
+        pass(&mut world);
+    }
+    world.minute += 1;
+    world.let_go(world.minute);
+    assert!(world.shards().iter().all(|shard| !shard.closed), "those that have ended are gone");
+    world.minute += 1;
+    world.tick();
+    world.replay("b", generations::Start::Time(world.now_ms()));
+    pass(&mut world);
+    let generation = world.record().named("b").unwrap();
+    for broken in [None, Some(Sabotage::EndedIsNew)] {
+        sabotage::set(broken);
+        let found = catch_unwind(AssertUnwindSafe(|| world.verify_by_archive(generation)));
+        sabotage::set(None);
+        assert_eq!(
+            found.as_ref().is_ok_and(|differences| *differences == 0),
+            broken.is_none(),
+            "{broken:?}: {found:?}"
+        );
+    }
+}
+
+#[test]
+fn what_only_one_of_both_has_folded_so_far_is_left_out_and_compared_once_both_have() {
+    let mut world = World::new(0);
+    let pass = |world: &mut World| {
+        world.line(world.now_ms() / 1000, 1);
+        world.minute += 1;
+        world.tick();
+    };
+    pass(&mut world);
+    world.settle();
+    world.replay("b", generations::Start::Oldest);
+    world.settle();
+    let all = world.compared("b");
+    assert_eq!((all.windows, all.windows_differ, all.moving), (1, 0, LeftOut::default()));
+    // One more minute, and one more line of the first, which the generation that counts alone has folded.
+    let again = world.now_ms() / 1000;
+    pass(&mut world);
+    world.line(again - 60, 1);
+    world.settle_one(FIRST);
+    let compared = world.compared("b");
+    let moving = LeftOut { windows: 2, decisions: 0, first_secs: Some(again - 60), last_secs: Some(again) };
+    assert_eq!((compared.windows, compared.windows_differ, compared.moving), (0, 0, moving), "{compared:?}");
+    world.settle();
+    let compared = world.compared("b");
+    assert_eq!((compared.windows, compared.windows_differ, compared.moving), (2, 0, LeftOut::default()));
+    // What is missing that ought to be there is a difference, also where the row of the other goes on.
+    let span = Span::All { tenant: None, generation: Generation(1), kind: Kind::Window };
+    let rows = block_on(world.store.scan(&span, None, 10.try_into().unwrap())).unwrap().rows;
+    assert_eq!(rows.len(), 2);
+    block_on(world.store.expire(Generation(1), Kind::Window, Day(u16::MAX))).unwrap();
+    world.line(again, 1);
+    world.settle_one(FIRST);
+    let compared = world.compared("b");
+    assert_eq!((compared.windows, compared.windows_differ, compared.moving), (2, 2, LeftOut::default()));
 }
 
 #[test]

@@ -17,8 +17,8 @@ use events::{
 };
 use processor::{
     append::{append_all, system_event_of},
-    consume::{ConsumeError, Step, Worker},
-    generations::{self, Acting, BeginError, Crew, Follower},
+    consume::{ConsumeError, Worker},
+    generations::{self, BeginError, Crew},
     tick,
 };
 use projections::{
@@ -35,7 +35,8 @@ use projections::{
 };
 
 use crate::{
-    local::{self, LocalStream, START_MS, part_of_file},
+    local::{self, START_MS, part_of_file},
+    member::{Generations, LiveStream, Member},
     retained::Retained,
 };
 
@@ -44,53 +45,6 @@ pub const FIRST: Generation = Generation(0);
 const STILL_MAX: usize = 400;
 /// A stream that is split has no more shards than these.
 const SHARDS_MAX: usize = 5;
-
-pub type LiveStream = Retained<LocalStream>;
-
-pub enum Member {
-    Follows(Worker<LiveStream, Memory, Follower>),
-    Acts(Worker<LiveStream, Memory, Acting<LiveStream>>),
-}
-
-impl Member {
-    pub fn committed(&self) -> SequenceNumber {
-        match self {
-            Self::Follows(worker) => worker.committed(),
-            Self::Acts(worker) => worker.committed(),
-        }
-    }
-
-    fn acts(&self) -> bool {
-        matches!(self, Self::Acts(_))
-    }
-
-    fn step(&mut self, until: SequenceNumber) -> Result<Step, ConsumeError> {
-        block_on(async {
-            match self {
-                Self::Follows(worker) => worker.step_until(Duration::ZERO, until).await,
-                Self::Acts(worker) => worker.step(Duration::ZERO).await,
-            }
-        })
-    }
-
-    fn commit(&mut self) -> SequenceNumber {
-        block_on(async {
-            match self {
-                Self::Follows(worker) => worker.commit().await.unwrap(),
-                Self::Acts(worker) => worker.commit().await.unwrap(),
-            }
-        })
-    }
-}
-
-pub struct Generations {
-    crew: Arc<Crew>,
-    starts: BTreeMap<ShardId, SequenceNumber>,
-    members: BTreeMap<ShardId, Member>,
-    /// Which sink comes next, where the state does not say so yet.
-    turned: BTreeMap<ShardId, bool>,
-    ended: BTreeSet<ShardId>,
-}
 
 pub struct World {
     seed: u64,
@@ -262,6 +216,15 @@ impl World {
         }
     }
 
+    /// Until one of them has folded and committed everything; others stand still.
+    pub fn settle_one(&mut self, generation: Generation) {
+        let mut still = 0;
+        while still < 3 {
+            let steps = self.shards().into_iter().map(|shard| self.step(generation, &shard, true));
+            still = if steps.fold(false, |moved, step| moved | step) { 0 } else { still + 1 };
+        }
+    }
+
     /// Until what counts has been folded; others may lag.
     fn fold(&mut self) {
         for _ in 0..STILL_MAX {
@@ -274,6 +237,15 @@ impl World {
             }
             if !moved {
                 return;
+            }
+        }
+    }
+
+    /// Each open shard becomes two.
+    pub fn halve(&self) {
+        for Shard { id, range: HashRange { from, through }, closed, .. } in self.shards() {
+            if !closed {
+                self.stream.inner.split(&id, HashKey(from.0 + (through.0 - from.0) / 2)).unwrap();
             }
         }
     }
@@ -384,6 +356,7 @@ impl World {
             self.fold();
             self.tick();
             self.stir();
+            self.compare_moving();
             if self.lets_go && self.random(16) == 0 {
                 let minute = self.random(self.minute as u64) as i64;
                 self.let_go(minute);

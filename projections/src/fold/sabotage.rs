@@ -126,6 +126,8 @@ pub enum Sabotage {
     LateShardsGivenWhole,
     /// A replay takes a shard that had ended before the start for one that never had a record.
     EndedIsNew,
+    /// Two generations are compared by rows of which one is further than both are known to be.
+    MovingCompared,
 }
 
 #[cfg(feature = "law")]

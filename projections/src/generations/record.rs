@@ -6,27 +6,36 @@
 //! | a generation | becomes | when |
 //! | --- | --- | --- |
 //! | `Opening` | `Filling` | it has what it needs to know of the time before its start, and what it takes from an archive; a killed opening goes on when it is asked for again |
-//! | `Opening` | `Ended` | another is opened, `OPENING_MS` later |
+//! | `Opening` | `Ended` | another is opened, and it has shown no progress for `OPENING_MS` |
 //! | `Filling` | `Following` | it had caught up with the one that counts once |
 //! | `Following` | counts | promoted; the one before follows it |
 //! | `Following` | `Ended` | it did not count for `FOLLOWS_MS`, or was never promoted for `UNPROMOTED_MS`; both by its fold's time |
 
+mod refused;
+mod row;
+
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
 use events::position::{SequenceNumber, ShardId};
 use serde::{Deserialize, Serialize};
 
-use crate::store::{Day, Generation, Kind, Partial, ReadError, Row, RowKey, Store, Subject, WriteError, Written};
+pub use self::{
+    refused::{OpenRefused, PromoteRefused},
+    row::{Read, read, write},
+};
+use super::Compared;
+use crate::store::Generation;
 
 /// A generation that does not count any more folds on for so long: a day, so that whoever is called at night by what a promotion did can go back at
 /// work, and two generations are paid for no longer.
 pub const FOLLOWS_MS: i64 = 24 * 60 * 60 * 1000;
 /// One that was opened and never promoted ends after a week: it costs as much as the one that counts.
 pub const UNPROMOTED_MS: i64 = 7 * 24 * 60 * 60 * 1000;
-/// One whose opening was begun and not finished ends once it is in the way of another, this long after it was begun. Filling from an archive is a part of
-/// opening.
+/// One whose opening was begun and not finished ends once it is in the way of another, this long after the last sign that somebody is at work on it: its
+/// opening, or progress of whoever fills it from an archive, which is a part of opening and may take days.
 pub const OPENING_MS: i64 = 24 * 60 * 60 * 1000;
+/// Whoever fills one says so at most so often: each time is a write of the record.
+pub const PROGRESS_MS: i64 = 60 * 60 * 1000;
 /// Most generations that are remembered, with those that have ended. A further one is refused.
 pub const GENERATIONS_MAX: usize = 64;
 /// Most generations that are folded at once, with the one that counts.
@@ -35,12 +44,6 @@ pub const OPEN_MAX: usize = 3;
 pub const NAME_BYTES_MAX: usize = 64;
 /// What the first one is called.
 pub const FIRST: &str = "first";
-/// Of windows that differ between two generations, so many are kept with the record.
-pub const SHOWN_MAX: usize = 20;
-
-/// The generation under which the record lies: no fold writes there.
-const OUTSIDE: Generation = Generation(u32::MAX);
-
 /// How far a generation is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -53,67 +56,6 @@ pub enum Standing {
     Following,
     /// It is folded no longer.
     Ended,
-}
-
-/// A comparison with the generation that counted.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Compared {
-    /// When, Unix milliseconds.
-    pub at_ms: i64,
-    /// With which.
-    pub with: String,
-    /// Windows that both could have.
-    pub windows: u64,
-    /// Of these, those that differ.
-    pub windows_differ: u64,
-    /// The first of them, in words and numbers.
-    pub first: Vec<WindowDiffers>,
-    /// Decisions of alarms that both could have made.
-    pub decisions: u64,
-    /// Of these, those that one of them made, or made otherwise.
-    pub decisions_differ: u64,
-    /// The first of them.
-    pub first_decisions: Vec<DecisionDiffers>,
-    /// Windows that begin earlier are read from the parent, and were not compared. Unix seconds; `None`: all were.
-    pub from_secs: Option<i64>,
-}
-
-/// A metric of a window that differs, and by how much.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct WindowDiffers {
-    /// The tenant.
-    pub tenant: String,
-    /// The service.
-    pub service: String,
-    /// Window start, Unix seconds.
-    pub start_secs: i64,
-    /// The first metric that differs.
-    pub metric: String,
-    /// How many values it has in the generation that counts.
-    pub old_count: u64,
-    /// And their sum.
-    pub old_sum: f64,
-    /// How many in the other.
-    pub new_count: u64,
-    /// And their sum.
-    pub new_sum: f64,
-}
-
-/// What an alarm did in one minute in one generation and not in the other.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct DecisionDiffers {
-    /// The tenant.
-    pub tenant: String,
-    /// The alarm.
-    pub alarm: String,
-    /// Time of evaluation, Unix seconds.
-    pub time_secs: i64,
-    /// What it became in the generation that counts; `None`: nothing.
-    pub old: Option<String>,
-    /// What it became in the other.
-    pub new: Option<String>,
 }
 
 /// One generation.
@@ -140,6 +82,9 @@ pub struct Entry {
     /// It is filled from the archive, and from the stream behind that, while it is `Opening`.
     #[serde(default)]
     pub from_archive: bool,
+    /// When whoever fills it last said that it makes progress, Unix milliseconds; `None`: nobody did.
+    #[serde(default)]
+    pub progress_at_ms: Option<i64>,
 }
 
 /// One promotion.
@@ -171,73 +116,15 @@ pub struct Record {
     pub numbers_through: u32,
 }
 
-/// A generation cannot be opened.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum OpenRefused {
-    /// No name.
-    #[error(
-        "`{0}` is no name of a generation: give one of 1 to {NAME_BYTES_MAX} letters, digits, `-`, `_` and `.`, other than `{FIRST}`"
-    )]
-    Name(String),
-    /// Opened before, with another start.
-    #[error(
-        "there is a generation `{0}` already, and it has another start: take another name, or give the same --start to go on with it"
-    )]
-    Taken(String),
-    /// It has ended.
-    #[error("the generation `{0}` has ended and is not folded any more: take another name")]
-    Ended(String),
-    /// One at a time.
-    #[error(
-        "the replay into generation `{0}` is under way: wait until it has caught up (`weir generations` says how far it is)"
-    )]
-    UnderWay(String),
-    /// Each costs as much as the first.
-    #[error(
-        "{OPEN_MAX} generations are folded beside each other, which is the limit: one that does not count ends a day after it did, one that never \
-         counted a week after its opening"
-    )]
-    Many,
-    /// Forever.
-    #[error("{GENERATIONS_MAX} generations were opened on these rows, which is the limit")]
-    TooMany,
-}
-
-/// A generation cannot be promoted.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PromoteRefused {
-    /// No such.
-    #[error("there is no generation `{name}`; there is {known}")]
-    Unknown {
-        /// What was asked for.
-        name: String,
-        /// What there is.
-        known: String,
-    },
-    /// It counts.
-    #[error("the generation `{0}` counts already")]
-    Counts(String),
-    /// It has not caught up.
-    #[error("the generation `{0}` has not caught up yet: wait until `weir generations` says that it follows")]
-    Filling(String),
-    /// Too late.
-    #[error(
-        "the generation `{0}` has ended: one that does not count folds on for a day, and only so long can be gone back to it. A replay into a new one \
-         makes its rows again"
-    )]
-    Ended(String),
-    /// Somebody else does.
-    #[error("the promotion of `{0}` is under way, or was cut short: finish it first with `weir promote {0}`")]
-    UnderWay(String),
-    /// The number of a partial has no more room.
-    #[error("there were {0} promotions on these rows, which is the limit")]
-    TooMany(u16),
-}
-
 impl Entry {
     /// Windows that begin from here on are all its own, Unix seconds; before, they are the parent's.
     pub fn windows_from_secs(&self) -> i64 {
         self.start_ms.map_or(i64::MIN, |start_ms| start_ms.saturating_add(crate::fold::AHEAD_MAX_MS).div_euclid(1000))
+    }
+
+    /// Whoever fills it, and has folded more of it, is to say so again.
+    pub fn is_progress_due(&self, now_ms: i64) -> bool {
+        self.progress_at_ms.is_none_or(|at_ms| now_ms >= at_ms.saturating_add(PROGRESS_MS))
     }
 }
 
@@ -326,7 +213,8 @@ impl Record {
         }
         // Whoever was opening it is gone, or has forgotten it: it must not be in the way for ever.
         let is_given_up = |entry: &&mut Entry| {
-            entry.standing == Standing::Opening && now_ms >= entry.opened_at_ms.saturating_add(OPENING_MS)
+            let moved_at_ms = entry.progress_at_ms.unwrap_or_default().max(entry.opened_at_ms);
+            entry.standing == Standing::Opening && now_ms >= moved_at_ms.saturating_add(OPENING_MS)
         };
         self.entries.iter_mut().filter(is_given_up).for_each(|entry| entry.standing = Standing::Ended);
         let busy = |entry: &&Entry| matches!(entry.standing, Standing::Opening | Standing::Filling);
@@ -352,6 +240,7 @@ impl Record {
             counted_until_ms: None,
             compared: None,
             from_archive: false,
+            progress_at_ms: None,
         });
         Ok((Generation(number), true))
     }
@@ -361,6 +250,14 @@ impl Record {
         let opening = |entry: &&mut Entry| entry.number == generation.0 && entry.standing == Standing::Opening;
         if let Some(entry) = self.entries.iter_mut().find(opening) {
             entry.from_archive = true;
+        }
+    }
+
+    /// Whoever fills a generation has folded more of it.
+    pub fn progresses(&mut self, generation: Generation, now_ms: i64) {
+        let opening = |entry: &&mut Entry| entry.number == generation.0 && entry.standing == Standing::Opening;
+        if let Some(entry) = self.entries.iter_mut().find(opening) {
+            entry.progress_at_ms = entry.progress_at_ms.max(Some(now_ms));
         }
     }
 
@@ -439,56 +336,4 @@ impl Record {
         until(before.0, Some(now_ms));
         until(after, None);
     }
-}
-
-/// The record as it was read, with its version.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Read {
-    /// What it says.
-    pub record: Record,
-    version: u64,
-}
-
-/// What is stored.
-#[derive(Serialize, Deserialize)]
-struct Stored {
-    version: u8,
-    record: Record,
-}
-
-const VERSION: u8 = 1;
-
-fn key() -> RowKey {
-    let tenant = events::identity::LOCAL_TENANT.to_owned();
-    let subject = Subject { tenant, generation: OUTSIDE, kind: Kind::Generations, name: String::new() };
-    RowKey { subject, at: 0, shard: ShardId::named(""), partial: Partial(0), page: 0 }
-}
-
-/// Reads it; nothing is there: nothing was ever replayed.
-pub async fn read<S: Store>(store: &S) -> Result<Read, ReadError> {
-    let Some(row) = store.read(&[key()]).await?.into_iter().next().flatten() else { return Ok(Read::default()) };
-    let damaged =
-        |why: &dyn std::fmt::Display| ReadError::Damaged(format!("the list of generations cannot be read: {why}"));
-    let stored: Stored = rmp_serde::from_slice(&row.body).map_err(|error| damaged(&error))?;
-    if stored.version != VERSION {
-        return Err(damaged(&format!("it has version {}, and this program reads {VERSION}", stored.version)));
-    }
-    let version = row.applied_through.parts().map_or(0, |(_, version)| version);
-    Ok(Read { record: stored.record, version })
-}
-
-/// Replaces what was read. False: somebody else did so before; read it again. After an error it may have been replaced: read it again too.
-pub async fn write<S: Store>(store: &S, read: &Read, record: &Record) -> Result<bool, WriteError> {
-    let stored = Stored { version: VERSION, record: record.clone() };
-    let body = Bytes::from(rmp_serde::to_vec_named(&stored).expect("a record of strings and numbers always encodes"));
-    let version = SequenceNumber::from_parts(0, read.version + 1);
-    let row = Row {
-        key: key(),
-        applied_from: version,
-        applied_through: version,
-        folded_on: Day(0),
-        fold_revision: crate::fold::FOLD_REVISION,
-        body,
-    };
-    Ok(store.write(vec![row]).await?.into_iter().all(|written| written == Written::Stored))
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use events::position::SequenceNumber;
 
 use super::{
-    record::{FIRST, FOLLOWS_MS, UNPROMOTED_MS},
+    record::{FIRST, FOLLOWS_MS, OPENING_MS, PROGRESS_MS, UNPROMOTED_MS},
     *,
 };
 
@@ -88,6 +88,29 @@ fn one_is_opened_at_a_time_and_the_same_again_goes_on() {
     record.stands(Generation(1), Standing::Following);
     opened(&mut record, "c", None);
     assert_eq!(record.open("d", None, BTreeMap::new(), 9), Err(OpenRefused::Many));
+}
+
+#[test]
+fn a_filling_ends_a_day_after_the_last_progress_that_was_said_and_only_where_another_is_opened() {
+    let open = |record: &mut Record, name: &str, now_ms| record.open(name, None, BTreeMap::new(), now_ms);
+    let mut record = Record::default();
+    let (filled, _) = open(&mut record, "b", 0).unwrap();
+    record.fill_from_archive(filled);
+    assert!(record.entries[0].is_progress_due(0), "nothing was said yet");
+    record.progresses(filled, OPENING_MS - 1);
+    // By another host's clock.
+    record.progresses(filled, 0);
+    let due = |record: &Record, after_ms| record.entries[0].is_progress_due(OPENING_MS - 1 + after_ms);
+    assert!(!due(&record, PROGRESS_MS - 1) && due(&record, PROGRESS_MS));
+    let under_way = Err(OpenRefused::UnderWay("b".into()));
+    assert_eq!(open(&mut record, "c", 2 * OPENING_MS - 2), under_way, "it moved a moment less than a day ago");
+    assert_eq!(record.standing(filled), Standing::Opening);
+    let (other, is_new) = open(&mut record, "c", 2 * OPENING_MS - 1).unwrap();
+    assert!(is_new && record.standing(filled) == Standing::Ended);
+    // Nobody has said anything of this one, and none that is over moves again.
+    record.progresses(filled, 5 * OPENING_MS);
+    assert_eq!(open(&mut record, "d", 3 * OPENING_MS - 2), Err(OpenRefused::UnderWay("c".into())));
+    assert!(open(&mut record, "d", 3 * OPENING_MS - 1).is_ok() && record.standing(other) == Standing::Ended);
 }
 
 #[test]
