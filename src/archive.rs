@@ -60,22 +60,44 @@ pub enum AnyObjects {
     S3(Prefix),
 }
 
-impl AnyObjects {
-    /// Asks nothing of the place itself.
-    pub async fn open(url: &str) -> Result<Self, OpenArchiveError> {
+/// What a URL names.
+enum Named<'a> {
+    Folder(&'a str),
+    Bucket { bucket: &'a str, prefix: &'a str },
+}
+
+impl<'a> Named<'a> {
+    fn parse(url: &'a str) -> Result<Self, OpenArchiveError> {
         let name = || OpenArchiveError::Name(url.to_owned());
         if let Some(path) = url.strip_prefix("file://") {
-            return match path.starts_with('/') {
-                true => Ok(Self::Folder(Folder::new(PathBuf::from(path)))),
-                false => Err(name()),
-            };
+            return if path.starts_with('/') { Ok(Self::Folder(path)) } else { Err(name()) };
         }
         let place = url.strip_prefix("s3://").ok_or_else(name)?;
         let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));
-        if bucket.is_empty() {
-            return Err(name());
+        if bucket.is_empty() { Err(name()) } else { Ok(Self::Bucket { bucket, prefix }) }
+    }
+}
+
+/// Refuses a URL that names no place for an archive. Asks nobody.
+pub fn check_archive(url: &str) -> Result<(), OpenArchiveError> {
+    Named::parse(url).map(drop)
+}
+
+/// Refuses a place for an archive that cannot be read. Made for before a system is opened, so whose archive it is, and whether there is one, it leaves open.
+pub async fn look_at_archive(url: &str) -> Result<(), OpenArchiveError> {
+    match Reader::open(Arc::new(AnyObjects::open(url).await?), "").await {
+        Ok(_) | Err(ArchiveError::AnotherStream { .. } | ArchiveError::Missing(_)) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+impl AnyObjects {
+    /// Asks nothing of the place itself.
+    pub async fn open(url: &str) -> Result<Self, OpenArchiveError> {
+        match Named::parse(url)? {
+            Named::Folder(path) => Ok(Self::Folder(Folder::new(PathBuf::from(path)))),
+            Named::Bucket { bucket, prefix } => Self::in_bucket(url, bucket, prefix).await,
         }
-        Self::in_bucket(url, bucket, prefix).await
     }
 
     #[cfg(feature = "aws")]
@@ -230,6 +252,7 @@ mod tests {
         for wrong in ["archive", "s3://", "s3:///prefix", "file://relative", "/folder", "kinesis://a"] {
             let refused = AnyObjects::open(wrong).await.err().unwrap().to_string();
             assert_eq!(refused, format!("--archive {wrong} is not s3://BUCKET/PREFIX, or file:///FOLDER"));
+            assert_eq!(check_archive(wrong).unwrap_err().to_string(), refused);
         }
         let folder = AnyObjects::open("file:///some/folder").await.unwrap();
         assert_eq!(folder.describe("a"), "/some/folder/a");

@@ -49,9 +49,10 @@ use std::{
 
 #[cfg(feature = "aws")]
 pub use apart::Apart;
-pub use archive::{AnyObjects, OpenArchiveError};
+pub use archive::{AnyObjects, OpenArchiveError, check_archive, look_at_archive};
 pub use causes::with_causes;
 pub use folder::{holder, serving, serving_as};
+pub use generations::starts::check as check_start;
 pub use local::{OpenError, Options, SHARDS_MAX};
 pub use made::Opening;
 pub use pair::{AnyStore, AnyStream, LocalStore, LocalStream};

@@ -26,7 +26,10 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    match runtime.block_on(cli::run(args)) {
+    let done = runtime.block_on(cli::run(args));
+    // It ends with the process: whatever could not be closed in time, as a request held it, would panic without it.
+    std::mem::forget(runtime);
+    match done {
         Ok(cli::Answer::Yes) => ExitCode::SUCCESS,
         Ok(cli::Answer::No) => ExitCode::from(1),
         Err(error) => {

@@ -196,10 +196,10 @@ impl Workers {
         name: &str,
         work: impl Future<Output = Result<(), String>> + Send + 'static,
     ) -> io::Result<()> {
-        self.spawn_on(name, self.runtime.clone(), work)
+        self.spawn_on(name, None, work)
     }
 
-    /// As `spawn`; `runtime`: where the connections live that it opens, `None`: it opens none.
+    /// As `spawn`; `runtime`: where the connections live that it opens, `None`: it opens none of its own, and may use the system's.
     pub(crate) fn spawn_on(
         &self,
         name: &str,
@@ -211,6 +211,7 @@ impl Workers {
         if !self.stop.load(Ordering::SeqCst) {
             // Those that have ended have told the ledger if anything was wrong.
             threads.retain(|thread| !thread.is_finished());
+            let runtime = runtime.or_else(|| self.runtime.clone());
             threads.push(run::spawn(name.to_owned(), self.ledger.clone(), runtime, work)?);
         }
         Ok(())

@@ -147,7 +147,12 @@ impl System {
             made(&format!("the table {leases} in {}", place(config, "DynamoDB")));
         }
         let me = leasing::name(&system.instance, appetite);
-        system.start_elsewhere(Leasing::new(table, me, appetite, options.failover, &system.workers)).await?;
+        let leasing = Leasing::new(table, me, appetite, options.failover, &system.workers);
+        if let Err(error) = system.start_elsewhere(leasing).await {
+            // Threads that have begun live on this runtime, and may not outlive it.
+            let _ = tokio::task::spawn_blocking(move || system.close()).await;
+            return Err(error);
+        }
         wrong.into_iter().for_each(|wrong| system.workers.notes.tell(format!("warning: {wrong}")));
         Ok(system)
     }

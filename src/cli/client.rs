@@ -151,6 +151,28 @@ impl Client {
         }
     }
 
+    /// As `connect`, for who has what the stream no longer has read from an archive. What is wrong with that is said before a pair is opened, where it can
+    /// be known then; and what was opened is closed in order.
+    pub async fn connect_reading(of: &Where, purpose: Purpose, archive: Option<&str>) -> Result<Self, Failure> {
+        let url = super::archive(archive);
+        let Some(url) = url.filter(|_| archive.is_some() || of.url().is_none()) else {
+            return Self::connect(of, purpose).await;
+        };
+        weir::check_archive(&url).map_err(|error| Failure::of(&error))?;
+        if of.url().is_none() && of.pair()?.is_some() {
+            weir::look_at_archive(&url).await.map_err(|error| Failure::of(&error))?;
+        }
+        let client = Self::connect(of, purpose).await?;
+        match client.read_archive(&url, archive.is_some()).await {
+            Ok(()) => Ok(client),
+            Err(refused) => {
+                // Why it was refused is the answer, however it ends.
+                let _ = client.close().await;
+                Err(refused)
+            }
+        }
+    }
+
     /// A running weir, without a token.
     #[cfg(test)]
     pub fn at(url: &str) -> Self {
@@ -158,7 +180,7 @@ impl Client {
     }
 
     /// Has what the stream no longer has read from an archive. A server has its own, which it was started with. `is_typed`: asked for by hand.
-    pub async fn read_archive(&self, url: &str, is_typed: bool) -> Result<(), Failure> {
+    async fn read_archive(&self, url: &str, is_typed: bool) -> Result<(), Failure> {
         match self {
             Self::Here { system, .. } => system.read_archive(url).await.map_err(|error| Failure::of(&error)),
             Self::There { url: server, .. } if is_typed => Err(Failure::new(format!(

@@ -58,7 +58,7 @@ pub async fn run(options: Args) -> Result<Answer, Failure> {
     let listener = listen(options.listen).await?;
     let folder = Folder(std::env::temp_dir().join(format!("weir-demo-{}", std::process::id())));
     let system = progress::open(&folder.0, Options::default()).await.map_err(|error| Failure::of(&error))?;
-    let serving = Serving::start(system, listener, api::Access::Open)?;
+    let serving = Serving::start(system, listener, api::Access::Open).await?;
     let client = Client::Here {
         system: serving.system().clone(),
         router: api::router(serving.system().clone(), api::Access::Open),

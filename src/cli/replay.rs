@@ -37,10 +37,8 @@ pub struct Args {
 
 /// Runs the command.
 pub async fn run(options: Args) -> Result<Answer, Failure> {
-    let client = Client::connect(&options.to, Purpose::Verify).await?;
-    if let Some(url) = super::archive(options.archive.as_deref()) {
-        client.read_archive(&url, options.archive.is_some()).await?;
-    }
+    options.start.as_deref().map_or(Ok(()), weir::check_start).map_err(Failure::new)?;
+    let client = Client::connect_reading(&options.to, Purpose::Verify, options.archive.as_deref()).await?;
     let answer = replay(&client, &options).await;
     client.close().await?;
     answer

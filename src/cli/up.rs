@@ -101,6 +101,11 @@ pub async fn run(options: Args) -> Result<Answer, Failure> {
             "{option} is for a stream on AWS: give --stream kinesis://NAME --store dynamodb://PREFIX, or leave it out"
         )));
     }
+    let archive = super::archive(options.archive.as_deref());
+    if let Some(url) = &archive {
+        // Before anything is made, or shards are taken from others.
+        weir::look_at_archive(url).await.map_err(|error| Failure::of(&error))?;
+    }
     let listener = listen(options.listen).await?;
     let (system, of) = match &pair {
         Some(pair) => {
@@ -115,13 +120,21 @@ pub async fn run(options: Args) -> Result<Answer, Failure> {
             (system, format!("data folder {}", folder.display()))
         }
     };
-    if let Some(url) = super::archive(options.archive.as_deref()) {
-        system.archive_to(&url).await.map_err(|error| Failure::of(&error))?;
+    if let Some(url) = &archive
+        && let Err(error) = system.archive_to(url).await
+    {
+        let _ = closed(system).await;
+        return Err(Failure::of(&error));
     }
-    let serving = Serving::start(system, listener, access)?;
+    let serving = Serving::start(system, listener, access).await?;
     let end = if pair.is_some() { "Ctrl-C commits and exits" } else { "Ctrl-C drains and exits" };
-    say(&format!("weir serves {}  ({of}; {end})", serving.url))?;
-    serving.until_told().await
+    match say(&format!("weir serves {}  ({of}; {end})", serving.url)) {
+        Ok(()) => serving.until_told().await,
+        Err(refused) => {
+            let _ = serving.close().await;
+            Err(refused)
+        }
+    }
 }
 
 /// Opens the folder; one that a command has for a while is waited for.
@@ -163,11 +176,24 @@ pub struct Serving {
 }
 
 impl Serving {
-    /// Leaves the address in the folder, for the other commands.
-    pub fn start(system: System, listener: TcpListener, access: api::Access) -> Result<Self, Failure> {
-        // Before the address is known to anyone.
-        let signals = Signals::listen()?;
+    /// Leaves the address in the folder, for the other commands. A system that cannot be served is closed.
+    pub async fn start(system: System, listener: TcpListener, access: api::Access) -> Result<Self, Failure> {
+        let begun = Signals::listen().and_then(|signals| Ok((signals, Self::address(&system, &listener)?)));
+        // Before the address is known to anyone, signals are heard.
+        let (signals, (url, address)) = match begun {
+            Ok(begun) => begun,
+            Err(refused) => {
+                let _ = closed(system).await;
+                return Err(refused);
+            }
+        };
         let system = Arc::new(system);
+        let router = api::router(system.clone(), access);
+        Ok(Self { url, system, listener, router, address, signals })
+    }
+
+    /// Where it is served, and the file that says so.
+    fn address(system: &System, listener: &TcpListener) -> Result<(String, Option<PathBuf>), Failure> {
         let local = listener.local_addr().map_err(|error| Failure::new(format!("no address: {error}")))?;
         let url = format!("http://{local}");
         let address = system.is_local().then(|| system.folder().join("address"));
@@ -178,8 +204,14 @@ impl Serving {
                 .and_then(|()| std::fs::rename(&beside, address))
                 .map_err(|error| Failure::new(format!("{}: {error}", address.display())))?;
         }
-        let router = api::router(system.clone(), access);
-        Ok(Self { url, system, listener, router, address, signals })
+        Ok((url, address))
+    }
+
+    /// Closes the system without having served it.
+    async fn close(self) -> Option<String> {
+        let Self { system, router, .. } = self;
+        drop(router);
+        end(system).await
     }
 
     /// The system.
@@ -192,40 +224,44 @@ impl Serving {
         self.until_told_after(|| {}).await
     }
 
-    /// As `until_told`; `end` ends what else uses the system, before it is drained.
-    pub async fn until_told_after(self, end: impl FnOnce()) -> Result<Answer, Failure> {
+    /// As `until_told`; `ends` ends what else uses the system, before it is drained.
+    pub async fn until_told_after(self, ends: impl FnOnce()) -> Result<Answer, Failure> {
         let Self { system, listener, router, address, mut signals, .. } = self;
         let (told, mut hears) = tokio::sync::watch::channel(false);
         let watched = system.clone();
         let mut server = tokio::spawn(api::serve(listener, router, async move {
             let _ = hears.wait_for(|told| *told).await;
         }));
+        let mut over = None;
         tokio::select! {
             () = signals.heard() => {}
             () = stopped(&watched) => {}
             ended = &mut server => {
-                if let Ok(Err(error)) = ended {
-                    return Err(Failure::new(format!("the server ended: {error}")));
-                }
+                over = Some(ended.ok().and_then(Result::err).map(|error| format!("the server ended: {error}")));
             }
         }
         drop(watched);
-        end();
+        ends();
         if let Some(address) = &address {
             let _ = std::fs::remove_file(address);
         }
         told.send_replace(true);
-        if tokio::time::timeout(DRAIN, &mut server).await.is_err() {
+        if over.is_none() && tokio::time::timeout(DRAIN, &mut server).await.is_err() {
             server.abort();
             let _ = server.await;
         }
-        let stopped = system.why_stopped();
-        let stopped = match Arc::try_unwrap(system) {
-            Ok(system) => closed(system).await,
-            // A request that did not end in time still holds it; what is durable is safe, and folds at the next start.
-            Err(_) => stopped,
-        };
-        stopped.map_or(Ok(Answer::Yes), |why| Err(Failure::new(why)))
+        let why = end(system).await.or(over.flatten());
+        why.map_or(Ok(Answer::Yes), |why| Err(Failure::new(why)))
+    }
+}
+
+/// Closes a system that requests may hold; why it had stopped, if it had.
+async fn end(system: Arc<System>) -> Option<String> {
+    let stopped = system.why_stopped();
+    match Arc::try_unwrap(system) {
+        Ok(system) => closed(system).await,
+        // A request that did not end in time still holds it; what is durable is safe, and folds at the next start.
+        Err(_) => stopped,
     }
 }
 

@@ -27,10 +27,7 @@ pub struct Args {
 
 /// Runs the command.
 pub async fn run(options: Args) -> Result<Answer, Failure> {
-    let client = Client::connect(&options.of, Purpose::Verify).await?;
-    if let Some(url) = super::archive(options.archive.as_deref()) {
-        client.read_archive(&url, options.archive.is_some()).await?;
-    }
+    let client = Client::connect_reading(&options.of, Purpose::Verify, options.archive.as_deref()).await?;
     let asked = client.json(Method::POST, "/verify", Bytes::new());
     let report = held_up::beside(&client, progress::verifying(&client, asked)).await;
     let is_elsewhere = client.is_elsewhere();

@@ -24,6 +24,7 @@ mod profiles;
 mod program;
 mod readers;
 mod refusals;
+mod refused;
 mod shared_generations;
 mod sharing;
 mod split;
