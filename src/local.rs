@@ -2,6 +2,7 @@
 //! before the last stamp, its rows are of this program's fold, and the lists of what was read know whether the stream has lost something.
 
 use std::{
+    collections::BTreeMap,
     io,
     num::NonZeroU16,
     path::{Path, PathBuf},
@@ -175,9 +176,9 @@ impl System {
         let store = Arc::new(AnyStore::Local(store));
         let workers = Workers::new(stream.clone(), store.clone(), Manner::LOCAL, None);
         let ticker = Arc::new(Ticker::new(now_ms()));
-        let system = Self {
+        let mut system = Self {
             folder: folder.to_owned(),
-            own: Some(Own { _lock: held, found }),
+            own: Some(Own { _lock: held, found, resumed: BTreeMap::new() }),
             is_new,
             lists: LISTS.to_owned(),
             stream,
@@ -193,6 +194,13 @@ impl System {
             archive: Archive::default(),
         };
         system.generations.look().await.map_err(OpenError::Generations)?;
+        for shard in &shards {
+            // What cannot be read its worker says.
+            let applied = system.workers.applied(&shard.id).await.unwrap_or_default();
+            if let Some(own) = &mut system.own {
+                own.resumed.insert(shard.id.clone(), applied);
+            }
+        }
         system.start_here(&shards).await?;
         Ok(system)
     }

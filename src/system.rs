@@ -2,6 +2,7 @@
 //! stream and which store it has.
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -36,7 +37,7 @@ use crate::{
     ticker::Ticker,
     verifying::Verifying,
     with_causes,
-    workers::{Workers, place_in},
+    workers::{Applied, Workers, place_in},
 };
 
 /// Rows that other processes write are compared so often until a difference counts.
@@ -47,6 +48,8 @@ pub(crate) struct Own {
     pub(crate) _lock: Locked,
     /// Where each shard ended when this process opened it: what is not readable up to there was left by a crash.
     pub(crate) found: Vec<(ShardId, SequenceNumber)>,
+    /// How far the rows had it then. A shard whose parents have to end first has no worker for a moment that could say so.
+    pub(crate) resumed: BTreeMap<ShardId, Applied>,
 }
 
 /// See the module. Dropping it without `close` is a crash, from which the next opening recovers.

@@ -56,12 +56,18 @@ impl System {
         while !self.readable(&own.found, CONSUMER_LOOK).await && self.ledger().why_stopped().is_none() {}
     }
 
-    /// Bytes of the stream that `recovered` waits for.
+    /// Bytes of the stream that are in no rows yet, of those that `recovered` waits for.
     pub fn recovering_bytes(&self) -> u64 {
+        let Some(own) = &self.own else { return 0 };
         let applied = self.ledger().applied_through();
-        let done = |shard: &ShardId| applied.iter().find(|(of, _)| of == shard).map_or(0, |(_, at)| bytes_before(*at));
-        let found = self.own.as_ref().map_or(&[][..], |own| &own.found);
-        found.iter().map(|(shard, tip)| bytes_before(*tip).saturating_sub(done(shard))).sum()
+        let behind = |(shard, tip): &(ShardId, SequenceNumber)| {
+            let resumed = own.resumed.get(shard).copied().unwrap_or_default();
+            let by_workers = applied.iter().find(|(of, _)| of == shard).map_or(SequenceNumber::ZERO, |(_, at)| *at);
+            // What has ended is folded, wherever its generation began.
+            let done = if resumed.ended { *tip } else { resumed.through.max(by_workers) };
+            bytes_before(*tip).saturating_sub(bytes_before(done))
+        };
+        own.found.iter().map(behind).sum()
     }
 
     /// Waits until all that is durable now can be read. False: not within `wait`, or the consumer has stopped.
@@ -128,5 +134,42 @@ impl System {
             }
             tokio::time::sleep(ROWS_LOOK).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::{num::NonZeroU16, path::Path};
+
+    use api::operator::{Operator, Reshard};
+
+    use super::*;
+    use crate::Options;
+
+    async fn open(folder: &Path) -> System {
+        System::open(folder, Options { shards: NonZeroU16::new(1), ..Options::default() }).await.unwrap()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn shards_that_were_split_and_folded_are_behind_by_nothing_as_soon_as_the_folder_is_open() {
+        let folder = tempfile::tempdir().unwrap();
+        let system = open(folder.path()).await;
+        assert_eq!(system.recovering_bytes(), 0, "a new one");
+        system.tick().await.unwrap();
+        let first = system.stream.shards().await.unwrap()[0].id.clone();
+        Operator::reshard(&system, Reshard::Split(first)).await.unwrap();
+        assert!(system.caught_up(CONSUMER_LOOK).await.unwrap());
+        // Each child has a record that stands behind another.
+        system.tick().await.unwrap();
+        system.tick().await.unwrap();
+        assert!(system.caught_up(CONSUMER_LOOK).await.unwrap());
+        assert_eq!(system.close(), None);
+        let system = open(folder.path()).await;
+        let found = &system.own.as_ref().unwrap().found;
+        assert!(found.len() == 3 && found.iter().all(|(_, tip)| bytes_before(*tip) > 0), "{found:?}");
+        assert_eq!(system.recovering_bytes(), 0);
+        system.recovered().await;
+        assert_eq!(system.close(), None);
     }
 }

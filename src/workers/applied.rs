@@ -41,7 +41,6 @@ impl Workers {
     }
 
     /// How far whatever counts is with a shard.
-    #[cfg(any(test, feature = "aws"))]
     pub(crate) async fn applied(&self, shard: &ShardId) -> Result<Applied, ReadError> {
         Ok(self.applied_beside(None, shard).await?.unwrap_or_default())
     }
