@@ -6,6 +6,7 @@ mod buckets;
 mod fan_out;
 mod keep;
 mod open;
+pub mod silence;
 mod whom;
 
 use std::{io, num::NonZeroU16, path::PathBuf, time::Duration};
@@ -222,10 +223,10 @@ impl Pair {
     }
 }
 
-/// HTTP over TLS: HTTP/2 where the service offers it, as Kinesis does for what it pushes.
+/// HTTP over TLS: HTTP/2 where the service offers it, as Kinesis does for what it pushes. Whoever does not answer is told of.
 fn https() -> aws_sdk_kinesis::config::SharedHttpClient {
     let https = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring);
-    aws_smithy_http_client::Builder::new().tls_provider(https).build_https()
+    silence::watched(aws_smithy_http_client::Builder::new().tls_provider(https).build_https())
 }
 
 /// The SDK's own configuration.

@@ -231,9 +231,13 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Carries out a command.
+/// Carries out a command, and says meanwhile which service does not answer.
 pub async fn run(args: Args) -> Result<Answer, Failure> {
-    match args.command {
+    held_up::beside_silence(carry_out(args.command)).await
+}
+
+async fn carry_out(command: Command) -> Result<Answer, Failure> {
+    match command {
         Command::Up(options) => up::run(options).await,
         Command::Ingest(options) => ingest::run(options).await,
         Command::Metrics(options) => metrics::run(options).await,

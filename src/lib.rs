@@ -56,7 +56,7 @@ pub use generations::starts::check as check_start;
 pub use local::{OpenError, Options, SHARDS_MAX};
 pub use made::Opening;
 pub use pair::{AnyStore, AnyStream, LocalStore, LocalStream};
-pub use system::System;
+pub use system::{HeldUp, System};
 pub use verifying::VERIFY;
 
 /// How the names of folders begin that list which files were read into the stream beside them.

@@ -20,8 +20,28 @@ use serde_json::Value;
 
 use crate::{AnyStore, System, VERIFY, generations::starts, now_ms, with_causes};
 
+/// Longest that `/health` waits for the stream or the store: whoever asks is to hear what does not answer before it gives up itself.
+const LOOK_MAX: Duration = Duration::from_secs(3);
 /// Longest that a definition waits until its row can be read.
 const APPLY_WAIT: Duration = Duration::from_secs(60);
+
+/// What a look finds within `LOOK_MAX`, or why it found nothing; `of`: who is asked.
+async fn within<T, E>(of: &str, look: impl Future<Output = Result<T, E>>) -> Result<T, String>
+where
+    E: std::error::Error + 'static,
+{
+    match tokio::time::timeout(LOOK_MAX, look).await {
+        Ok(found) => found.map_err(|error| with_causes(&error)),
+        Err(_) => Err(format!("{of} has not answered within {} s", LOOK_MAX.as_secs())),
+    }
+}
+
+impl System {
+    /// Who is asked about the stream and about the rows.
+    fn kinds(&self) -> (&'static str, &'static str) {
+        if self.is_local() { ("the data folder", "the data folder") } else { ("Kinesis", "DynamoDB") }
+    }
+}
 
 impl Operator for System {
     type Store = AnyStore;
@@ -133,10 +153,13 @@ impl Operator for System {
             let ok = answer.is_ok();
             Check { name: name.into(), ok, detail: answer.unwrap_or_else(|why| why) }
         };
-        let shards = self.shards().await.map(|count| format!("{count} shards")).map_err(|error| with_causes(&error));
         let span = Span::All { tenant: None, generation: self.generation(), kind: Kind::Service };
-        let rows = self.store().scan(&span, None, std::num::NonZeroUsize::MIN).await;
-        let rows = rows.map(|_| "rows can be read".to_owned()).map_err(|error| with_causes(&error));
+        let (shards, rows) = tokio::join!(
+            within(self.kinds().0, self.shards()),
+            within(self.kinds().1, self.store().scan(&span, None, std::num::NonZeroUsize::MIN)),
+        );
+        let (shards, rows) =
+            (shards.map(|count| format!("{count} shards")), rows.map(|_| "rows can be read".to_owned()));
         let consumer = match self.why_stopped() {
             None => self.workers.said(),
             Some(why) => Err(format!("stopped: {why}. Mend the cause and start weir again: it goes on where it was")),
@@ -184,5 +207,19 @@ impl Operator for System {
         // They come into force at the tick that names them: now, rather than at the next minute.
         self.tick().await.map_err(|error| with_causes(&error))?;
         Ok(revisions)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_look_that_finds_nothing_is_given_up_and_names_who_did_not_answer() {
+        let silent = std::future::pending::<Result<(), std::io::Error>>();
+        assert_eq!(within("DynamoDB", silent).await.unwrap_err(), "DynamoDB has not answered within 3 s");
+        let refused = async { Err::<(), _>(std::io::Error::other("refused")) };
+        assert_eq!(within("Kinesis", refused).await.unwrap_err(), "refused");
+        assert_eq!(within("Kinesis", async { Ok::<_, std::io::Error>(2) }).await, Ok(2));
     }
 }

@@ -43,6 +43,15 @@ use crate::{
 /// Rows that other processes write are compared so often until a difference counts.
 const COMPARES_MAX: u32 = 3;
 
+/// Why a system does not go on at the moment, in words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HeldUp {
+    /// Something is wrong.
+    Trouble(String),
+    /// All is well; another process has to go on first.
+    Waits(String),
+}
+
 /// A data folder that this process has.
 pub(crate) struct Own {
     pub(crate) _lock: Locked,
@@ -198,10 +207,10 @@ impl System {
         self.workers.notes.news()
     }
 
-    /// Why it does not go on at the moment: what is out of reach, or the other process for which somebody here waits; in words.
-    pub fn held_up(&self) -> Option<String> {
-        let waits = || self.workers.notes.waited_for().map(|others| format!("waiting for {others}"));
-        self.stream.trouble().or_else(|| self.workers.said().err()).or_else(waits)
+    /// Why it does not go on at the moment: what is out of reach, or the other process for which somebody here waits.
+    pub fn held_up(&self) -> Option<HeldUp> {
+        let trouble = self.stream.trouble().or_else(|| self.workers.said().err());
+        trouble.map(HeldUp::Trouble).or_else(|| self.workers.notes.waited_for().map(HeldUp::Waits))
     }
 
     /// Folds the stream again beside the rows, in a scratch file of the folder, and compares.

@@ -47,16 +47,19 @@ impl Following {
         ))
     }
 
+    /// Whose commits are awaited, in words: each process once.
     fn owners(&self, leases: &BTreeMap<ShardId, Lease>) -> Option<String> {
-        let slow = self.0.iter().filter(|(_, awaited)| awaited.since.elapsed() >= WORD_AFTER);
-        let owner = |shard: &ShardId| leases.get(shard).and_then(|lease| lease.owner.clone());
-        let said: Vec<String> = slow
-            .map(|(shard, _)| match owner(shard) {
-                Some(owner) => format!("{owner}, which reads {shard}"),
-                None => format!("whoever takes {shard}"),
-            })
-            .collect();
-        (!said.is_empty()).then(|| said.join("; "))
+        let mut of: BTreeMap<Option<&str>, Vec<&str>> = BTreeMap::new();
+        for (shard, _) in self.0.iter().filter(|(_, awaited)| awaited.since.elapsed() >= WORD_AFTER) {
+            let owner = leases.get(shard).and_then(|lease| lease.owner.as_deref());
+            of.entry(owner).or_default().push(shard.as_str());
+        }
+        let said = of.into_iter().map(|(owner, shards)| match owner {
+            Some(owner) => format!("{owner} folds {}, and its next commit is awaited", shards.join(" and ")),
+            None => format!("nobody has {} yet, and whoever takes it is awaited", shards.join(" and ")),
+        });
+        let said = said.collect::<Vec<_>>().join("; ");
+        (!said.is_empty()).then_some(said)
     }
 }
 
@@ -96,5 +99,42 @@ impl Leasing {
         }
         let following = &state.following;
         self.workers.notes.waits_for(following.owners(&state.leases), following.stalled(&state.leases));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use processor::leases::Noted;
+
+    use super::*;
+
+    fn lease(shard: u64, owner: Option<&str>) -> (ShardId, Lease) {
+        let shard = ShardId::numbered(shard);
+        let owner = owner.map(str::to_owned);
+        let (counter, noted, wanted) = (1, Noted::Nothing, SequenceNumber::ZERO);
+        (shard.clone(), Lease { shard, owner, counter, noted, wanted })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_process_whose_commit_is_awaited_is_named_once_and_in_no_words_of_alarm() {
+        let leases: BTreeMap<_, _> =
+            [lease(1, Some("a:1")), lease(2, Some("b:2")), lease(3, Some("a:1")), lease(4, None)].into();
+        let now = Instant::now();
+        let awaited = |shard: &ShardId| {
+            let (through, at) = (SequenceNumber::MAX, SequenceNumber::ZERO);
+            (shard.clone(), Awaited { through, at, since: now, asked: None })
+        };
+        let following = Following(leases.keys().map(awaited).collect());
+        assert_eq!(following.owners(&leases), None, "most often it is over before");
+        tokio::time::advance(WORD_AFTER).await;
+        let [one, two, three, four] = [1, 2, 3, 4].map(ShardId::numbered);
+        assert_eq!(
+            following.owners(&leases).unwrap(),
+            format!(
+                "nobody has {four} yet, and whoever takes it is awaited; a:1 folds {one} and {three}, and its next commit is awaited; b:2 folds {two}, and \
+                 its next commit is awaited"
+            )
+        );
     }
 }

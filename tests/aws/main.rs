@@ -27,6 +27,7 @@ mod refusals;
 mod refused;
 mod shared_generations;
 mod sharing;
+mod silent;
 mod split;
 mod strangers;
 mod stream;
