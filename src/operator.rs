@@ -10,7 +10,7 @@ use events::{
     position::{HashKey, SequenceNumber, ShardId},
     stream::{Appended, Put},
 };
-use processor::{append::system_event_of, ledger};
+use processor::{append::system_event_of, ledger, tick::Tick};
 use projections::{
     fold::balance::Balance,
     generations::View,
@@ -186,6 +186,17 @@ impl Operator for System {
     }
 
     async fn apply(&self, tenant: &str, defined: Vec<Defined>) -> Result<Vec<SequenceNumber>, String> {
+        self.apply_and_tick(tenant, defined).await.map(|(revisions, _)| revisions)
+    }
+}
+
+impl System {
+    /// Appends definitions, and ticks once they can be read; returns their revisions, and the tick that names them.
+    pub(crate) async fn apply_and_tick(
+        &self,
+        tenant: &str,
+        defined: Vec<Defined>,
+    ) -> Result<(Vec<SequenceNumber>, Tick), String> {
         let run = format!("{tenant}/apply-{}", self.producer().counter);
         self.ledger().admit(&run).map_err(|full| full.to_string())?;
         let mut revisions = vec![];
@@ -205,8 +216,8 @@ impl Operator for System {
             return Err("the tenant has no room for more alarms".into());
         }
         // They come into force at the tick that names them: now, rather than at the next minute.
-        self.tick().await.map_err(|error| with_causes(&error))?;
-        Ok(revisions)
+        let tick = self.tick().await.map_err(|error| with_causes(&error))?;
+        Ok((revisions, tick))
     }
 }
 

@@ -130,7 +130,10 @@ pub(crate) async fn consume(mut worker: PairWorker, course: Course<'_>) -> Resul
         // What holds a record back may come only after the system has ended.
         let is_stuck = held_back >= HELD_LOOKS_MAX;
         let is_last = stopping && (step.caught_up || !manner.is_alone || is_stuck);
-        let is_due = worker.is_due(&manner.cadence, step.caught_up, awaited);
+        // A definition or a promotion is waited for on every shard, most often by a process that can tell this one only at its next look at leases. They
+        // are rare; here alone, whoever waits is heard at once.
+        let is_news = step.defines && !manner.is_alone;
+        let is_due = is_news || worker.is_due(&manner.cadence, step.caught_up, awaited);
         if is_due || is_last || step.ended || step.held_back || step.turns {
             let held = commits.read().await;
             ledger.committed(&place.shard, worker.commit().await?);
@@ -160,7 +163,83 @@ pub(crate) async fn consume(mut worker: PairWorker, course: Course<'_>) -> Resul
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::{
+        num::NonZeroU16,
+        sync::atomic::{AtomicBool, AtomicU32},
+    };
+
+    use events::{
+        embedded::{self, disk::RealDisk},
+        event::{Defined, Event},
+        identity::{CONTROL_KEY, LOCAL_TENANT},
+        position::HashKey,
+        stream::Stream,
+    };
+    use processor::{
+        append::{append_all, system_event_of},
+        consume::Cadence,
+        tick::tick,
+    };
+    use projections::{definitions::GENERATION, generations::LIVE, store::Generation};
+
     use super::*;
+    use crate::{
+        LocalStore, LocalStream, now_ms,
+        workers::{Workers, places},
+    };
+
+    /// Whether a worker has committed all that is on the stream before it is told to end, which it is at its sixth look.
+    async fn commits_by_itself(workers: &Workers, place: &Place) -> bool {
+        let (looks, has_committed) = (AtomicU32::new(0), AtomicBool::new(false));
+        let tip = workers.stream.local().unwrap().tip(&place.shard).unwrap();
+        let is_told = || {
+            let is_told = looks.fetch_add(1, Ordering::SeqCst) >= 5;
+            if !is_told {
+                let is_there = workers.ledger.applied_through().iter().any(|(_, through)| *through >= tip);
+                has_committed.store(is_there, Ordering::SeqCst);
+            }
+            is_told
+        };
+        let course = Course {
+            place,
+            store: &workers.store,
+            ledger: &workers.ledger,
+            manner: &workers.manner,
+            commits: &workers.commits,
+            behind_ms: &AtomicU64::new(0),
+            is_told: &is_told,
+            is_awaited: &|_| false,
+            well: &|| {},
+        };
+        let worker = workers.open(place.clone()).await.unwrap();
+        assert_eq!(consume(worker, course).await.unwrap(), Done::Told);
+        assert!(workers.ledger.applied_through().iter().any(|(_, through)| *through >= tip), "it ends with a commit");
+        has_committed.into_inner()
+    }
+
+    #[tokio::test]
+    async fn definitions_are_committed_at_once_where_another_process_may_wait_for_them_and_all_else_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = RealDisk::in_folder(folder.path().join("stream")).unwrap();
+        let options = embedded::Options { shards: NonZeroU16::MIN, ..embedded::Options::default() };
+        let stream = Arc::new(AnyStream::Local(LocalStream::open(disk, now_ms, options).unwrap()));
+        let store = Arc::new(AnyStore::Local(LocalStore::open(&folder.path().join("rows.redb")).unwrap()));
+        let hour = Duration::from_secs(3_600);
+        let (cadence, wait) = (Cadence { busy: hour, awaited: hour, idle: hour }, Duration::from_millis(1));
+        let manner = Manner { cadence, idle_wait: wait, busy_wait: wait, is_alone: false, ..Manner::LOCAL };
+        let workers = Workers::new(stream.clone(), store.clone(), manner, None);
+        let place = places(&stream.shards().await.unwrap()).remove(0);
+        tick(&*stream, &*store, Generation::default()).await.unwrap();
+        assert!(!commits_by_itself(&workers, &place).await, "a tick that names nothing");
+        let (kind, name, body) = (GENERATION.into(), LIVE.into(), Live::default().body());
+        let defined = Event::Defined(Defined { kind, name, body, by: "a test".into() });
+        append_all(&*stream, vec![system_event_of(LOCAL_TENANT, HashKey::of(CONTROL_KEY), defined)]).await.unwrap();
+        assert!(commits_by_itself(&workers, &place).await, "made");
+        tick(&*stream, &*store, Generation::default()).await.unwrap();
+        assert!(commits_by_itself(&workers, &place).await, "in force");
+        tick(&*stream, &*store, Generation::default()).await.unwrap();
+        assert!(!commits_by_itself(&workers, &place).await, "a tick that names nothing new");
+    }
 
     #[test]
     fn a_thread_that_panics_or_fails_is_why_the_consumer_stopped() {

@@ -6,7 +6,7 @@ use events::{
     position::{SequenceNumber, ShardId},
     stream::{Appended, ReadError, Stream},
 };
-use processor::replay::bytes_before;
+use processor::{replay::bytes_before, tick::Tick};
 
 use crate::{
     System,
@@ -23,6 +23,11 @@ const CONSUMER_LOOK: Duration = Duration::from_secs(60);
 const STILL_MAX: Duration = Duration::from_secs(180);
 /// Shards that are split while they are marked are marked again, so often.
 const MARKS_MAX: u32 = 3;
+
+/// Where a tick stands on each shard.
+fn marks(tick: Tick) -> Vec<(ShardId, SequenceNumber)> {
+    tick.appended.into_iter().map(|Appended { shard, sequence }| (shard, sequence)).collect()
+}
 
 /// Somebody waits, until this is dropped: workers that have caught up commit at once, and others' are asked to.
 struct Waiting<'a>(&'a Workers);
@@ -77,6 +82,21 @@ impl System {
         Ok(self.readable(&durable, deadline.saturating_duration_since(tokio::time::Instant::now())).await)
     }
 
+    /// Waits until a tick can be read on every shard that it was for. Where there are others by now, that is all that is durable. False: as `caught_up`.
+    pub(crate) async fn has_ticked(&self, tick: Tick, wait: Duration) -> Result<bool, ReadError> {
+        let marks = marks(tick);
+        if self.is_local() || !self.are_marked(&marks).await? {
+            return self.caught_up(wait).await;
+        }
+        Ok(self.readable(&marks, wait).await)
+    }
+
+    /// Every open shard has a mark.
+    async fn are_marked(&self, marks: &[(ShardId, SequenceNumber)]) -> Result<bool, ReadError> {
+        let mut open = self.stream.shards().await?.into_iter().filter(|shard| !shard.closed);
+        Ok(open.all(|shard| marks.iter().any(|(of, _)| *of == shard.id)))
+    }
+
     /// Waits until all that is durable now is folded, however long that takes. Ends with an error if nothing of it has moved for `STILL_MAX`.
     pub(crate) async fn settle(&self) -> Result<(), ReadError> {
         let durable = self.durable().await?;
@@ -107,11 +127,9 @@ impl System {
         for _ in 0..MARKS_MAX {
             let tick = self.ticker.tick(&*self.stream, &*self.store).await;
             let tick = tick.map_err(|error| ReadError::Unavailable(error.to_string()))?;
-            marks = tick.appended.into_iter().map(|Appended { shard, sequence }| (shard, sequence)).collect();
+            marks = self::marks(tick);
             // Where a shard was split in between, only one of the two has it.
-            let open = self.stream.shards().await?.into_iter().filter(|shard| !shard.closed);
-            let is_marked = |shard: &ShardId| marks.iter().any(|(of, _)| of == shard);
-            if open.into_iter().all(|shard| is_marked(&shard.id)) {
+            if self.are_marked(&marks).await? {
                 return Ok(marks);
             }
         }

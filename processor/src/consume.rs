@@ -21,6 +21,7 @@ use std::{
 };
 
 use events::{
+    event::Event,
     position::{SequenceNumber, ShardId},
     stream::{Limits, ReadOnly, Start, Stream},
 };
@@ -80,6 +81,8 @@ pub struct Step {
     pub passed_gap: bool,
     /// The sink holds the next record back.
     pub held_back: bool,
+    /// Definitions were made or came into force: whoever made them waits until that can be read, in this process or another.
+    pub defines: bool,
     /// At the next record the generation begins to count, or ceases to: commit, and go on with another sink.
     pub turns: bool,
     /// Where it turns: what counts at that record.
@@ -286,6 +289,8 @@ impl<S: Stream, T: Store, K: Sink> Worker<S, T, K> {
             if is_beyond {
                 break;
             }
+            step.defines |= self.shard.wants_definitions(&input).is_some()
+                || input.events().any(|event| matches!(event, Event::Defined(_)));
             let balance = self.fold(&input).await?;
             step.folded.push((record.sequence, balance));
             if self.shard.changed_rows() >= CHANGED_ROWS_MAX {

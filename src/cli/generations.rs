@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::{
     Answer, Failure, Format, Output, Where,
     client::{Client, Purpose, escaped},
+    held_up,
     output::{Column, Printer, say},
 };
 
@@ -39,7 +40,7 @@ pub async fn run(options: Args) -> Result<Answer, Failure> {
     let purpose = if options.compare.is_some() { Purpose::Verify } else { Purpose::Read };
     let client = Client::connect(&options.of, purpose).await?;
     let answer = match &options.compare {
-        Some(name) => compare(&client, name, format).await,
+        Some(name) => held_up::beside_answer(&client, compare(&client, name, format)).await,
         None => list(&client, format).await.map(|()| Answer::Yes),
     };
     client.close().await?;

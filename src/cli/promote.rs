@@ -6,6 +6,7 @@ use hyper::Method;
 use super::{
     Answer, Failure, Where,
     client::{Client, Purpose, escaped},
+    held_up,
     output::say,
 };
 
@@ -26,7 +27,7 @@ pub struct Args {
 pub async fn run(options: Args) -> Result<Answer, Failure> {
     let client = Client::connect(&options.of, Purpose::Verify).await?;
     let path = format!("/promote?generation={}", escaped(&options.generation));
-    let promoted = client.json(Method::POST, &path, Bytes::new()).await;
+    let promoted = held_up::beside_answer(&client, client.json(Method::POST, &path, Bytes::new())).await;
     client.close().await?;
     let promoted = promoted?;
     if options.json {

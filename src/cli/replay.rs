@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{
     Answer, Failure, Format, Where,
     client::{Client, Purpose, escaped},
-    generations, progress,
+    generations, held_up, progress,
 };
 
 /// Between two looks at how far it is.
@@ -39,7 +39,7 @@ pub struct Args {
 pub async fn run(options: Args) -> Result<Answer, Failure> {
     options.start.as_deref().map_or(Ok(()), weir::check_start).map_err(Failure::new)?;
     let client = Client::connect_reading(&options.to, Purpose::Verify, options.archive.as_deref()).await?;
-    let answer = replay(&client, &options).await;
+    let answer = held_up::beside(&client, replay(&client, &options)).await;
     client.close().await?;
     answer
 }

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use api::operator::{NotDone, Operator};
+use api::operator::NotDone;
 use events::{
     event::Defined,
     identity::LOCAL_TENANT,
@@ -237,9 +237,13 @@ impl System {
         let live = Live { generation, promotion: begun.number };
         let defined =
             Defined { kind: GENERATION.into(), name: LIVE.into(), body: live.body(), by: "weir promote".into() };
-        let revisions = Operator::apply(self, LOCAL_TENANT, vec![defined]).await.map_err(failed)?;
+        let telling = self.workers.notes.telling();
+        telling.say(format!("the record by which `{name}` counts is to be folded, for a minute at most"));
+        let (revisions, tick) = self.apply_and_tick(LOCAL_TENANT, vec![defined]).await.map_err(failed)?;
+        let wait = STAND_WAIT.as_secs();
+        telling.say(format!("every shard is to come to the tick from which on `{name}` counts, for {wait} s at most"));
         // Every shard has come to the record that names it, and the new one has committed from there.
-        match self.caught_up(STAND_WAIT).await {
+        match self.has_ticked(tick, STAND_WAIT).await {
             Ok(true) => {}
             Ok(false) => {
                 return Err(failed(format!(

@@ -119,6 +119,7 @@ impl System {
         generation: Generation,
     ) -> Result<BTreeMap<ShardId, SequenceNumber>, NotDone> {
         let deadline = tokio::time::Instant::now() + STAND_WAIT;
+        let telling = self.workers.notes.telling();
         let mut standings = self.standings(live, generation).await.map_err(failed)?;
         let goals: BTreeMap<ShardId, Applied> =
             standings.iter().map(|(shard, (counts, own))| (shard.clone(), *counts.max(own))).collect();
@@ -134,6 +135,13 @@ impl System {
             if tokio::time::Instant::now() >= deadline {
                 return Err(NotDone::Refused(not_there(record, (live, generation), shard, (of, at), goal)));
             }
+            telling.say(format!(
+                "on {shard} the generation `{}` is at {}, and the other at {}: whoever folds it is awaited, for {} s at most",
+                record.name(of),
+                at.through,
+                goal.through,
+                STAND_WAIT.as_secs()
+            ));
             tokio::time::sleep(self.workers.manner.turn_look).await;
             standings = self.standings(live, generation).await.map_err(failed)?;
         }

@@ -16,6 +16,8 @@ pub(crate) struct Notes {
     news: Mutex<Vec<String>>,
     /// Which process has which shard, or what is wrong with that; `None`: this one has all.
     holders: Mutex<Option<Result<String, String>>>,
+    /// What a command waits for that takes several steps.
+    awaits: Mutex<Option<String>>,
     /// The other processes for which somebody here waits.
     waited_for: Mutex<Option<String>>,
     /// Which of them does not move, although it was waited for long enough.
@@ -28,6 +30,22 @@ pub(crate) struct Notes {
 
 pub(crate) fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Who says for what it waits, until this is dropped.
+pub(crate) struct Telling<'a>(&'a Notes);
+
+impl Telling<'_> {
+    /// Now it waits for this.
+    pub(crate) fn say(&self, what: String) {
+        *held(&self.0.awaits) = Some(what);
+    }
+}
+
+impl Drop for Telling<'_> {
+    fn drop(&mut self) {
+        *held(&self.0.awaits) = None;
+    }
 }
 
 fn keep(words: &Mutex<Vec<String>>, word: String) {
@@ -77,9 +95,18 @@ impl Notes {
         held(&self.stalled).clone()
     }
 
-    /// The other processes for which somebody here has waited for some seconds.
+    /// Somebody is about to say for what it waits; one at a time.
+    pub(crate) fn telling(&self) -> Telling<'_> {
+        Telling(self)
+    }
+
+    /// For what is waited here, and the other processes for which that has lasted some seconds.
     pub(crate) fn waited_for(&self) -> Option<String> {
-        held(&self.waited_for).clone()
+        let (what, others) = (held(&self.awaits).clone(), held(&self.waited_for).clone());
+        match (what, others) {
+            (Some(what), Some(others)) => Some(format!("{what}: {others}")),
+            (what, others) => what.or(others),
+        }
     }
 
     pub(crate) fn is_unlisted(&self, why: Option<String>) {

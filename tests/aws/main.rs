@@ -32,4 +32,5 @@ mod split;
 mod strangers;
 mod stream;
 mod tables;
+mod waits;
 mod way;
