@@ -60,11 +60,28 @@ pub async fn run(options: Args) -> Result<Answer, Failure> {
     if options.as_name.is_some() && options.paths.len() != 1 {
         return Err(Failure::new("--as names one input: give one PATH"));
     }
-    buckets::check(&buckets::split(&options.paths).0, &options)?;
+    let (names, paths) = buckets::split(&options.paths);
+    buckets::check(&names, &options)?;
+    // A pair is made for something that goes into it.
+    if names.is_empty()
+        && paths.iter().all(|path| is_missing(path))
+        && options.to.url().is_none()
+        && options.to.pair()?.is_some()
+    {
+        let named: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
+        return Err(Failure::new(format!("{}: there is no such file, and nothing was made or read", named.join(", "))));
+    }
     let client = Client::connect(&options.to, Purpose::Add).await?;
     let answer = held_up::beside(&client, read(&client, &options)).await;
     client.close().await?;
     answer
+}
+
+/// Nothing has this name. What stands for other names, or for standard input, is found out when it is read.
+fn is_missing(path: &Path) -> bool {
+    let stands_for_others = path.as_os_str() == "-" || path.to_string_lossy().contains(['*', '?', '[']);
+    !stands_for_others
+        && std::fs::symlink_metadata(path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
 }
 
 /// What is read until somebody else ends it is said: without a word it looks as if the program hung.

@@ -29,12 +29,15 @@ fn an_archive_that_is_none_or_cannot_be_reached_is_refused_before_anything_is_ma
             let mut command = cloud.command(command);
             command.env("AWS_ENDPOINT_URL_S3", &emulators::aws().endpoint).args(arguments);
             let said = say(command.args(["--archive", url]));
-            assert!(!said.err.contains("made "), "{}", said.err);
+            assert!(!said.err.contains("made the"), "{}", said.err);
             refuses(said, &[words]);
         }
     }
     let start = cloud.run("replay", ["--generation", "new", "--start", "yesterday"]);
     refuses(start, &["--start yesterday is neither a time"]);
+    let missing = cloud.run("ingest", [cloud.folder.path("nothing.log")]);
+    assert!(!missing.err.contains("made the"), "{}", missing.err);
+    refuses(missing, &["nothing.log: there is no such file"]);
     // Nothing of it is there.
     cloud.run("shards", NONE).exits(2).complains(&["there is no Kinesis stream"]);
 }
