@@ -171,6 +171,10 @@ impl Operator for Apart {
         Err(not_here("promote"))
     }
 
+    async fn end(&self, name: &str, no_way_back: bool) -> Result<Value, NotDone> {
+        self.system.end_generation(name, no_way_back).await
+    }
+
     async fn shards(&self) -> Result<Value, NotDone> {
         self.system.shards_shown().await
     }

@@ -55,6 +55,10 @@ impl Operator for System {
         Self::promote(self, name).await
     }
 
+    async fn end(&self, name: &str, no_way_back: bool) -> Result<Value, NotDone> {
+        self.end_generation(name, no_way_back).await
+    }
+
     async fn shards(&self) -> Result<Value, NotDone> {
         self.shards_shown().await
     }
@@ -133,7 +137,11 @@ impl Operator for System {
             let ok = answer.is_ok();
             Check { name: name.into(), ok, detail: answer.unwrap_or_else(|why| why) }
         };
-        let shards = self.shards().await.map(|count| format!("{count} shards")).map_err(|error| with_causes(&error));
+        let shards = self
+            .shards()
+            .await
+            .map(|count| format!("{count} shard{}", if count == 1 { "" } else { "s" }))
+            .map_err(|error| with_causes(&error));
         let span = Span::All { tenant: None, generation: self.generation(), kind: Kind::Service };
         let rows = self.store().scan(&span, None, std::num::NonZeroUsize::MIN).await;
         let rows = rows.map(|_| "rows can be read".to_owned()).map_err(|error| with_causes(&error));

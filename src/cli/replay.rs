@@ -12,6 +12,8 @@ use super::{
     generations, progress,
 };
 
+/// The --start that needs an archive.
+const ARCHIVE: &str = "archive";
 /// Between two looks at how far it is.
 const LOOK: Duration = Duration::from_millis(200);
 
@@ -38,8 +40,10 @@ pub struct Args {
 /// Runs the command.
 pub async fn run(options: Args) -> Result<Answer, Failure> {
     let client = Client::connect(&options.to, Purpose::Verify).await?;
-    if let Some(url) = super::archive(options.archive.as_deref()) {
-        client.read_archive(&url, options.archive.is_some()).await?;
+    match super::archive(options.archive.as_deref()) {
+        Some(url) => client.read_archive(&url, options.archive.is_some()).await?,
+        None if options.start.as_deref() == Some(ARCHIVE) => client.has_archive().await?,
+        None => {}
     }
     let answer = replay(&client, &options).await;
     client.close().await?;
@@ -82,6 +86,11 @@ async fn replay(client: &Client, options: &Args) -> Result<Answer, Failure> {
         }
     }
     bar.finish_and_clear();
-    eprintln!("it has caught up, and goes on beside the one that counts; `weir promote {name}` makes it count");
-    generations::compare(client, name, if options.json { Format::Json } else { Format::Table }).await
+    eprintln!("it has caught up, and goes on beside the one that counts");
+    let answer = generations::compare(client, name, if options.json { Format::Json } else { Format::Table }).await?;
+    // What differs, or was not compared, is somebody's to judge first.
+    if answer == Answer::Yes {
+        eprintln!("`weir promote {name}` makes it count");
+    }
+    Ok(answer)
 }

@@ -128,8 +128,7 @@ impl System {
         let whole = self.archived().await.map_err(|error| failed(with_causes(&error)))?;
         whole.ok_or_else(|| {
             NotDone::Refused(
-                "there is no archive to read: give --archive URL, or start `weir up` with it if that is asked"
-                    .to_owned(),
+                "there is no archive to read: this process was started without --archive URL, and no other one can read it for this".to_owned(),
             )
         })
     }
@@ -220,6 +219,12 @@ impl System {
         let generations = &self.generations;
         let _one = generations.changing.lock().await;
         let record = generations.look().await.map_err(|error| failed(with_causes(&error)))?;
+        // Who promotes again what counts, after an answer that was lost, has what was asked for.
+        if record.named(name) == Some(record.live()) && record.unfinished().is_none() {
+            let mut shown = self.shown(&record, record.live()).await.map_err(failed)?;
+            shown["already"] = json!(true);
+            return Ok(shown);
+        }
         // What is refused is refused before anything is compared.
         record.clone().promote(name, now_ms()).map_err(|error| refused(&error))?;
         let generation = record.named(name).unwrap_or_default();

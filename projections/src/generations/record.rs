@@ -11,6 +11,7 @@
 //! | `Following` | counts | promoted; the one before follows it |
 //! | `Following` | `Ended` | it did not count for `FOLLOWS_MS`, or was never promoted for `UNPROMOTED_MS`; both by its fold's time |
 
+mod ended;
 mod refused;
 mod row;
 
@@ -20,6 +21,7 @@ use events::position::{SequenceNumber, ShardId};
 use serde::{Deserialize, Serialize};
 
 pub use self::{
+    ended::EndRefused,
     refused::{OpenRefused, PromoteRefused},
     row::{Read, read, write},
 };
