@@ -89,6 +89,17 @@ pub enum OpenError {
         /// The cause.
         why: String,
     },
+    /// Stream or tables are not there, and were not to be made.
+    #[error(
+        "{what} (in {place}). The name may be misspelt, or AWS_REGION or AWS_PROFILE mean another place; `weir up` and `weir ingest` make what is \
+         missing, unless they are given --no-create"
+    )]
+    Missing {
+        /// What there is not.
+        what: String,
+        /// Region, and endpoint where it is not AWS's.
+        place: String,
+    },
     /// The stream.
     #[error(
         "{source} (in {place}). See AWS_REGION, AWS_PROFILE, AWS_ENDPOINT_URL, the network, and what the credentials permit; the same is asked by `aws \

@@ -11,6 +11,9 @@ use crate::with_causes;
 /// What the SDK calls the profile that is meant where none is named.
 const DEFAULT: &str = "default";
 
+/// In the SDK's words: neither file says anything.
+const NO_FILES: &str = "No profiles were defined";
+
 /// Asserts that a region and credentials are found.
 pub(super) async fn is_known(config: &SdkConfig) -> Result<(), OpenError> {
     let profile = set("AWS_PROFILE");
@@ -64,7 +67,9 @@ async fn of_profile() -> Option<String> {
 /// What is known to be wrong, from the SDK's words.
 fn told(profile: Option<&str>, why: &str) -> Option<OpenError> {
     let name = profile.unwrap_or(DEFAULT);
-    if profile.is_some() && why.contains(&format!("profile `{name}` was not defined")) {
+    // Where there are no files at all, the SDK names no profile.
+    let is_missing = why.contains(&format!("profile `{name}` was not defined")) || why.contains(NO_FILES);
+    if profile.is_some() && is_missing {
         return Some(OpenError::NoProfile(name.to_owned()));
     }
     if why.contains("could not parse profile file") || why.contains("could not read file") {

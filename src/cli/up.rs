@@ -18,7 +18,7 @@ use super::{
     Answer, Failure,
     client::{Purpose, data_folder},
     elsewhere,
-    output::say,
+    output::{counted, say},
     pair::{Named, Pair},
     progress,
 };
@@ -115,6 +115,9 @@ pub async fn run(options: Args) -> Result<Answer, Failure> {
             (system, format!("data folder {}", folder.display()))
         }
     };
+    if let Some(asked) = options.shards.filter(|_| !system.is_new()) {
+        tell_shards(&system, asked, pair.is_some()).await?;
+    }
     if let Some(url) = super::archive(options.archive.as_deref()) {
         system.archive_to(&url).await.map_err(|error| Failure::of(&error))?;
     }
@@ -122,6 +125,19 @@ pub async fn run(options: Args) -> Result<Answer, Failure> {
     let end = if pair.is_some() { "Ctrl-C commits and exits" } else { "Ctrl-C drains and exits" };
     say(&format!("weir serves {}  ({of}; {end})", serving.url))?;
     serving.until_told().await
+}
+
+/// Shards that are there stay as they are, whatever is asked for.
+async fn tell_shards(system: &System, asked: NonZeroU16, is_on_aws: bool) -> Result<(), Failure> {
+    let open = system.open_shards().await.map_err(|error| Failure::of(&error))?;
+    if open != usize::from(asked.get()) {
+        let next = if is_on_aws { "`aws kinesis update-shard-count`" } else { "`weir split SHARD`" };
+        eprintln!(
+            "--shards {asked} is for a new data folder or stream: this one is there and stays as it is, with {}. {next} changes that",
+            counted(open as u64, "open shard")
+        );
+    }
+    Ok(())
 }
 
 /// Opens the folder; one that a command has for a while is waited for.
