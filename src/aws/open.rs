@@ -26,7 +26,7 @@ use projections::{
 use tokio::runtime::Handle;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{OpenError, Options, Pair, Role, configuration, fan_out, keep, place};
+use super::{OpenError, Options, Pair, Role, configuration, fan_out, keep, place, unknown_host};
 use crate::{
     AnyStore, AnyStream, LISTS_ELSEWHERE, SHARDS_MAX, System,
     archive::Archive,
@@ -59,7 +59,11 @@ impl Pair {
         };
         let of_stream = |source| match source {
             kinesis::OpenError::Missing(_) => is_missing(&source, config, "Kinesis"),
-            source => OpenError::Stream { name: name.clone(), place: place(config, "Kinesis"), source },
+            source => unknown_host(config, "Kinesis", &with_causes(&source)).unwrap_or_else(|| OpenError::Stream {
+                name: name.clone(),
+                place: place(config, "Kinesis"),
+                source,
+            }),
         };
         let stream = Kinesis::open(aws_sdk_kinesis::Client::new(config), name, missing).await.map_err(of_stream)?;
         if stream.was_created() {

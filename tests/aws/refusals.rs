@@ -59,6 +59,14 @@ fn names_regions_credentials_and_endpoints_that_are_wrong_are_said() {
     let unreachable = [&known[..], &[("AWS_ENDPOINT_URL", &endpoint)]].concat();
     metrics(&pair, &unreachable).complains(&["stream logs", "eu-central-1 at http://127.0.0.1:", "AWS_ENDPOINT_URL"]);
 
+    // RFC 6761: no resolver knows a name that ends so.
+    let unknown = [&known[..], &[("AWS_ENDPOINT_URL", "http://kinesis.invalid")]].concat();
+    metrics(&pair, &unknown).complains(&[
+        "no address is known of http://kinesis.invalid",
+        "eu-central-1",
+        "AWS_REGION",
+    ]);
+
     // A service that refuses.
     for (code, words) in [
         ("AccessDeniedException", "credentials do not permit it"),

@@ -36,17 +36,12 @@ pub(crate) async fn promote<O: Operator>(asked: Asked<O>) -> Result<Response, Re
 }
 
 /// `POST /end`: it is folded no longer. `noWayBack=true`: also one that could be gone back to.
-pub(crate) async fn end<O: Operator>(
-    State(api): State<Arc<Api<O>>>,
-    Extension(caller): Extension<Caller>,
-    uri: Uri,
-) -> Result<Response, Refusal> {
-    let parameters = Parameters::of(&uri, &["generation", "noWayBack"])?;
-    may(&caller, "generations")?;
+pub(crate) async fn end<O: Operator>(asked: Asked<O>) -> Result<Response, Refusal> {
+    let (operator, parameters) = asked.of(WHAT, &["generation", "noWayBack"])?;
     let no_way_back = match parameters.text("noWayBack") {
         None | Some("false") => false,
         Some("true") => true,
         Some(_) => return Err(Refusal::field("noWayBack", "give true, or leave it out")),
     };
-    done(api.operator.end(name(&parameters)?, no_way_back)).await
+    done(operator.end(name(&parameters)?, no_way_back)).await
 }

@@ -10,6 +10,7 @@
 //! | `Filling` | `Following` | it had caught up with the one that counts once |
 //! | `Following` | counts | promoted; the one before follows it |
 //! | `Following` | `Ended` | it did not count for `FOLLOWS_MS`, or was never promoted for `UNPROMOTED_MS`; both by its fold's time |
+//! | any that does not count | `Ended` | somebody says so (`end`) |
 
 mod ended;
 mod refused;
