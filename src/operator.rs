@@ -137,11 +137,7 @@ impl Operator for System {
             let ok = answer.is_ok();
             Check { name: name.into(), ok, detail: answer.unwrap_or_else(|why| why) }
         };
-        let shards = self
-            .shards()
-            .await
-            .map(|count| format!("{count} shard{}", if count == 1 { "" } else { "s" }))
-            .map_err(|error| with_causes(&error));
+        let shards = self.shards().await.map(|count| format!("{count} shards")).map_err(|error| with_causes(&error));
         let span = Span::All { tenant: None, generation: self.generation(), kind: Kind::Service };
         let rows = self.store().scan(&span, None, std::num::NonZeroUsize::MIN).await;
         let rows = rows.map(|_| "rows can be read".to_owned()).map_err(|error| with_causes(&error));

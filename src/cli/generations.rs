@@ -150,7 +150,7 @@ fn sentences(name: &str, compared: &Value) -> Vec<String> {
     };
     let first = match is_nothing(compared) {
         true => format!(
-            "nothing was compared: {name} and {} have no window in common{from}, and no decision of an alarm. Begin one earlier (`--start`), or compare \
+            "nothing was compared: {name} and {} have no window in common{from} that stood still, and no decision of an alarm. Begin one earlier (`--start`), or compare \
              again later (`weir generations --compare {name}`)",
             text(&compared["with"])
         ),

@@ -40,10 +40,8 @@ pub struct Args {
 /// Runs the command.
 pub async fn run(options: Args) -> Result<Answer, Failure> {
     let client = Client::connect(&options.to, Purpose::Verify).await?;
-    match super::archive(options.archive.as_deref()) {
-        Some(url) => client.read_archive(&url, options.archive.is_some()).await?,
-        None if options.start.as_deref() == Some(ARCHIVE) => client.has_archive().await?,
-        None => {}
+    if let Some(url) = super::archive(options.archive.as_deref()) {
+        client.read_archive(&url, options.archive.is_some()).await?;
     }
     let answer = replay(&client, &options).await;
     client.close().await?;
@@ -52,6 +50,9 @@ pub async fn run(options: Args) -> Result<Answer, Failure> {
 
 async fn replay(client: &Client, options: &Args) -> Result<Answer, Failure> {
     let name = &options.generation;
+    if options.start.as_deref() == Some(ARCHIVE) && super::archive(options.archive.as_deref()).is_none() {
+        client.has_archive().await?;
+    }
     let start = options.start.as_deref().map(|start| format!("&start={}", escaped(start))).unwrap_or_default();
     let opened =
         client.json(Method::POST, &format!("/replay?generation={}{start}", escaped(name)), Bytes::new()).await?;

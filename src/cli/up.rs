@@ -115,14 +115,14 @@ pub async fn run(options: Args) -> Result<Answer, Failure> {
             (system, format!("data folder {}", folder.display()))
         }
     };
-    if let Some(asked) = options.shards.filter(|_| !system.is_new()) {
-        tell_shards(&system, asked, pair.is_some()).await?;
-    }
     if let Some(url) = super::archive(options.archive.as_deref()) {
         system.archive_to(&url).await.map_err(|error| Failure::of(&error))?;
     }
     let serving = Serving::start(system, listener, access)?;
     let end = if pair.is_some() { "Ctrl-C commits and exits" } else { "Ctrl-C drains and exits" };
+    if let Some(asked) = options.shards.filter(|_| !serving.system().is_new()) {
+        tell_shards(serving.system(), asked, pair.is_some()).await?;
+    }
     say(&format!("weir serves {}  ({of}; {end})", serving.url))?;
     serving.until_told().await
 }

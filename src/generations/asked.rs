@@ -42,6 +42,16 @@ pub(super) fn failed(why: impl Into<String>) -> NotDone {
     NotDone::Failed(why.into())
 }
 
+/// It may be that nobody fills it at the moment: whoever asks for it again goes on with it, and waits.
+fn not_filled(record: &Record, name: &str) -> NotDone {
+    let entry = record.named(name).and_then(|generation| record.entry(generation));
+    let is_archives = entry.is_some_and(|entry| entry.from_archive && entry.standing == Standing::Opening);
+    let archive = if is_archives { " --archive URL" } else { "" };
+    NotDone::Refused(format!(
+        "the generation `{name}` has not caught up yet: `weir replay --generation {name}{archive}` goes on with it, and ends once it has"
+    ))
+}
+
 fn not_begun(error: &BeginError) -> NotDone {
     match error {
         BeginError::Stream(_) | BeginError::Read(_) | BeginError::Write(_) | BeginError::Marks(_) => {
@@ -226,7 +236,10 @@ impl System {
             return Ok(shown);
         }
         // What is refused is refused before anything is compared.
-        record.clone().promote(name, now_ms()).map_err(|error| refused(&error))?;
+        record.clone().promote(name, now_ms()).map_err(|error| match error {
+            PromoteRefused::Filling(_) => not_filled(&record, name),
+            error => refused(&error),
+        })?;
         let generation = record.named(name).unwrap_or_default();
         let entry = record.entry(generation);
         if entry.is_some_and(|entry| entry.compared.is_none() && entry.counted_until_ms.is_none())

@@ -96,7 +96,7 @@ fn one_that_is_killed_goes_on_from_the_archive_where_it_was() {
     let server = folder.up(["--shards", "2", "--archive", &url(&folder)]);
     folder.ingest([folder.file("app.log", lines("app", 0..200_000))]).exits(0);
     server.stop().exits(0);
-    for _ in 0..4 {
+    for round in 0..4 {
         let mut command = folder.command("replay");
         command.args(["--start", "archive", "--archive", &url(&folder), "--generation", "new"]);
         let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
@@ -105,6 +105,11 @@ fn one_that_is_killed_goes_on_from_the_archive_where_it_was() {
         assert!(line.starts_with("generation new: every record"), "{line}");
         child.kill().unwrap();
         child.wait().unwrap();
+        if round == 0 {
+            // Nobody goes on with it by himself.
+            let next = "`weir replay --generation new --archive URL` goes on with it";
+            folder.run("promote", ["new"]).exits(2).complains(&["has not caught up yet", next]);
+        }
     }
     let said = folder.run("replay", ["--generation", "new", "--archive", &url(&folder)]).exits(0);
     assert!(said.out.contains(": 0 of "), "{said:?}");
