@@ -17,7 +17,7 @@ use processor::{
 use projections::{
     definitions::GENERATION,
     generations::{
-        Entry, LIVE, Live, OpenRefused, Record, Standing,
+        Entry, LIVE, Live, OpenRefused, PromoteRefused, Record, Standing,
         record::{FIRST, FOLLOWS_MS},
     },
     store::{Generation, Store},
