@@ -26,6 +26,8 @@ use crate::{SHARDS_MAX, leasing};
 const ANSWER_WAIT: Duration = Duration::from_secs(20);
 /// Longest that a connection may take.
 const CONNECT_WAIT: Duration = Duration::from_secs(5);
+/// In the words of the SDK's HTTP client: a name that DNS does not know.
+const NO_ADDRESS: &str = "dns error";
 /// Most characters of a stream's name (Kinesis API reference, `CreateStream`).
 const STREAM_CHARS_MAX: usize = 128;
 /// Most characters of the beginning of tables' names: a name has at most 255 (DynamoDB API reference, `CreateTable`), and what follows is ours.
@@ -89,6 +91,27 @@ pub enum OpenError {
         profile: String,
         /// The cause.
         why: String,
+    },
+    /// Stream or tables are not there, and were not to be made.
+    #[error(
+        "{what} (in {place}). The name may be misspelt, or AWS_REGION or AWS_PROFILE mean another place; `weir up` and `weir ingest` make what is \
+         missing, unless they are given --no-create"
+    )]
+    Missing {
+        /// What there is not.
+        what: String,
+        /// Region, and endpoint where it is not AWS's.
+        place: String,
+    },
+    /// Its address is not known.
+    #[error(
+        "no address is known of {host} (in {place}): the region may be misspelt (AWS_REGION, or `region` in the profile), or the network has no DNS"
+    )]
+    NoHost {
+        /// Which host.
+        host: String,
+        /// Region, and endpoint where it is not AWS's.
+        place: String,
     },
     /// The stream.
     #[error(
@@ -247,10 +270,31 @@ fn place(config: &SdkConfig, service: &str) -> String {
     format!("{region}{endpoint}{profile}")
 }
 
+/// The host that was asked, if nobody knows its address; `why`: what the SDK says.
+fn unknown_host(config: &SdkConfig, service: &str, why: &str) -> Option<OpenError> {
+    if !why.contains(NO_ADDRESS) {
+        return None;
+    }
+    let region = config.region().map_or("", |region| region.as_ref());
+    // AWS General Reference, "Service endpoints".
+    let of_aws = || format!("{}.{region}.amazonaws.com", service.to_lowercase());
+    let host = whom::endpoint(config, service).unwrap_or_else(of_aws);
+    Some(OpenError::NoHost { host, place: place(config, service) })
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn a_host_without_an_address_is_named_with_its_region() {
+        let region = aws_config::Region::new("eu-centrl-1");
+        let config = SdkConfig::builder().region(region).behavior_version(BehaviorVersion::latest()).build();
+        let said = unknown_host(&config, "Kinesis", "io error: dns error: not known").unwrap().to_string();
+        assert!(said.starts_with("no address is known of kinesis.eu-centrl-1.amazonaws.com (in eu-centrl-1"), "{said}");
+        assert!(unknown_host(&config, "Kinesis", "connection refused").is_none());
+    }
 
     #[test]
     fn urls_name_a_stream_and_the_beginning_of_tables_and_what_is_wrong_is_said_with_the_right_form() {

@@ -27,6 +27,7 @@ mod verify;
 use std::{
     ffi::OsString,
     fmt,
+    io::ErrorKind,
     path::{Path, PathBuf},
 };
 
@@ -213,8 +214,26 @@ impl Failure {
                 "{text} with `weir up --confirm-clock --data {}`, once; what was stamped too late stays so",
                 folder.display()
             )),
+            OpenError::Folder { source, .. } => Self::new(format!("{text}{}", folder_next(source.kind()))),
             _ => Self::new(text),
         }
+    }
+}
+
+/// What is to be done about a folder that the system does not give.
+const fn folder_next(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::AlreadyExists | ErrorKind::NotADirectory => {
+            ". It is a file, or lies below one: name a folder with --data DIR, which is made if it is not there"
+        }
+        ErrorKind::ReadOnlyFilesystem => {
+            ". The file system is mounted read-only, and weir locks and writes its folder, also to read: mount it for writing, or copy the folder and \
+             name the copy with --data DIR"
+        }
+        ErrorKind::PermissionDenied => {
+            ". Run it as the user whom the folder belongs to, or name another with --data DIR"
+        }
+        _ => "",
     }
 }
 
@@ -252,5 +271,23 @@ async fn carry_out(command: Command) -> Result<Answer, Failure> {
         Command::Merge(options) => shards::merge(options).await,
         Command::Keep(options) => keep::run(options).await,
         Command::Demo(options) => demo::run(options).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_cannot_be_used_is_named_with_the_cause_and_what_to_do() {
+        for (number, words) in
+            [(17, "It is a file"), (20, "below one"), (30, "mounted read-only"), (13, "the user whom")]
+        {
+            let folder = PathBuf::from("/logs");
+            let error = OpenError::Folder { folder: folder.clone(), source: std::io::Error::from_raw_os_error(number) };
+            let said = Failure::to_open(&folder, &error).to_string();
+            assert!(said.starts_with("the data folder /logs cannot be used: ") && said.contains(words), "{said}");
+            assert!(said.contains("--data DIR"), "{said}");
+        }
     }
 }

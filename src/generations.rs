@@ -4,6 +4,7 @@
 
 mod asked;
 mod compared;
+mod ended;
 mod fill;
 pub(crate) mod starts;
 mod work;

@@ -75,6 +75,10 @@ impl Operator for System {
         Self::promote(self, name).await
     }
 
+    async fn end(&self, name: &str, no_way_back: bool) -> Result<Value, NotDone> {
+        self.end_generation(name, no_way_back).await
+    }
+
     async fn shards(&self) -> Result<Value, NotDone> {
         self.shards_shown().await
     }

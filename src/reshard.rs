@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use api::operator::{NotDone, Reshard};
 use events::{
     position::{HashKey, HashRange, ShardId},
-    stream::{Shard, Stream},
+    stream::{ReadError, Shard, Stream},
 };
 use projections::{fold::LINEAGE_MAX, store::Store};
 use serde_json::{Value, json};
@@ -23,12 +23,17 @@ fn middle(range: HashRange) -> HashKey {
 fn shown(shard: &Shard, folded: Option<String>) -> Value {
     let parents: Vec<String> = shard.parents.iter().map(ToString::to_string).collect();
     json!({
-        "shard": shard.id.to_string(), "open": !shard.closed, "parents": parents, "folded": folded,
+        "shard": shard.id.to_string(), "state": if shard.closed { "closed" } else { "open" }, "parents": parents, "foldedThrough": folded,
         "startingHashKey": shard.range.from.0.to_string(), "endingHashKey": shard.range.through.0.to_string(),
     })
 }
 
 impl System {
+    /// How many shards take records now.
+    pub async fn open_shards(&self) -> Result<usize, ReadError> {
+        self.stream.shards().await.map(|listed| listed.iter().filter(|shard| !shard.closed).count())
+    }
+
     /// All shards that the stream lists.
     pub(crate) async fn shards_shown(&self) -> Result<Value, NotDone> {
         let listed = self.stream.shards().await.map_err(|error| NotDone::Failed(with_causes(&error)))?;

@@ -29,7 +29,7 @@ pub(crate) struct Caller {
 impl Caller {
     /// The tenant.
     pub(crate) fn tenant(&self) -> Result<&str, Refusal> {
-        self.tenant.as_deref().ok_or_else(unauthorized)
+        self.tenant.as_deref().ok_or_else(|| unauthorized(false))
     }
 
     /// Why something failed, as far as it is this caller's to know.
@@ -38,8 +38,12 @@ impl Caller {
     }
 }
 
-fn unauthorized() -> Refusal {
-    let message = "this server asks for a token: send the header `Authorization: Bearer TOKEN` (with weir: --token or WEIR_TOKEN)";
+fn unauthorized(is_shown: bool) -> Refusal {
+    let message = if is_shown {
+        "this server does not know the token that was sent: whoever runs it has its list (`weir up --tokens FILE`); weir takes one from --token or WEIR_TOKEN"
+    } else {
+        "this server asks for a token: send the header `Authorization: Bearer TOKEN` (with weir: --token or WEIR_TOKEN)"
+    };
     Refusal::new(StatusCode::UNAUTHORIZED, "unauthorized", message).header(header::WWW_AUTHENTICATE, "Bearer")
 }
 
@@ -92,7 +96,7 @@ fn pass<O: Operator>(api: &Api<O>, request: &mut Request) -> Result<(), Refusal>
         Refusal::new(StatusCode::TOO_MANY_REQUESTS, "throttled", message).header(header::RETRY_AFTER, &secs.to_string())
     })?;
     if tenant.is_none() && !is_public(request.uri().path()) && request.method() != Method::OPTIONS {
-        return Err(unauthorized());
+        return Err(unauthorized(request.headers().contains_key(header::AUTHORIZATION)));
     }
     let sees_all = api.access.sees_all(tenant.as_deref());
     request.extensions_mut().insert(Caller { tenant, client, sees_all });

@@ -122,6 +122,7 @@ pub fn router_within<O: Operator>(operator: Arc<O>, access: Access, limits: Limi
         .route("/replay", post(routes::generations::replay::<O>))
         .route("/compare", post(routes::generations::compare::<O>))
         .route("/promote", post(routes::generations::promote::<O>))
+        .route("/end", post(routes::generations::end::<O>))
         .route("/shards", get(routes::shards::list::<O>))
         .route("/split", post(routes::shards::split::<O>))
         .route("/merge", post(routes::shards::merge::<O>))

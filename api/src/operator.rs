@@ -113,6 +113,9 @@ pub trait Operator: Send + Sync + 'static {
     /// From now on this one counts. Again after an error: finishes what was begun.
     fn promote(&self, name: &str) -> impl Future<Output = Result<Value, NotDone>> + Send;
 
+    /// Folds this one no longer. `no_way_back`: also if it could be gone back to.
+    fn end(&self, name: &str, no_way_back: bool) -> impl Future<Output = Result<Value, NotDone>> + Send;
+
     /// All shards that the stream lists, as they are shown.
     fn shards(&self) -> impl Future<Output = Result<Value, NotDone>> + Send;
 

@@ -18,7 +18,7 @@ use axum::{
 use crate::refusal::Refusal;
 
 /// Path, methods.
-const ROUTES: [(&str, &str); 17] = [
+const ROUTES: [(&str, &str); 18] = [
     ("/", "GET"),
     ("/metrics", "GET, POST"),
     ("/ingest", "POST"),
@@ -33,6 +33,7 @@ const ROUTES: [(&str, &str); 17] = [
     ("/replay", "POST"),
     ("/compare", "POST"),
     ("/promote", "POST"),
+    ("/end", "POST"),
     ("/shards", "GET"),
     ("/split", "POST"),
     ("/merge", "POST"),

@@ -15,7 +15,10 @@ use events::{
     identity::Producer,
     kinesis::{self, FanOut, Kinesis},
 };
-use processor::leases::{Appetite, dynamodb::Table};
+use processor::leases::{
+    Appetite,
+    dynamodb::{Table, TableError},
+};
 use projections::{
     dynamodb::{self, DynamoDb},
     fold::Place,
@@ -23,7 +26,7 @@ use projections::{
 use tokio::runtime::Handle;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{OpenError, Options, Pair, Role, configuration, fan_out, keep, place};
+use super::{OpenError, Options, Pair, Role, configuration, fan_out, keep, place, unknown_host};
 use crate::{
     AnyStore, AnyStream, LISTS_ELSEWHERE, SHARDS_MAX, System,
     archive::Archive,
@@ -54,7 +57,14 @@ impl Pair {
             Some(shards) => kinesis::Missing::Create(shards.unwrap_or(kinesis::SHARDS_DEFAULT)),
             None => kinesis::Missing::Refuse,
         };
-        let of_stream = |source| OpenError::Stream { name: name.clone(), place: place(config, "Kinesis"), source };
+        let of_stream = |source| match source {
+            kinesis::OpenError::Missing(_) => is_missing(&source, config, "Kinesis"),
+            source => unknown_host(config, "Kinesis", &with_causes(&source)).unwrap_or_else(|| OpenError::Stream {
+                name: name.clone(),
+                place: place(config, "Kinesis"),
+                source,
+            }),
+        };
         let stream = Kinesis::open(aws_sdk_kinesis::Client::new(config), name, missing).await.map_err(of_stream)?;
         if stream.was_created() {
             made(&format!(
@@ -73,7 +83,10 @@ impl Pair {
         stream: &Kinesis,
         made: impl Fn(&str),
     ) -> Result<(DynamoDb, Vec<String>), OpenError> {
-        let of_rows = |source| OpenError::Rows { place: place(config, "DynamoDB"), source };
+        let of_rows = |source| match source {
+            dynamodb::OpenError::Missing { .. } => is_missing(&source, config, "DynamoDB"),
+            source => OpenError::Rows { place: place(config, "DynamoDB"), source },
+        };
         let client = aws_sdk_dynamodb::Client::new(config);
         let (rows, tables) = DynamoDb::open(&client, &self.prefix, missing(create)).await.map_err(of_rows)?;
         for table in &tables {
@@ -82,6 +95,10 @@ impl Pair {
         rows.bind(&stream.identity()).await.map_err(of_rows)?;
         Ok((rows, tables))
     }
+}
+
+fn is_missing(what: &impl std::error::Error, config: &SdkConfig, service: &str) -> OpenError {
+    OpenError::Missing { what: what.to_string(), place: place(config, service) }
 }
 
 /// What is done about tables that are missing.
@@ -139,7 +156,10 @@ impl System {
             Role::Helper => Appetite::Leftovers,
             Role::Reader => return Ok(system),
         };
-        let of_leases = |source| OpenError::Leases { place: place(config, "DynamoDB"), source };
+        let of_leases = |source| match source {
+            TableError::Missing(_) => is_missing(&source, config, "DynamoDB"),
+            source => OpenError::Leases { place: place(config, "DynamoDB"), source },
+        };
         let leases = format!("{}-{LEASES}", pair.prefix);
         let table = Table::open(aws_sdk_dynamodb::Client::new(config), &leases, options.create).await;
         let (table, was_made) = table.map_err(of_leases)?;

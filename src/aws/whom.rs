@@ -15,6 +15,9 @@ const DEFAULT: &str = "default";
 pub(super) async fn is_known(config: &SdkConfig) -> Result<(), OpenError> {
     let profile = set("AWS_PROFILE");
     if config.region().is_none() {
+        if let Some(name) = profile.as_ref().filter(|_| are_files_empty()) {
+            return Err(OpenError::NoProfile(name.clone()));
+        }
         // A profile that is misspelt has no region either, and its name is what is wrong.
         let why = if profile.is_some() { of_profile().await } else { None };
         return Err(why.and_then(|why| told(profile.as_deref(), &why)).unwrap_or(OpenError::NoRegion(of(&profile))));
@@ -27,11 +30,26 @@ pub(super) async fn is_known(config: &SdkConfig) -> Result<(), OpenError> {
     if let Some(known) = told(profile.as_deref(), &why) {
         return Err(known);
     }
+    if let Some(name) = profile.as_ref().filter(|_| are_files_empty()) {
+        return Err(OpenError::NoProfile(name.clone()));
+    }
     // All places where credentials may be are long to read; who names a profile means that one.
     if let (Some(_), Some(of_profile)) = (&profile, of_profile().await) {
         why = of_profile;
     }
     Err(told(profile.as_deref(), &why).unwrap_or(OpenError::NoCredentials { profile: of(&profile), why }))
+}
+
+/// No profile stands in any of the files of profiles: then the SDK names neither, and says only that it did not look there. One that cannot be read
+/// may hold some.
+fn are_files_empty() -> bool {
+    let home = set("HOME").unwrap_or_default();
+    let file = |variable, name| set(variable).unwrap_or_else(|| format!("{home}/.aws/{name}"));
+    let files = [file("AWS_CONFIG_FILE", "config"), file("AWS_SHARED_CREDENTIALS_FILE", "credentials")];
+    files.iter().all(|file| match std::fs::read_to_string(file) {
+        Ok(text) => !text.contains('['),
+        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+    })
 }
 
 fn set(variable: &str) -> Option<String> {

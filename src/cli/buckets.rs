@@ -149,7 +149,9 @@ async fn find(
 #[cfg(feature = "aws")]
 fn sentence(survey: &processor::ingest::s3::Survey) -> String {
     use indicatif::{HumanBytes, HumanCount};
-    let mut text = format!("{} objects of {}", HumanCount(survey.objects), HumanBytes(survey.bytes));
+    let number =
+        |count: u64, one: &str, more: &str| format!("{} {}", HumanCount(count), if count == 1 { one } else { more });
+    let mut text = format!("{} of {}", number(survey.objects, "object", "objects"), HumanBytes(survey.bytes));
     if survey.packed_bytes > 0 {
         text += &format!(
             ", {} of it packed: what is in that is not known yet, so what follows is a range",
@@ -157,10 +159,10 @@ fn sentence(survey: &processor::ingest::s3::Survey) -> String {
         );
     }
     if survey.known > 0 {
-        text += &format!("; {} were read before", HumanCount(survey.known));
+        text += &format!("; {} read before", number(survey.known, "was", "were"));
     }
     if survey.empty > 0 {
-        text += &format!("; {} are empty", HumanCount(survey.empty));
+        text += &format!("; {} empty", number(survey.empty, "is", "are"));
     }
     text
 }

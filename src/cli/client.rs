@@ -28,6 +28,8 @@ use super::{Failure, Token, Where, elsewhere, progress, sending::BATCH_BYTES, se
 
 /// Most bytes of an answer that is read: a page of 1,000 items is far below.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
+/// So much is shown of an answer that is not a weir's.
+const FOREIGN_CHARS_MAX: usize = 80;
 /// How long to look for a `weir up` that left its address in the folder.
 const PROBE: Duration = Duration::from_secs(2);
 
@@ -183,11 +185,41 @@ impl Client {
     async fn read_archive(&self, url: &str, is_typed: bool) -> Result<(), Failure> {
         match self {
             Self::Here { system, .. } => system.read_archive(url).await.map_err(|error| Failure::of(&error)),
-            Self::There { url: server, .. } if is_typed => Err(Failure::new(format!(
-                "the weir at {server} reads the archive that it was started with (`weir up --archive`): leave --archive out"
-            ))),
-            Self::There { .. } => Ok(()),
+            Self::There { .. } if !is_typed => Ok(()),
+            Self::There { url: server, .. } => match self.is_archiving().await {
+                true => Err(Failure::new(format!(
+                    "the weir at {server} reads the archive that it was started with (`weir up --archive`): leave --archive out"
+                ))),
+                false => Err(self.without_archive()),
+            },
         }
+    }
+
+    /// Asserts that whoever carries the command out has an archive, where none was named for it.
+    pub async fn has_archive(&self) -> Result<(), Failure> {
+        match self {
+            Self::Here { .. } => Err(Failure::new(
+                "there is no archive to read: give --archive URL, the one that `weir up --archive` was told. This command reads it by itself, whoever \
+                 else works on the stream",
+            )),
+            Self::There { .. } if self.is_archiving().await => Ok(()),
+            Self::There { .. } => Err(self.without_archive()),
+        }
+    }
+
+    fn without_archive(&self) -> Failure {
+        Failure::new(format!(
+            "there is no archive to read: the weir at {} carries this out, and was started without one. End it, and start it with `weir up --archive URL`",
+            self.name()
+        ))
+    }
+
+    /// A server that has an archive says how far that is.
+    async fn is_archiving(&self) -> bool {
+        let health = self.send(Method::GET, "/health", Bytes::new()).await;
+        let health = health.ok().and_then(|(_, health)| serde_json::from_slice::<Value>(&health).ok());
+        let checks = health.and_then(|mut health| health["checks"].as_array_mut().map(std::mem::take));
+        checks.into_iter().flatten().any(|check| check["name"] == "archive")
     }
 
     /// Speaks to a system of this process.
@@ -268,19 +300,32 @@ impl Client {
     /// As `json`, but a refusal stands apart from an answer that could not be had.
     pub async fn answer(&self, method: Method, path: &str, body: Bytes) -> Result<Result<Value, Refused>, Failure> {
         let (status, answer) = self.send(method, path, body).await?;
-        let value: Value = serde_json::from_slice(&answer).unwrap_or(Value::Null);
-        if status.is_success() {
-            return Ok(Ok(value));
+        let value = serde_json::from_slice::<Value>(&answer).ok();
+        if let (true, Some(value)) = (status.is_success(), &value) {
+            return Ok(Ok(value.clone()));
         }
-        let message = value["error"]["message"].as_str().map(str::to_owned);
-        let message = message.unwrap_or_else(|| String::from_utf8_lossy(&answer[..answer.len().min(500)]).into_owned());
-        let why = Failure::new(if status == StatusCode::UNAUTHORIZED && message.is_empty() {
-            "the credential was refused: set WEIR_TOKEN to a token that this weir knows".to_owned()
-        } else {
-            message
+        let message = value.as_ref().and_then(|value| value["error"]["message"].as_str());
+        let why = Failure::new(match message {
+            Some(message) => message.to_owned(),
+            None if status == StatusCode::UNAUTHORIZED => {
+                "the credential was refused: set WEIR_TOKEN to a token that this weir knows".to_owned()
+            }
+            None => self.no_weir(path, status, &answer),
         });
         let by_content = matches!(status, StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE);
         Ok(Err(Refused { by_content, is_nothing: status == StatusCode::NOT_FOUND, why }))
+    }
+
+    /// What somebody else's server says is not shown whole: it may be a page.
+    fn no_weir(&self, path: &str, status: StatusCode, answer: &[u8]) -> String {
+        let text = String::from_utf8_lossy(answer);
+        let words: String =
+            text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(FOREIGN_CHARS_MAX).collect();
+        let route = path.split('?').next().unwrap_or_default();
+        format!(
+            "{} does not answer {route} as a weir does, but with {status}: `{words}`. Is the URL that of a `weir up`, and nothing else in between?",
+            self.name()
+        )
     }
 
     /// Whose credential the client shows: the tenant of everything that it sends and sees.

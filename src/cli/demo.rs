@@ -8,6 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use hyper::Method;
+use projections::when::Second;
 use weir::Options;
 
 use super::{
@@ -32,6 +33,8 @@ const SHOWN: (&str, &str) = ("2015-05-20T15:00:00Z", "2015-05-20T17:00:00Z");
 const LINES_A_SECOND: u64 = 8;
 /// How long the sample may take until it can be read; the demo goes on all the same.
 const READABLE: Duration = Duration::from_secs(30);
+/// So long after a full minute what its tick says is folded, too.
+const EVALUATED_SECS: i64 = 2;
 /// An alarm that the sample's bad minutes set off.
 const ALARM: &str = r#"{"AlarmName": "checkout-errors", "ServiceName": "checkout", "MetricName": "errors", "Statistic": "Sum", "Period": 60,
     "EvaluationPeriods": 3, "DatapointsToAlarm": 2, "Threshold": 5, "ComparisonOperator": "GreaterThanOrEqualToThreshold"}"#;
@@ -70,6 +73,7 @@ pub async fn run(options: Args) -> Result<Answer, Failure> {
     // Whoever tries at once what is proposed below is to see something.
     let readable = serving.system().caught_up(READABLE).await;
     readable.map_err(|error| Failure::of(&error))?;
+    let evaluated = Second((weir::now_ms() / 60_000 + 1) * 60 + EVALUATED_SECS);
     let (url, folder_name, weir) = (serving.url.clone(), folder.0.display().to_string(), called());
     say(&format!(
         "\nBeside it, four made-up services log {LINES_A_SECOND} lines a second, and the last hour of them is in.\n\
@@ -77,7 +81,7 @@ pub async fn run(options: Args) -> Result<Answer, Failure> {
          Try in another terminal:\n\
          \x20 {weir} metrics --url {url} --service checkout --metric latency --since 15m\n\
          \x20 {weir} metrics --url {url} --metric errors --period 300 -o json\n\
-         \x20 {weir} alarms  --url {url} checkout-errors\n\
+         \x20 {weir} alarms  --url {url} checkout-errors   # evaluated after each full minute, first at {evaluated}\n\
          \x20 {weir} ingest  --url {url} /var/log/*.log\n\
          \x20 {weir} verify  --url {url}\n\
          \x20 curl '{url}/metrics?service=checkout&timeRange=1h'"

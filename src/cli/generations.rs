@@ -27,6 +27,12 @@ pub struct Args {
     /// Compare this one with the one that counts, once more: windows and decisions of alarms that differ
     #[arg(long, value_name = "NAME")]
     compare: Option<String>,
+    /// End this one: it is folded no longer, and another can be begun in its place. Never the one that counts
+    #[arg(long, value_name = "NAME", conflicts_with = "compare")]
+    end: Option<String>,
+    /// With --end: also one that counted, and that `weir promote` could go back to
+    #[arg(long, requires = "end")]
+    no_way_back: bool,
     #[command(flatten)]
     output: Output,
     #[command(flatten)]
@@ -41,7 +47,10 @@ pub async fn run(options: Args) -> Result<Answer, Failure> {
     let client = Client::connect(&options.of, purpose).await?;
     let answer = match &options.compare {
         Some(name) => held_up::beside_answer(&client, compare(&client, name, format)).await,
-        None => list(&client, format).await.map(|()| Answer::Yes),
+        None => match &options.end {
+            Some(name) => end(&client, name, options.no_way_back, format).await,
+            None => list(&client, format).await.map(|()| Answer::Yes),
+        },
     };
     client.close().await?;
     answer
@@ -106,15 +115,31 @@ fn left_out(of: &Value, why: &str) -> Option<String> {
     })
 }
 
-/// Compares one and says what differs.
+async fn end(client: &Client, name: &str, no_way_back: bool, format: Format) -> Result<Answer, Failure> {
+    let path = format!("/end?generation={}&noWayBack={no_way_back}", escaped(name));
+    let ended = client.json(Method::POST, &path, Bytes::new()).await?;
+    match format {
+        Format::Json => say(&ended.to_string())?,
+        _ if ended["already"] == true => say(&format!("{name} has ended already: nothing was changed"))?,
+        _ => say(&format!("{name} has ended: it is folded no longer, and cannot be promoted"))?,
+    }
+    Ok(Answer::Yes)
+}
+
+/// Compares one and says what differs. Where there was nothing to compare the answer is no: nobody knows whether they agree.
 pub(super) async fn compare(client: &Client, name: &str, format: Format) -> Result<Answer, Failure> {
     let compared = client.json(Method::POST, &format!("/compare?generation={}", escaped(name)), Bytes::new()).await?;
-    let same = compared["windowsDiffer"].as_u64() == Some(0) && compared["decisionsDiffer"].as_u64() == Some(0);
+    let number = |field: &str| compared[field].as_u64().unwrap_or(0);
+    let same = number("windowsDiffer") + number("decisionsDiffer") == 0 && !is_nothing(&compared);
     match format {
         Format::Json => say(&compared.to_string())?,
         _ => sentences(name, &compared).iter().try_for_each(|line| say(line))?,
     }
     Ok(if same { Answer::Yes } else { Answer::No })
+}
+
+fn is_nothing(compared: &Value) -> bool {
+    ["windows", "decisions"].iter().all(|field| compared[field].as_u64().unwrap_or(0) == 0)
 }
 
 fn sentences(name: &str, compared: &Value) -> Vec<String> {
@@ -124,14 +149,22 @@ fn sentences(name: &str, compared: &Value) -> Vec<String> {
         Some(from) => format!(" from {from} on (earlier ones are read from the parent)"),
         None => String::new(),
     };
-    let mut lines = vec![format!(
-        "compared {name} with {}: {} of {} windows{from} differ, {} of {} decisions of alarms differ",
-        text(&compared["with"]),
-        number("windowsDiffer"),
-        number("windows"),
-        number("decisionsDiffer"),
-        number("decisions"),
-    )];
+    let first = match is_nothing(compared) {
+        true => format!(
+            "nothing was compared: {name} and {} have no window in common{from} that stood still, and no decision of an alarm. Begin one earlier (`--start`), or compare \
+             again later (`weir generations --compare {name}`)",
+            text(&compared["with"])
+        ),
+        false => format!(
+            "compared {name} with {}: {} of {} windows{from} differ, {} of {} decisions of alarms differ",
+            text(&compared["with"]),
+            number("windowsDiffer"),
+            number("windows"),
+            number("decisionsDiffer"),
+            number("decisions"),
+        ),
+    };
+    let mut lines = vec![first];
     for of in compared["firstWindows"].as_array().into_iter().flatten() {
         lines.push(format!(
             "  {} of service `{}` at {} (tenant {}): {} values with the sum {} there, {} with {} in {name}",

@@ -3,26 +3,23 @@
 use std::{
     io::IsTerminal,
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::{Duration, Instant},
+    sync::Arc,
 };
 
+use bytes::Bytes;
 use events::identity::LOCAL_TENANT;
-use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
+use hyper::Method;
 use processor::ingest::{self, FileError, Inputs, Options, Progress, ReaderList, Report, list::ListError};
 use serde_json::Value;
-use weir::with_causes;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
-    Answer, END_PROCESS, Failure, Where,
+    Answer, Failure, Where,
     buckets::{self, Prepared},
     client::{Client, Purpose, data_folder},
     held_up,
-    output::{called, say},
+    output::{called, counted, say},
+    progress,
     sending::{Run, random},
 };
 
@@ -135,10 +132,12 @@ fn reader_list(client: &Client, folder: &Path, options: &Args, tenant: &str) -> 
         && !system.is_new()
         && options.as_name.is_none()
         && !own.exists()
+        // An object is known to the stream by what it is, whatever a folder knows.
+        && !buckets::split(&options.paths).1.is_empty()
     {
         eprintln!(
-            "warning: in the cache folder {} no file is known that was read into this stream: what was read with another cache folder counts again. \
-             Keep the folder, or give files a name with --as NAME",
+            "warning: in the cache folder {} no file is known that was read into this stream: a file that was read with another cache folder counts \
+             again. Keep the folder, or give files a name with --as NAME",
             folder.display()
         );
     }
@@ -173,7 +172,7 @@ async fn read(client: &Client, options: &Args) -> Result<Answer, Failure> {
         return Ok(Answer::No);
     }
     tell_pipes(&paths);
-    let shown = Shown::start(progress.clone());
+    let shown = progress::Reading::start(progress.clone());
     let profile = client.profile().await;
     let settings = Options {
         tenant,
@@ -192,26 +191,27 @@ async fn read(client: &Client, options: &Args) -> Result<Answer, Failure> {
     report.warnings.splice(0..0, list.warnings());
     tell(&report);
     failed.iter().for_each(|(name, why)| eprintln!("failed: {name}: {why}"));
-    let balance = run.settled(report.lines_sent > 0).await.map_err(|error| {
+    let settled = run.settled(report.lines_sent > 0);
+    let balance = progress::waiting("all is durable; waiting until it is folded and can be read", settled).await;
+    let balance = balance.map_err(|error| {
         let next = "Once that is mended, run the same again: what is in is known, and nothing is counted twice";
         Failure::new(format!("{} lines are durable, but not all can be read yet: {error}. {next}", report.lines_sent))
     })?;
-    say(&sentence(&balance))?;
     let accepted = balance["accepted"].as_u64().unwrap_or(0);
     let elsewhere = balance["elsewhere"].as_u64().unwrap_or(0);
     if elsewhere > 0 {
-        eprintln!(
-            "{} lines more, in {elsewhere} records, were folded by another process that works on the same stream: they can be read, and what became of \
-             them stands in the balance of all lines (GET /balance of a `weir up`)",
-            report.lines_sent.saturating_sub(accepted)
-        );
+        let lines = report.lines_sent.saturating_sub(accepted);
+        tell_elsewhere(client, lines, elsewhere).await;
+        say(&sentence_beside(&balance, lines))?;
+    } else {
+        say(&sentence(&balance))?;
     }
     let known = balance["duplicate"].as_u64().unwrap_or(0);
     if let Some(name) = options.as_name.as_ref().filter(|_| known > 0) {
         // By a name alone nobody can tell other bytes from those that came before.
         eprintln!("{known} lines came under the name `{name}` before: if these are others, give them another name");
     }
-    if accepted > 0 {
+    if accepted + elsewhere > 0 {
         tell_next(options);
     }
     if accepted != report.lines_sent && elsewhere == 0 {
@@ -236,7 +236,7 @@ fn tell(report: &Report) {
     let mut by_cause: Vec<(String, &Path, usize)> = vec![];
     let mut failures = vec![];
     for (path, error) in report.failed() {
-        let why = with_causes(error).replace(END_PROCESS, "");
+        let why = Failure::of(error).to_string();
         if !matches!(error, FileError::Send(_) | FileError::NotRead) {
             failures.push(format!("failed: {}: {why}", path.display()));
         } else if let Some(known) = by_cause.iter_mut().find(|(cause, ..)| *cause == why) {
@@ -271,6 +271,28 @@ fn tell(report: &Report) {
     }
 }
 
+/// What the process that folded these lines knows alone, and where it can be seen.
+async fn tell_elsewhere(client: &Client, lines: u64, records: u64) {
+    eprintln!(
+        "{} ({}) are durable on the stream and were folded by another process (a `weir up` that has the shards): they can be read, and what became of \
+         each that process knows alone. `weir ingest --url URL`, with the URL of that one, ends with the whole balance",
+        counted(lines, "line"),
+        counted(records, "record")
+    );
+    // A word by the way: what it says can be had later too.
+    if let Ok(all) = client.json(Method::GET, "/balance", Bytes::new()).await {
+        eprintln!("all lines on these rows until now (GET /balance): {}", sentence(&all));
+    }
+}
+
+/// As below, with the lines whose fate another process knows.
+fn sentence_beside(balance: &Value, lines: u64) -> String {
+    let number = |field: &str| balance[field].as_u64().unwrap_or(0);
+    let mut own = balance.clone();
+    own["accepted"] = (number("accepted") + lines).into();
+    format!("{} + folded by another process {lines}", sentence(&own))
+}
+
 /// accepted = folded + skipped (by reason) + duplicate + dead.
 pub fn sentence(balance: &Value) -> String {
     let number = |field: &str| balance[field].as_u64().unwrap_or(0);
@@ -292,49 +314,19 @@ pub fn sentence(balance: &Value) -> String {
     )
 }
 
-/// A line of progress on a terminal; nothing elsewhere.
-struct Shown {
-    stop: Arc<AtomicBool>,
-    thread: Option<std::thread::JoinHandle<()>>,
-}
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
 
-impl Shown {
-    fn start(progress: Arc<Progress>) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let thread = std::io::stderr().is_terminal().then(|| {
-            let stop = stop.clone();
-            std::thread::spawn(move || show(&progress, &stop))
-        });
-        Self { stop, thread }
-    }
+    use super::*;
 
-    fn stop(mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+    #[test]
+    fn what_another_process_folded_is_a_part_of_the_balance_which_adds_up() {
+        let balance =
+            json!({"accepted": 3, "folded": 2, "skipped": {"too_long": 1}, "duplicate": 0, "dead": 0, "elsewhere": 1});
+        assert_eq!(
+            sentence_beside(&balance, 7),
+            "accepted 10 = folded 2 + skipped 1 (too_long 1) + duplicate 0 + dead 0 + folded by another process 7"
+        );
     }
-}
-
-fn show(progress: &Progress, stop: &AtomicBool) {
-    let bar = ProgressBar::new(0);
-    if let Ok(style) = ProgressStyle::with_template("{bar:30} {percent:>3}%  {msg}  {eta} left") {
-        bar.set_style(style);
-    }
-    let started = Instant::now();
-    while !stop.load(Ordering::Relaxed) {
-        let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-        let secs = started.elapsed().as_secs_f64().max(0.001);
-        let (lines, raw) = (read(&progress.lines_sent), read(&progress.raw_bytes));
-        bar.set_length(read(&progress.disk_bytes_total).max(1));
-        bar.set_position(read(&progress.disk_bytes_read));
-        bar.set_message(format!(
-            "{} lines  {} lines/s  {}/s",
-            HumanCount(lines),
-            HumanCount((lines as f64 / secs) as u64),
-            HumanBytes((raw as f64 / secs) as u64)
-        ));
-        std::thread::sleep(Duration::from_millis(100));
-    }
-    bar.finish_and_clear();
 }

@@ -149,11 +149,14 @@ pub async fn print(client: &Client, options: &Args, format: Format) -> Result<An
             break;
         }
     }
-    let empty = match (printed, format) {
-        (0, Format::Table) => near::hint(client, options.service.as_deref(), options.metric.as_deref()).await?,
+    let empty = match printed {
+        0 => near::hint(client, options.service.as_deref(), options.metric.as_deref()).await?,
         _ => String::new(),
     };
     printer.end(&empty)?;
+    if printed == 0 && format != Format::Table {
+        eprintln!("{empty}");
+    }
     if cut {
         eprintln!(
             "… these are the first {printed} rows. Fewer: --service, --metric, --since, --period 3600. All of them: -o json or -o csv"

@@ -137,6 +137,12 @@ impl Printer {
     }
 }
 
+/// So many of something, as a person says it.
+pub fn counted(number: u64, what: &str) -> String {
+    let ending = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{ending}")
+}
+
 /// How this program was called, so that a command which is proposed can be copied: `target/debug/weir` under `cargo run`.
 pub fn called() -> String {
     std::env::args().next().filter(|name| !name.is_empty()).unwrap_or_else(|| "weir".into())

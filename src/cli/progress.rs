@@ -1,10 +1,22 @@
 //! Long work of this process, said on standard error: what is done in a line for everybody, how far it is on a terminal only.
 
-use std::{cell::OnceCell, future::Future, path::Path, time::Duration};
+use std::{
+    cell::OnceCell,
+    future::Future,
+    io::IsTerminal,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc::{self, RecvTimeoutError},
+    },
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use hyper::Method;
-use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
+use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
+use processor::ingest::Progress;
 use serde_json::Value;
 use weir::{OpenError, Opening, Options, System, VERIFY};
 
@@ -14,6 +26,89 @@ use super::client::Client;
 const SAID_BYTES_MIN: u64 = 1 << 20;
 /// Between two looks at how far it is.
 const SHOWN_LOOK: Duration = Duration::from_millis(200);
+
+/// Between two words about a reading, where no bar can be seen.
+const WORD_PAUSE: Duration = Duration::from_secs(10);
+
+/// How far a reading is: a bar on a terminal, elsewhere a line now and then.
+pub struct Reading {
+    /// Dropped: it is over.
+    over: mpsc::Sender<()>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl Reading {
+    /// Shows it until it is stopped.
+    pub fn start(progress: Arc<Progress>) -> Self {
+        let (over, ends) = mpsc::channel();
+        let thread = std::thread::spawn(move || match std::io::stderr().is_terminal() {
+            true => show(&progress, &ends),
+            false => tell(&progress, &ends),
+        });
+        Self { over, thread }
+    }
+
+    /// It is over.
+    pub fn stop(self) {
+        drop(self.over);
+        let _ = self.thread.join();
+    }
+}
+
+fn count(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
+}
+
+fn show(progress: &Progress, ends: &mpsc::Receiver<()>) {
+    let bar = ProgressBar::new(0);
+    if let Ok(style) = ProgressStyle::with_template("{bar:30} {percent:>3}%  {msg}  {eta} left") {
+        bar.set_style(style);
+    }
+    let started = Instant::now();
+    while let Err(RecvTimeoutError::Timeout) = ends.recv_timeout(Duration::from_millis(100)) {
+        let secs = started.elapsed().as_secs_f64().max(0.001);
+        let (lines, raw) = (count(&progress.lines_sent), count(&progress.raw_bytes));
+        bar.set_length(count(&progress.disk_bytes_total).max(1));
+        bar.set_position(count(&progress.disk_bytes_read));
+        bar.set_message(format!(
+            "{} lines  {} lines/s  {}/s",
+            HumanCount(lines),
+            HumanCount((lines as f64 / secs) as u64),
+            HumanBytes((raw as f64 / secs) as u64)
+        ));
+    }
+    bar.finish_and_clear();
+}
+
+fn tell(progress: &Progress, ends: &mpsc::Receiver<()>) {
+    while let Err(RecvTimeoutError::Timeout) = ends.recv_timeout(WORD_PAUSE) {
+        eprintln!("{}", far_read(progress));
+    }
+}
+
+fn far_read(progress: &Progress) -> String {
+    let (read, total) = (count(&progress.disk_bytes_read), count(&progress.disk_bytes_total));
+    format!(
+        "{} of {} read, {} lines sent",
+        HumanBytes(read),
+        HumanBytes(total),
+        HumanCount(count(&progress.lines_sent))
+    )
+}
+
+/// Waits for `work`, and says for what now and then.
+pub async fn waiting<T>(what: &str, work: impl Future<Output = T>) -> T {
+    let looking = async {
+        loop {
+            tokio::time::sleep(WORD_PAUSE).await;
+            eprintln!("{what}");
+        }
+    };
+    tokio::select! {
+        done = work => done,
+        () = looking => unreachable!("it looks until the work is done"),
+    }
+}
 
 /// A bar of bytes. It hides itself where standard error is no terminal.
 pub fn bar() -> ProgressBar {
@@ -120,5 +215,19 @@ async fn beside<T>(work: impl Future<Output = T>, mut look: impl AsyncFnMut()) -
     tokio::select! {
         done = work => done,
         () = looking => unreachable!("it looks until the work is done"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_far_a_reading_is_stands_in_one_line() {
+        let progress = Progress::default();
+        progress.disk_bytes_total.store(2 << 20, Ordering::Relaxed);
+        progress.disk_bytes_read.store(1 << 20, Ordering::Relaxed);
+        progress.lines_sent.store(12_345, Ordering::Relaxed);
+        assert_eq!(far_read(&progress), "1.00 MiB of 2.00 MiB read, 12,345 lines sent");
     }
 }

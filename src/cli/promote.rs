@@ -32,6 +32,8 @@ pub async fn run(options: Args) -> Result<Answer, Failure> {
     let promoted = promoted?;
     if options.json {
         say(&promoted.to_string())?;
+    } else if promoted["already"] == true {
+        say(&format!("{} counts already: nothing was changed", options.generation))?;
     } else {
         let before = promoted["before"].as_str().unwrap_or("?");
         say(&format!(

@@ -12,6 +12,8 @@ use super::{
     generations, held_up, progress,
 };
 
+/// The --start that needs an archive.
+const ARCHIVE: &str = "archive";
 /// Between two looks at how far it is.
 const LOOK: Duration = Duration::from_millis(200);
 
@@ -46,6 +48,9 @@ pub async fn run(options: Args) -> Result<Answer, Failure> {
 
 async fn replay(client: &Client, options: &Args) -> Result<Answer, Failure> {
     let name = &options.generation;
+    if options.start.as_deref() == Some(ARCHIVE) && super::archive(options.archive.as_deref()).is_none() {
+        client.has_archive().await?;
+    }
     let start = options.start.as_deref().map(|start| format!("&start={}", escaped(start))).unwrap_or_default();
     let opened =
         client.json(Method::POST, &format!("/replay?generation={}{start}", escaped(name)), Bytes::new()).await?;
@@ -80,6 +85,11 @@ async fn replay(client: &Client, options: &Args) -> Result<Answer, Failure> {
         }
     }
     bar.finish_and_clear();
-    eprintln!("it has caught up, and goes on beside the one that counts; `weir promote {name}` makes it count");
-    generations::compare(client, name, if options.json { Format::Json } else { Format::Table }).await
+    eprintln!("it has caught up, and goes on beside the one that counts");
+    let answer = generations::compare(client, name, if options.json { Format::Json } else { Format::Table }).await?;
+    // What differs, or was not compared, is somebody's to judge first.
+    if answer == Answer::Yes {
+        eprintln!("`weir promote {name}` makes it count");
+    }
+    Ok(answer)
 }

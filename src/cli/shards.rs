@@ -10,13 +10,26 @@ use super::{
     output::{Column, Printer, say},
 };
 
-static COLUMNS: [Column; 5] = [
+static TABLE: [Column; 5] = [
     Column::left("SHARD", "shard"),
     Column::left("STATE", "state"),
     Column::left("KEYS", "keys"),
-    Column::left("PARENTS", "of"),
-    Column::left("FOLDED THROUGH", "folded"),
+    Column::left("PARENTS", "parents"),
+    Column::left("FOLDED THROUGH", "foldedThrough"),
 ];
+
+/// As the objects of JSON have them.
+static CSV: [Column; 6] = [
+    Column::left("", "shard"),
+    Column::left("", "state"),
+    Column::left("", "startingHashKey"),
+    Column::left("", "endingHashKey"),
+    Column::left("", "parents"),
+    Column::left("", "foldedThrough"),
+];
+
+/// A position of Kinesis has 56 digits, and what is near in time differs in the last ones: so many are shown to a person.
+const DIGITS_SHOWN: usize = 20;
 
 /// Options of `weir shards`.
 #[derive(Debug, Clone, clap::Args)]
@@ -63,13 +76,24 @@ pub async fn list(options: List) -> Result<Answer, Failure> {
     let found = client.json(Method::GET, "/shards", Bytes::new()).await;
     client.close().await?;
     let mut items: Vec<Value> = found?["shards"].as_array().cloned().unwrap_or_default();
-    if format != Format::Json {
-        items.iter_mut().for_each(words);
+    match format {
+        Format::Table => items.iter_mut().for_each(words),
+        Format::Csv => items.iter_mut().for_each(flat),
+        Format::Json => {}
     }
-    let mut printer = Printer::new(format, &COLUMNS);
+    let mut printer = Printer::new(format, if format == Format::Table { &TABLE } else { &CSV });
     printer.items(&items)?;
     printer.end("no shards")?;
+    if format == Format::Table && items.iter().any(|item| text(item, "foldedThrough").starts_with('…')) {
+        eprintln!(
+            "positions are cut to their last {DIGITS_SHOWN} digits: -o json has them whole, and GET /health says how far behind a weir is"
+        );
+    }
     Ok(Answer::Yes)
+}
+
+fn text<'a>(item: &'a Value, field: &str) -> &'a str {
+    item[field].as_str().unwrap_or_default()
 }
 
 /// Of an item what a person reads.
@@ -77,12 +101,20 @@ fn words(item: &mut Value) {
     let key = |field: &str| item[field].as_str().and_then(|key| key.parse::<u128>().ok()).unwrap_or(0);
     let percent = |key: u128| key as f64 / u128::MAX as f64 * 100.0;
     let keys = format!("{:.1}-{:.1} %", percent(key("startingHashKey")), percent(key("endingHashKey")));
-    let parents: Vec<&str> = item["parents"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    let of = parents.join(" ");
-    let state = if item["open"] == true { "open" } else { "closed" };
+    let through = text(item, "foldedThrough");
+    let through = match through.len().checked_sub(DIGITS_SHOWN) {
+        Some(cut @ 1..) => format!("…{}", through.get(cut..).unwrap_or(through)),
+        _ => through.to_owned(),
+    };
+    item["foldedThrough"] = json!(through);
     item["keys"] = json!(keys);
-    item["of"] = json!(of);
-    item["state"] = json!(state);
+    flat(item);
+}
+
+/// A list in one field.
+fn flat(item: &mut Value) {
+    let parents: Vec<&str> = item["parents"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    item["parents"] = json!(parents.join(" "));
 }
 
 /// Runs `weir split`.
@@ -109,4 +141,22 @@ async fn change(of: &Where, path: &str, old: &str, json: bool) -> Result<Answer,
         say(&format!("{old} {verb} closed; {} {have} the keys from now on", made.join(" and ")))?;
     }
     Ok(Answer::Yes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_position_of_kinesis_is_cut_for_people_and_whole_for_programs() {
+        let whole = "49640000000000000000000000000000012345678901234567890123";
+        let (mut shown, mut listed) = (json!({"foldedThrough": whole, "parents": ["a", "b"]}), json!({"parents": []}));
+        let mut short = json!({"foldedThrough": "77"});
+        flat(&mut listed);
+        assert_eq!(listed["parents"], "");
+        words(&mut shown);
+        words(&mut short);
+        assert_eq!(shown["foldedThrough"], "…45678901234567890123");
+        assert_eq!((&shown["parents"], &short["foldedThrough"]), (&json!("a b"), &json!("77")));
+    }
 }

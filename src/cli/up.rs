@@ -18,7 +18,7 @@ use super::{
     Answer, Failure,
     client::{Purpose, data_folder},
     elsewhere,
-    output::say,
+    output::{counted, say},
     pair::{Named, Pair},
     progress,
 };
@@ -128,13 +128,30 @@ pub async fn run(options: Args) -> Result<Answer, Failure> {
     }
     let serving = Serving::start(system, listener, access).await?;
     let end = if pair.is_some() { "Ctrl-C commits and exits" } else { "Ctrl-C drains and exits" };
-    match say(&format!("weir serves {}  ({of}; {end})", serving.url)) {
+    let told = match options.shards.filter(|_| !serving.system().is_new()) {
+        Some(asked) => tell_shards(serving.system(), asked, pair.is_some()).await,
+        None => Ok(()),
+    };
+    match told.and_then(|()| say(&format!("weir serves {}  ({of}; {end})", serving.url))) {
         Ok(()) => serving.until_told().await,
         Err(refused) => {
             let _ = serving.close().await;
             Err(refused)
         }
     }
+}
+
+/// Shards that are there stay as they are, whatever is asked for.
+async fn tell_shards(system: &System, asked: NonZeroU16, is_on_aws: bool) -> Result<(), Failure> {
+    let open = system.open_shards().await.map_err(|error| Failure::of(&error))?;
+    if open != usize::from(asked.get()) {
+        let next = if is_on_aws { "`aws kinesis update-shard-count`" } else { "`weir split SHARD`" };
+        eprintln!(
+            "--shards {asked} is for a new data folder or stream: this one is there and stays as it is, with {}. {next} changes that",
+            counted(open as u64, "open shard")
+        );
+    }
+    Ok(())
 }
 
 /// Opens the folder; one that a command has for a while is waited for.

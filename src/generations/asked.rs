@@ -17,7 +17,7 @@ use processor::{
 use projections::{
     definitions::GENERATION,
     generations::{
-        Entry, LIVE, Live, OpenRefused, Record, Standing,
+        Entry, LIVE, Live, OpenRefused, PromoteRefused, Record, Standing,
         record::{FIRST, FOLLOWS_MS},
     },
     store::{Generation, Store},
@@ -40,6 +40,16 @@ pub(super) fn refused(error: &(impl std::error::Error + 'static)) -> NotDone {
 
 pub(super) fn failed(why: impl Into<String>) -> NotDone {
     NotDone::Failed(why.into())
+}
+
+/// It may be that nobody fills it at the moment: whoever asks for it again goes on with it, and waits.
+fn not_filled(record: &Record, name: &str) -> NotDone {
+    let entry = record.named(name).and_then(|generation| record.entry(generation));
+    let is_archives = entry.is_some_and(|entry| entry.from_archive && entry.standing == Standing::Opening);
+    let archive = if is_archives { " --archive URL" } else { "" };
+    NotDone::Refused(format!(
+        "the generation `{name}` has not caught up yet: `weir replay --generation {name}{archive}` goes on with it, and ends once it has"
+    ))
 }
 
 fn not_begun(error: &BeginError) -> NotDone {
@@ -128,8 +138,7 @@ impl System {
         let whole = self.archived().await.map_err(|error| failed(with_causes(&error)))?;
         whole.ok_or_else(|| {
             NotDone::Refused(
-                "there is no archive to read: give --archive URL, or start `weir up` with it if that is asked"
-                    .to_owned(),
+                "there is no archive to read: this process was started without --archive URL, and no other one can read it for this".to_owned(),
             )
         })
     }
@@ -220,8 +229,17 @@ impl System {
         let generations = &self.generations;
         let _one = generations.changing.lock().await;
         let record = generations.look().await.map_err(|error| failed(with_causes(&error)))?;
+        // Who promotes again what counts, after an answer that was lost, has what was asked for.
+        if record.named(name) == Some(record.live()) && record.unfinished().is_none() {
+            let mut shown = self.shown(&record, record.live()).await.map_err(failed)?;
+            shown["already"] = json!(true);
+            return Ok(shown);
+        }
         // What is refused is refused before anything is compared.
-        record.clone().promote(name, now_ms()).map_err(|error| refused(&error))?;
+        record.clone().promote(name, now_ms()).map_err(|error| match error {
+            PromoteRefused::Filling(_) => not_filled(&record, name),
+            error => refused(&error),
+        })?;
         let generation = record.named(name).unwrap_or_default();
         let entry = record.entry(generation);
         if entry.is_some_and(|entry| entry.compared.is_none() && entry.counted_until_ms.is_none())

@@ -25,12 +25,8 @@ fn a_prefix_gives_the_digest_that_the_same_files_give_and_costs_nothing_again() 
     bucket.put("inside.log", undated);
     let said = ingest(&folder, &[&bucket.url("in")]).exits(0);
     assert_eq!(said.last_line(), "accepted 1600 = folded 1600 + skipped 0 + duplicate 0 + dead 0");
-    let said = said.complains(&[
-        "4 objects of ",
-        "1 are empty",
-        "estimate: 6 calls of S3: less than $0.01",
-        "objects: 4 read",
-    ]);
+    let said =
+        said.complains(&["4 objects of ", "1 is empty", "estimate: 6 calls of S3: less than $0.01", "objects: 4 read"]);
     assert!(!said.err.contains("Kinesis"), "{said:?}");
     assert_eq!(folder.verifies()["digest"], local.verifies()["digest"]);
 
@@ -53,7 +49,10 @@ fn on_kinesis_and_dynamodb_an_object_is_known_to_the_stream_whoever_reads_it() {
     let said = read(&cloud.folder);
     assert_eq!(said.last_line(), "accepted 2000 = folded 2000 + skipped 0 + duplicate 0 + dead 0");
     said.complains(&["PUT units of Kinesis", "write units of DynamoDB", "list prices of us-east-1"]);
-    assert_eq!(read(&other).last_line(), "accepted 2000 = folded 0 + skipped 0 + duplicate 2000 + dead 0");
+    // Of a file it would be said that it counts again; an object is known to the stream, and cannot be named by hand.
+    let said = read(&other);
+    assert_eq!(said.last_line(), "accepted 2000 = folded 0 + skipped 0 + duplicate 2000 + dead 0");
+    assert!(!said.err.contains("counts again") && !said.err.contains("--as"), "{said:?}");
     assert_eq!(cloud.verifies()["digest"], local.verifies()["digest"]);
 }
 

@@ -118,17 +118,24 @@ fn two_processes_work_on_one_pair_and_a_third_reads_into_it() {
         say(&mut command).exits(0);
     }
     let third = Folder::new();
+    assert_eq!(cloud.verifies()["digest"], expected);
     for (file, name) in files.iter().zip(SERVICES) {
         let said = say(cloud.command_in(&third, "ingest").arg(file).args(["--as", name])).exits(0);
         assert!(said.out.contains("folded 0 + skipped 0"), "{said:?}");
     }
+    // New lines, which those fold that have the shards: they alone know what became of each, and where that is to be seen is said.
+    let more = third.file("more.log", lines("more", 0..40));
+    let said = say(cloud.command_in(&third, "ingest").arg(&more).args(["--as", "more"])).exits(0);
+    let last = "accepted 40 = folded 0 + skipped 0 + duplicate 0 + dead 0 + folded by another process 40";
+    assert_eq!(said.last_line(), last, "{said:?}");
+    said.complains(&["40 lines (1 record) are durable", "`weir ingest --url URL`", "(GET /balance): accepted "]);
     for server in &servers {
         let health = server.get("/health");
         assert_eq!(health.status, 200, "{health:?}");
     }
-    assert_eq!(cloud.verifies()["digest"], expected);
+    let digest = cloud.verifies()["digest"].clone();
     for server in servers {
         server.stop().exits(0);
     }
-    assert_eq!(cloud.verifies()["digest"], expected);
+    assert_eq!(cloud.verifies()["digest"], digest);
 }

@@ -104,6 +104,14 @@ fn what_is_wrong_with_a_profile_is_said_by_its_name_with_the_next_step() {
     );
     let said = home.metrics("signed").complains(&["has expired", "aws sso login --profile signed"]);
     assert!(!said.err.contains("secret"), "{said:?}");
+    // A home without any of the files.
+    let bare = Home { folder: Folder::new() };
+    bare.metrics("nosuch").complains(&["no profile `nosuch`", "~/.aws/config", "AWS_PROFILE"]);
+    let mut command = bare.command("nosuch");
+    command
+        .args(["metrics", "--stream", "kinesis://logs", "--store", "dynamodb://logs"])
+        .env("AWS_REGION", "us-east-1");
+    say(&mut command).exits(2).complains(&["no profile `nosuch`", "~/.aws/config", "AWS_PROFILE"]);
     home.folder.file(".aws/config", "[profile broken\nregion = us-east-1\n");
     home.metrics("emulated").complains(&["AWS's configuration", "~/.aws/config", "cannot be read", "could not parse"]);
 }

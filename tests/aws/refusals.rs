@@ -19,9 +19,14 @@ fn who_may_make_nothing_is_told_what_is_missing_and_nothing_is_made() {
     let of_stream = format!("there is no Kinesis stream {}", cloud.name);
     for command in [&["ingest", file][..], &["up", "--listen", "127.0.0.1:0"]] {
         let said = cloud.run(command[0], command[1..].iter().chain(&["--no-create"])).exits(2);
-        said.complains(&[&of_stream, "leave out --no-create"]);
+        said.complains(&[&of_stream, "unless they are given --no-create"]);
     }
-    cloud.run("verify", ["--json"]).exits(2).complains(&[&of_stream]);
+    for never in [&["verify", "--json"][..], &["metrics"], &["generations"]] {
+        let said = cloud.run(never[0], &never[1..]).exits(2);
+        let said = said.complains(&[&of_stream, "misspelt", "AWS_REGION", "`weir up` and `weir ingest` make"]);
+        assert!(!said.err.contains("leave out") && !said.err.contains("create it"), "{said:?}");
+        assert_eq!(said.err.matches("AWS_PROFILE").count(), 1, "one list of steps: {said:?}");
+    }
     // The stream is there, and not the tables: another prefix.
     cloud.run("ingest", [file]).exits(0);
     let mut options = cloud.options();
@@ -53,6 +58,14 @@ fn names_regions_credentials_and_endpoints_that_are_wrong_are_said() {
     let endpoint = format!("http://{free}");
     let unreachable = [&known[..], &[("AWS_ENDPOINT_URL", &endpoint)]].concat();
     metrics(&pair, &unreachable).complains(&["stream logs", "eu-central-1 at http://127.0.0.1:", "AWS_ENDPOINT_URL"]);
+
+    // RFC 6761: no resolver knows a name that ends so.
+    let unknown = [&known[..], &[("AWS_ENDPOINT_URL", "http://kinesis.invalid")]].concat();
+    metrics(&pair, &unknown).complains(&[
+        "no address is known of http://kinesis.invalid",
+        "eu-central-1",
+        "AWS_REGION",
+    ]);
 
     // A service that refuses.
     for (code, words) in [

@@ -68,8 +68,14 @@ fn another_generation_is_folded_beside_promoted_and_gone_back_from_and_each_line
 fn a_generation_that_begins_later_leaves_what_is_older_to_its_parent_and_knows_what_was_taken() {
     let folder = Folder::new();
     folder.ingest([folder.file("app.log", lines("app", 0..300))]).exits(0);
-    let said = replay(&folder, "now", "tip").exits(0);
-    assert!(said.out.contains("earlier ones are read from the parent"), "{said:?}");
+    // Nothing of it is compared yet, which is no yes, and nobody is told to promote it.
+    let said = replay(&folder, "now", "tip").exits(1);
+    for words in
+        ["nothing was compared: tip and first have no window in common", "earlier ones are read from the parent"]
+    {
+        assert!(said.out.contains(words), "{said:?}");
+    }
+    assert!(!said.err.contains("weir promote"), "{said:?}");
     folder.run("promote", ["tip"]).exits(0);
     // The lines are of a time that the parent has, whoever folds them: late lines after the promotion are the new one's part.
     folder.ingest([std::path::PathBuf::from("--again"), folder.file("app.log", lines("app", 0..300))]).exits(0);
@@ -112,12 +118,16 @@ fn what_cannot_be_is_refused_with_the_reason_and_the_next_step() {
     replay(&folder, "2100-01-01", "x")
         .exits(2)
         .complains(&["no record arrived at or after 2100-01-01", "the newest is of 20"]);
-    replay(&folder, "shardId-000000000000:77", "x").exits(2).complains(&["no record 77 on shardId-000000000000"]);
+    replay(&folder, "shardId-000000000000:77", "x").exits(2).complains(&[
+        "no record 77 on shardId-000000000000",
+        "`weir shards -o json` and `weir generations -o json` name positions",
+    ]);
     replay(&folder, "soon", "x").exits(2).complains(&["--start soon is neither a time", "SHARD:POSITION"]);
     replay(&folder, "oldest", "first").exits(2).complains(&["`first` is no name of a generation"]);
     folder.run("replay", ["--generation", "x"]).exits(2).complains(&["no generation `x` yet", "give --start"]);
     folder.run("promote", ["x"]).exits(2).complains(&["there is no generation `x`; there is `first`"]);
-    folder.run("promote", ["first"]).exits(2).complains(&["`first` counts already"]);
+    let said = folder.run("promote", ["first"]).exits(0);
+    assert_eq!(said.out.trim(), "first counts already: nothing was changed");
     replay(&folder, "oldest", "x").exits(0);
     replay(&folder, "now", "x").exits(2).complains(&["a generation `x` already", "another start"]);
     // The same again goes on with it.
@@ -127,6 +137,34 @@ fn what_cannot_be_is_refused_with_the_reason_and_the_next_step() {
     replay(&folder, "oldest", "z")
         .exits(2)
         .complains(&["3 generations are folded beside each other, which is the limit"]);
+}
+
+#[test]
+fn a_generation_that_is_not_wanted_is_ended_with_and_without_a_server_and_makes_room() {
+    let folder = Folder::new();
+    folder.ingest([folder.file("app.log", lines("app", 0..60))]).exits(0);
+    let end = |arguments: &[&str]| folder.run("generations", [&["--end"], arguments].concat());
+    end(&["first"]).exits(2).complains(&["`first` counts", "only once another one is promoted"]);
+    end(&["x"]).exits(2).complains(&["there is no generation `x`", "`weir generations`"]);
+    replay(&folder, "oldest", "x").exits(0);
+    replay(&folder, "oldest", "y").exits(0);
+    assert_eq!(end(&["x"]).exits(0).out.trim(), "x has ended: it is folded no longer, and cannot be promoted");
+    assert!(end(&["x"]).exits(0).out.contains("x has ended already"));
+    assert_eq!(standing(&folder, "x"), "ended");
+    folder.run("promote", ["x"]).exits(2).complains(&["`x` has ended"]);
+    // There is room for another one, whoever is asked.
+    let server = folder.up(NONE);
+    replay(&folder, "oldest", "z").exits(0);
+    end(&["z"]).exits(0);
+    assert_eq!((standing(&folder, "z"), standing(&folder, "y")), ("ended".into(), "following".into()));
+    folder.run("promote", ["y"]).exits(0);
+    end(&["first"]).exits(2).complains(&["can still be gone back to", "`weir promote first`", "--no-way-back"]);
+    assert_eq!(end(&["first", "--no-way-back", "--json"]).exits(0).json()["standing"], "ended");
+    folder.run("promote", ["first"]).exits(2).complains(&["`first` has ended"]);
+    server.stop().exits(0);
+    folder.ingest([folder.file("app.log", lines("app", 0..90))]).exits(0);
+    assert_eq!(latencies(&folder, "app"), (90, sum(0..90)));
+    folder.verifies();
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     logs::{NONE, gzip, latencies, lines, sum},
-    program::Folder,
+    program::{Folder, say, weir},
 };
 
 /// A tar archive's first block, of a file without bytes.
@@ -56,6 +56,25 @@ fn a_format_that_is_not_read_is_refused_by_its_bytes_and_says_what_to_do() {
     let text = folder.file("text.log", "BZh is how this line begins\nPK too\n");
     let said = folder.ingest([&text]).exits(0);
     assert_eq!(said.last_line(), "accepted 2 = folded 2 + skipped 0 + duplicate 0 + dead 0");
+}
+
+#[test]
+fn what_weir_keeps_is_not_read_where_a_folder_is_read_that_holds_it() {
+    let folder = Folder::new();
+    let home = folder.path("home");
+    folder.file("home/app.log", lines("app", 0..5));
+    // Its own folder, and the cache of what was sent elsewhere.
+    let server = folder.up(NONE);
+    let by_default = |arguments: &[&str]| say(weir(&home).arg("ingest").arg(&home).args(arguments)).exits(0);
+    by_default(&["--url", &server.url]).complains(&[".local/share/weir is a data folder of weir: not read"]);
+    assert_eq!(latencies(&folder, "app"), (5, sum(0..5)));
+    for said in [by_default(&[]), by_default(&[])] {
+        said.complains(&[".local/share/weir is a data folder of weir: not read"]);
+    }
+    let said = say(weir(&home).args(["metrics", "--metric", "lines", "--json"])).exits(0);
+    let services: Vec<_> = said.json_lines().iter().map(|row| row["service"].clone()).collect();
+    assert_eq!(services, ["app"]);
+    server.stop().exits(0);
 }
 
 #[test]

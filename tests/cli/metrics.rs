@@ -71,6 +71,17 @@ fn every_row_is_printed_however_many_there_are_and_a_table_says_where_it_stops()
 }
 
 #[test]
+fn what_matches_nothing_is_said_beside_every_format_and_the_answer_stays_for_programs() {
+    let folder = Folder::new();
+    folder.ingest([folder.file("app.log", lines("app", 0..1))]).exits(0);
+    for (format, out) in [("table", 0), ("json", 0), ("csv", 1)] {
+        let said = folder.run("metrics", ["--service", "ap", "-o", format]).exits(0);
+        assert_eq!(said.out.lines().count(), out, "{said:?}");
+        said.complains(&["there is no service `ap`; there are app"]);
+    }
+}
+
+#[test]
 fn times_are_said_in_every_form() {
     let folder = Folder::new();
     // Minutes 0 to 9 of 2026-01-01, and one now.
@@ -128,7 +139,7 @@ fn nothing_found_is_an_empty_answer_and_a_hint_for_people() {
         folder.run("metrics", ["--namespace", "Nobody"]).exits(0).complains(&["no metrics match", "weir ingest"]);
     assert_eq!(said.out, "");
     let said = folder.run("metrics", ["--service", "nobody", "--json"]).exits(0);
-    assert_eq!((said.out.as_str(), said.err.as_str()), ("", ""));
+    assert_eq!(said.out, "");
     assert_eq!(folder.run("metrics", ["--json", "-o", "json", "--service", "nobody"]).exits(0).out, "", "said twice");
     let said = folder.run("metrics", ["--service", "nobody", "-o", "csv"]).exits(0);
     assert_eq!(said.out.lines().count(), 1);
@@ -163,9 +174,9 @@ fn a_service_or_metric_that_is_not_there_is_answered_with_those_that_are_near_on
     assert!(!said.err.contains("there is no"), "{said:?}");
     let said = ask(&["--service", "cart", "--since", "1h"]).complains(&["in this time"]);
     assert!(!said.err.contains("there is no"), "{said:?}");
-    // For programs an empty answer is empty.
-    let said = ask(&["--service", "chekout", "--json"]);
-    assert_eq!((said.out.as_str(), said.err.as_str()), ("", ""));
+    // For programs an empty answer is empty, and people are told beside it.
+    let said = ask(&["--service", "chekout", "--json"]).complains(&["no service `chekout`"]);
+    assert_eq!(said.out, "");
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! What could not be done: exit status 2, and an error that names the thing, the cause and the next step.
 
-use std::net::TcpListener;
+use std::{
+    io::{BufRead, BufReader, Write},
+    net::TcpListener,
+};
 
 use crate::{
     logs::{NONE, lines, plain},
@@ -21,13 +24,38 @@ fn every_command_ends_with_2_when_its_folder_or_url_cannot_be_had() {
     drop(held);
     for arguments in [vec!["ingest", file], vec!["metrics"], vec!["verify"], vec!["apply", alarm], vec!["alarms"]] {
         let said = folder.run(arguments[0], &arguments[1..]).exits(2);
-        said.complains(&[folder.data.to_str().unwrap()]);
+        said.complains(&[folder.data.to_str().unwrap(), "It is a file", "--data DIR"]);
         let elsewhere = folder.path("elsewhere");
         let with_url = [&arguments[..], &["--url", &url, "--data", elsewhere.to_str().unwrap()]].concat();
         let said = plain(&folder, &with_url).exits(2);
         said.complains(&[&url, "does not answer", "weir up"]);
     }
     say(folder.command("up").args(["--listen", "127.0.0.1:0"])).exits(2).complains(&[folder.data.to_str().unwrap()]);
+}
+
+#[test]
+fn a_server_that_is_no_weir_is_said_to_be_none_and_its_page_is_not_shown() {
+    let folder = Folder::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for (number, socket) in listener.incoming().enumerate() {
+            let mut socket = socket.unwrap();
+            let lines = BufReader::new(socket.try_clone().unwrap()).lines();
+            lines.map(Result::unwrap).take_while(|line| !line.is_empty()).for_each(drop);
+            let status = if number % 2 == 0 { "403 Forbidden" } else { "200 OK" };
+            let body =
+                format!("<?xml version=\"1.0\"?>\n<Error><Code>AccessDenied</Code>{}</Error>", "<a/>".repeat(400));
+            let length = body.len();
+            let _ = write!(socket, "HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}");
+        }
+    });
+    let file = folder.file("app.log", lines("app", 0..1));
+    for arguments in [&["metrics"][..], &["alarms"], &["verify"], &["ingest", file.to_str().unwrap()]] {
+        let said = plain(&folder, &[arguments, &["--url", &url]].concat()).exits(2);
+        let said = said.complains(&[&url, "does not answer", "as a weir does", "Is the URL that of a `weir up`"]);
+        assert!(said.err.len() < 400, "{said:?}");
+    }
 }
 
 #[test]

@@ -36,7 +36,7 @@ fn shards_are_split_and_merged_with_and_without_a_server_and_each_line_counts_on
     let ingest = |until: u64| folder.ingest([folder.file("app.log", lines("app", 0..until))]).exits(0);
     let states = || {
         let all = folder.run("shards", ["--json"]).exits(0).json_lines();
-        let state = |of: &serde_json::Value| (of["shard"].as_str().unwrap()[17..].to_owned(), of["open"] == true);
+        let state = |of: &serde_json::Value| (of["shard"].as_str().unwrap()[17..].to_owned(), of["state"] == "open");
         all.iter().map(state).collect::<Vec<_>>()
     };
     let id = |number: u64| format!("shardId-{number:012}");
@@ -61,6 +61,16 @@ fn shards_are_split_and_merged_with_and_without_a_server_and_each_line_counts_on
     for part in ["75.0-100.0 %", "0.0-75.0 %", "open", "closed"] {
         assert!(table.out.contains(part), "{part}: {table:?}");
     }
+    let csv = folder.run("shards", ["-o", "csv"]).exits(0).out;
+    let (head, first) = csv.split_once('\n').unwrap();
+    assert_eq!(head, "shard,state,startingHashKey,endingHashKey,parents,foldedThrough");
+    assert!(first.starts_with(&format!("{},closed,0,{},,", id(0), u128::MAX)), "{csv}");
+    let first = &folder.run("shards", ["--json"]).exits(0).json_lines()[0];
+    head.split(',').for_each(|name| assert!(first.get(name).is_some(), "{name}: {first}"));
+    // Shards are asked for when a folder is made; later that says nothing.
+    let server = folder.up(["--shards", "7"]);
+    let said = server.stop().exits(0);
+    said.complains(&["--shards 7 is for a new", "with 2 open shards", "`weir split SHARD`"]);
     assert_eq!(crate::logs::latencies(&folder, "app"), (1_200, crate::logs::sum(0..1_200)));
     folder.verifies();
 }

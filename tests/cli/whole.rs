@@ -49,7 +49,7 @@ fn half_gone() -> (Folder, serde_json::Value) {
 fn rows_from_the_archive_are_those_of_the_generation_that_folded_the_stream_whole() {
     let (folder, _) = half_gone();
     let before = digest(&folder);
-    let short = folder.run("replay", ["--start", "oldest", "--generation", "short"]).exits(0);
+    let short = folder.run("replay", ["--start", "oldest", "--generation", "short"]).exits(1);
     assert!(
         short.out.contains("earlier ones are read from the parent"),
         "the stream alone does not have it: {short:?}"
@@ -96,7 +96,7 @@ fn one_that_is_killed_goes_on_from_the_archive_where_it_was() {
     let server = folder.up(["--shards", "2", "--archive", &url(&folder)]);
     folder.ingest([folder.file("app.log", lines("app", 0..200_000))]).exits(0);
     server.stop().exits(0);
-    for _ in 0..4 {
+    for round in 0..4 {
         let mut command = folder.command("replay");
         command.args(["--start", "archive", "--archive", &url(&folder), "--generation", "new"]);
         let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
@@ -105,6 +105,11 @@ fn one_that_is_killed_goes_on_from_the_archive_where_it_was() {
         assert!(line.starts_with("generation new: every record"), "{line}");
         child.kill().unwrap();
         child.wait().unwrap();
+        if round == 0 {
+            // Nobody goes on with it by himself.
+            let next = "`weir replay --generation new --archive URL` goes on with it";
+            folder.run("promote", ["new"]).exits(2).complains(&["has not caught up yet", next]);
+        }
     }
     let said = folder.run("replay", ["--generation", "new", "--archive", &url(&folder)]).exits(0);
     assert!(said.out.contains(": 0 of "), "{said:?}");
@@ -121,6 +126,20 @@ fn a_running_weir_fills_one_from_its_own_archive() {
     refused.exits(2).complains(&["reads the archive that it was started with", "leave --archive out"]);
     let said = folder.run("replay", ["--start", "archive", "--generation", "whole"]).exits(0);
     assert!(said.out.contains("0 of 4 windows differ, 0 of 4 decisions"), "{said:?}");
+    server.stop().exits(0);
+}
+
+#[test]
+fn a_running_weir_without_an_archive_has_to_be_started_with_one_and_no_option_of_the_command_helps() {
+    let folder = Folder::new();
+    folder.ingest([folder.file("app.log", lines("app", 0..3))]).exits(0);
+    let server = folder.up(NONE);
+    let said = folder.run("replay", ["--start", "archive", "--generation", "whole"]).exits(2);
+    let next = format!("the weir at {} carries this out, and was started without one", server.url);
+    let said = said.complains(&["there is no archive to read", &next, "`weir up --archive URL`"]);
+    assert!(!said.err.contains("give --archive"), "{said:?}");
+    let said = replay(&folder, "whole").exits(2).complains(&["there is no archive to read", &next]);
+    assert!(!said.err.contains("leave --archive out"), "{said:?}");
     server.stop().exits(0);
 }
 

@@ -1,4 +1,4 @@
-//! `GET /generations`, and `POST /replay`, `/compare` and `/promote` with `generation=NAME`.
+//! `GET /generations`, and `POST /replay`, `/compare`, `/promote` and `/end` with `generation=NAME`.
 
 use axum::response::Response;
 
@@ -33,4 +33,15 @@ pub(crate) async fn compare<O: Operator>(asked: Asked<O>) -> Result<Response, Re
 pub(crate) async fn promote<O: Operator>(asked: Asked<O>) -> Result<Response, Refusal> {
     let (operator, parameters) = asked.of(WHAT, &["generation"])?;
     done(operator.promote(name(&parameters)?)).await
+}
+
+/// `POST /end`: it is folded no longer. `noWayBack=true`: also one that could be gone back to.
+pub(crate) async fn end<O: Operator>(asked: Asked<O>) -> Result<Response, Refusal> {
+    let (operator, parameters) = asked.of(WHAT, &["generation", "noWayBack"])?;
+    let no_way_back = match parameters.text("noWayBack") {
+        None | Some("false") => false,
+        Some("true") => true,
+        Some(_) => return Err(Refusal::field("noWayBack", "give true, or leave it out")),
+    };
+    done(operator.end(name(&parameters)?, no_way_back)).await
 }

@@ -158,6 +158,13 @@ impl Operator for Fake {
         Err(NotDone::Refused(format!("no {name}")))
     }
 
+    async fn end(&self, name: &str, no_way_back: bool) -> Result<serde_json::Value, NotDone> {
+        match no_way_back {
+            true => Ok(serde_json::json!({"name": name, "noWayBack": true})),
+            false => Err(NotDone::Refused(format!("{name} can be gone back to"))),
+        }
+    }
+
     async fn shards(&self) -> Result<serde_json::Value, NotDone> {
         Ok(serde_json::json!({"shards": []}))
     }

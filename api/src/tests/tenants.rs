@@ -47,11 +47,15 @@ async fn a_tenant_sees_nothing_of_another_by_any_route() {
         "/replay?generation=g&start=oldest",
         "/compare?generation=g",
         "/promote?generation=g",
+        "/end?generation=g",
         "/split?shard=s",
         "/merge?shard=s&with=t",
     ] {
         server.post_as(OTHER, of_all, "").await.refused(403, "not_yours");
     }
+    server.post_as(LOCAL, "/end?generation=g&noWayBack=perhaps", "").await.refused(400, "bad_parameter");
+    assert_eq!(server.post_as(LOCAL, "/end?generation=g&noWayBack=true", "").await.ok()["noWayBack"], true);
+    server.post_as(LOCAL, "/end?generation=g", "").await.refused(409, "refused");
     server.post_as(LOCAL, "/split?shard=s", "").await.ok();
     server.post_as(LOCAL, "/split", "").await.refused(400, "bad_parameter");
     server.post_as(LOCAL, "/merge?shard=s&with=t", "").await.refused(409, "refused");
@@ -107,6 +111,7 @@ async fn without_a_good_token_there_is_no_answer() {
             let request = Request::builder().method(method).uri(path).header("authorization", authorization);
             let answer = server.send(request.body(Body::from("a line\n")).unwrap()).await;
             answer.refused(401, "unauthorized");
+            assert!(answer.text.contains("does not know the token that was sent"), "{}", answer.text);
             assert_eq!(answer.headers["www-authenticate"], "Bearer");
         }
     }

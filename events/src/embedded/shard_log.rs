@@ -348,7 +348,10 @@ impl<D: Disk> ShardLog<D> {
                     other => other,
                 };
                 match removed.and_then(|()| self.disk.sync_folder(self.shard.id.as_str())) {
-                    Ok(()) => Err(Failure::Nothing(format!("no new segment: {error}"))),
+                    Ok(()) => {
+                        let path = self.disk.describe(&path);
+                        Err(Failure::Nothing(format!("there is no new segment {path}: {error}")))
+                    }
                     Err(removing) => Err(Failure::Nothing(self.broken("removing an unfinished segment", &removing))),
                 }
             }

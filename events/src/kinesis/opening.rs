@@ -36,9 +36,7 @@ pub enum OpenError {
     #[error("`{0}` is no name of a stream: 1 to {NAME_BYTES_MAX} of a-z, A-Z, 0-9, `_`, `-`, `.`")]
     Name(String),
     /// It does not exist, and is not to be made.
-    #[error(
-        "there is no Kinesis stream {0} in this account and region: create it, check AWS_REGION and AWS_PROFILE, or leave out --no-create"
-    )]
+    #[error("there is no Kinesis stream {0} in this account and region")]
     Missing(String),
     /// It is being deleted, or did not become active.
     #[error("Kinesis stream {name} is {status} and cannot be used: try again later")]

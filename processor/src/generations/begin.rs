@@ -93,7 +93,7 @@ pub enum BeginError {
     #[error("the stream is empty: there is nothing to replay")]
     Empty,
     /// No such place.
-    #[error("the stream has no record {1} on {0}; `weir metrics -o json` and `weir verify --json` name positions")]
+    #[error("the stream has no record {1} on {0}; `weir shards -o json` and `weir generations -o json` name positions")]
     NoSuchPosition(ShardId, SequenceNumber),
     /// The stream.
     #[error("the stream could not be read: {0}")]

@@ -144,6 +144,12 @@ impl Finder {
         let listed = fs::read_dir(path)
             .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>());
         match listed {
+            Ok(paths) if is_weirs(&paths) => {
+                self.warnings.push(format!(
+                    "{} is a data folder of weir: not read (files of yours in it can be named one by one)",
+                    path.display()
+                ));
+            }
             Ok(mut paths) => {
                 paths.sort();
                 for path in paths {
@@ -165,6 +171,14 @@ impl Finder {
             self.add(path, Kind::Failed(FileError::Special(name)));
         }
     }
+}
+
+/// What weir keeps of lines is no log: it grows while it is read, by what is read of it. Told by what stands in it, whichever folder it is: the rows
+/// beside their stream, or a list of files that were read.
+fn is_weirs(paths: &[PathBuf]) -> bool {
+    let names = || paths.iter().filter_map(|path| path.file_name()?.to_str());
+    let is_list = |name: &str| name.starts_with("readers") && name.ends_with(".known");
+    names().any(is_list) || ["rows.redb", "stream"].iter().all(|own| names().any(|name| name == *own))
 }
 
 const PIPE: &str = "pipe";

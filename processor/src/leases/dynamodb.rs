@@ -49,7 +49,7 @@ const TASK: &str = "WEIR_TASK";
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TableError {
     /// It does not exist, and is not to be made.
-    #[error("there is no DynamoDB table {0} in this account and region: create it, or leave out --no-create")]
+    #[error("there is no DynamoDB table {0} in this account and region")]
     Missing(String),
     /// A call failed.
     #[error("DynamoDB table {table} could not be {what}: {why}")]

@@ -52,15 +52,10 @@ pub enum OpenError {
         prefix: String,
     },
     /// Creation was refused.
-    #[error(
-        "no such tables in region {region}: {}; create them (their keys are in the documentation), choose another prefix or region, or allow their creation by leaving out --no-create",
-        .tables.join(", ")
-    )]
+    #[error("there are no DynamoDB tables {} in this account and region", .tables.join(", "))]
     Missing {
         /// Their names.
         tables: Vec<String>,
-        /// Where they were looked for.
-        region: String,
     },
     /// It was not made for this.
     #[error("table {table} is not one of this program's: {found}; choose another prefix")]
@@ -126,8 +121,7 @@ impl DynamoDb {
         }
         let names = |tables: &[Table]| tables.iter().map(|table| self.name(*table).to_owned()).collect();
         if create == Create::Refuse && !missing.is_empty() {
-            let region = self.client.config().region().map_or("(none)", |region| region.as_ref()).to_owned();
-            return Err(OpenError::Missing { tables: names(&missing), region });
+            return Err(OpenError::Missing { tables: names(&missing) });
         }
         for table in &missing {
             self.create(*table, prefix).await?;

@@ -10,7 +10,9 @@
 //! | `Filling` | `Following` | it had caught up with the one that counts once |
 //! | `Following` | counts | promoted; the one before follows it |
 //! | `Following` | `Ended` | it did not count for `FOLLOWS_MS`, or was never promoted for `UNPROMOTED_MS`; both by its fold's time |
+//! | any that does not count | `Ended` | somebody says so (`end`) |
 
+mod ended;
 mod refused;
 mod row;
 
@@ -20,6 +22,7 @@ use events::position::{SequenceNumber, ShardId};
 use serde::{Deserialize, Serialize};
 
 pub use self::{
+    ended::EndRefused,
     refused::{OpenRefused, PromoteRefused},
     row::{Read, read, write},
 };

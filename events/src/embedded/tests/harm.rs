@@ -158,7 +158,10 @@ fn a_full_disk_refuses_cleanly_and_goes_on_when_there_is_room() {
             Err(refused) => break refused,
         }
     };
-    assert!(matches!(&refused, AppendError::NotAppended(why) if why.contains("storage")), "{refused:?}");
+    assert!(
+        matches!(&refused, AppendError::NotAppended(why) if why.contains("storage") && why.contains("shardId-000000000000/")),
+        "{refused:?}"
+    );
     assert!(taken.len() >= 4);
     disk.set_capacity(None);
     taken.extend(append(&stream, vec![put("k", vec![7; 900])]));

@@ -63,9 +63,14 @@ async fn targets(s3: &Scripted, keys: &[&str]) -> Vec<Target> {
     targets
 }
 
+/// The list in a folder: below it, as the mark that there is a list stands beside the list's own.
+fn list_in(folder: &Path) -> ReaderList {
+    ReaderList::open(&folder.join("readers"), 7, true).unwrap()
+}
+
 /// One run of a command, with the list in this folder.
 async fn run(targets: Vec<Target>, folder: &Path, sender: &Taking) -> Report {
-    let list = Arc::new(ReaderList::open(folder, 7, true).unwrap());
+    let list = Arc::new(list_in(folder));
     let options = Options {
         tenant: "local".into(),
         service: None,
@@ -126,7 +131,7 @@ async fn many_objects_are_read_by_pages_and_what_fails_is_named_while_the_others
     (0..35).for_each(|n| s3.put(&format!("in/{n:02}.log"), format!("line {n}\n")));
     s3.put("in/empty", vec![]);
     let all = targets(&s3, &["in/00.log", "in", "in/0*"]).await;
-    let list = ReaderList::open(folder.path(), 7, true).unwrap();
+    let list = list_in(folder.path());
     let survey = Survey::of(&all, &list).await.unwrap();
     drop(list);
     assert_eq!((survey.objects, survey.empty, survey.gets), (35, 1, 35), "{survey:?}");
