@@ -110,10 +110,7 @@ impl Scene {
         self.runs += 1;
         let sent = server.post(&format!("/ingest?service=noise&run=r{}", self.runs), b"a line\n");
         assert_eq!(sent.status, 202, "{sent:?}");
-        let begun = Instant::now();
-        while server.get(&format!("/runs/r{}", self.runs)).json()["settled"] != true {
-            assert!(begun.elapsed() < LONGEST, "it is never folded");
-        }
+        server.settles(&format!("r{}", self.runs));
     }
 
     /// Minutes of such latencies pass until the alarm has this state.

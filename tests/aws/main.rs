@@ -23,6 +23,7 @@ mod profiles;
 #[path = "../program/weir.rs"]
 mod program;
 mod readers;
+mod reads;
 mod refusals;
 mod shared_generations;
 mod sharing;

@@ -7,17 +7,13 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
 };
 
 use crate::{
     cloud::Cloud,
     logs::lines,
-    program::{Answer, Server},
+    program::{Answer, Server, until},
 };
-
-/// Between two looks at the health of the process.
-const LOOK: Duration = Duration::from_millis(100);
 
 /// A way to an endpoint that can be cut.
 struct Way {
@@ -90,26 +86,20 @@ fn a_store_out_of_reach_is_said_by_health_and_the_same_process_goes_on_when_it_i
     way.cut();
     // The stream takes what comes, and somebody who waits makes the worker try to commit.
     assert_eq!(server.post("/ingest?run=meanwhile", lines("app", 60..120).as_bytes()).status, 202);
-    let why = loop {
+    let mut why = String::new();
+    until("health says that the store is out of reach", || {
         let _ = server.get("/runs/meanwhile?wait=1");
-        let (is_ok, why) = check(&server, "consumer");
-        if !is_ok {
-            break why;
-        }
-        std::thread::sleep(LOOK);
-    };
+        let (is_ok, said) = check(&server, "consumer");
+        why = said;
+        !is_ok
+    });
     assert!(why.contains("it is tried again within") && why.contains("dynamodb") | why.contains("table"), "{why}");
     way.mend();
-    while !check(&server, "consumer").0 {
+    until("health says that it is back", || {
         let _ = server.get("/runs/meanwhile?wait=1");
-        std::thread::sleep(LOOK);
-    }
-    let settled = loop {
-        let run = server.get("/runs/meanwhile").json();
-        if run["settled"] == true {
-            break run;
-        }
-    };
+        check(&server, "consumer").0
+    });
+    let settled = server.settles("meanwhile");
     assert_eq!((&settled["folded"], &settled["duplicate"]), (&60.into(), &0.into()), "{settled}");
     server.stop().exits(0);
     cloud.verifies();

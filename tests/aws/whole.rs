@@ -68,7 +68,7 @@ impl World {
             assert_eq!(sent.status, 202, "{sent:?}");
         }
         for service in SERVICES {
-            while server.get(&format!("/runs/{service}-{now_ms}")).json()["settled"] != true {}
+            server.settles(&format!("{service}-{now_ms}"));
         }
         server.stop().exits(0);
     }
