@@ -1,8 +1,10 @@
 //! DynamoDB out of reach for a while: the process stays, says so, and goes on by itself.
 
 use std::{
+    fs::{self, File},
     io,
     net::{SocketAddr, TcpListener, TcpStream},
+    process::Stdio,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -12,7 +14,8 @@ use std::{
 use crate::{
     cloud::Cloud,
     logs::lines,
-    program::{Answer, Server, until},
+    program::{Answer, Folder, Server, until},
+    way::{self, Call, Guard},
 };
 
 /// A way to an endpoint that can be cut.
@@ -103,4 +106,45 @@ fn a_store_out_of_reach_is_said_by_health_and_the_same_process_goes_on_when_it_i
     assert_eq!((&settled["folded"], &settled["duplicate"]), (&60.into(), &0.into()), "{settled}");
     server.stop().exits(0);
     cloud.verifies();
+}
+
+/// Keeps rows from being written while it is shut.
+struct Rows {
+    is_shut: bool,
+}
+
+impl Guard for Rows {
+    fn goes(&mut self, call: &Call) -> bool {
+        let table = call.asked["TableName"].as_str().unwrap_or_default();
+        !(self.is_shut && call.action == "PutItem" && table.ends_with("-ApplicationMetrics"))
+    }
+}
+
+#[test]
+fn a_command_that_is_held_up_says_by_what_and_goes_on_by_itself() {
+    let (cloud, local) = (Cloud::new(), Folder::new());
+    let way = way::Way::to(&emulators::dynamodb().endpoint, Rows { is_shut: true });
+    let file = cloud.folder.file("app.log", lines("app", 0..300));
+    local.ingest([&file]).exits(0);
+    let mut command = cloud.command("ingest");
+    command.env("AWS_ENDPOINT_URL_DYNAMODB", &way.endpoint).arg(&file);
+    let words = cloud.folder.path("words");
+    let mut child = command.stdout(Stdio::piped()).stderr(File::create(&words).unwrap()).spawn().unwrap();
+    let held =
+        || fs::read_to_string(&words).unwrap().lines().find(|line| line.contains("held up: ")).map(str::to_owned);
+    until("it says what holds it up", || {
+        assert!(child.try_wait().unwrap().is_none(), "it ended");
+        held().is_some_and(|held| held.ends_with("nothing that is in is counted twice"))
+    });
+    let held = held().unwrap();
+    assert!(
+        held.contains(&format!("{}-ApplicationMetrics", cloud.name)) && held.contains("It goes on by itself"),
+        "{held}"
+    );
+    way.guard.lock().unwrap().is_shut = false;
+    let out = child.wait_with_output().unwrap();
+    assert!(out.status.success(), "{out:?}");
+    let folded = "accepted 300 = folded 300 + skipped 0 + duplicate 0 + dead 0\n";
+    assert!(String::from_utf8_lossy(&out.stdout).ends_with(folded), "{out:?}");
+    assert_eq!(cloud.verifies()["digest"], local.verifies()["digest"]);
 }

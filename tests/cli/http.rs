@@ -1,10 +1,8 @@
 //! The routes that scripts and other programs use, asked as curl would.
 
-use serde_json::Value;
-
 use crate::{
     logs::{NONE, gzip, latencies, lines, sum},
-    program::{Folder, Server},
+    program::Folder,
 };
 
 #[test]

@@ -15,7 +15,7 @@ use std::{
 };
 
 /// Longest that anything is waited for, on a machine that is busy with other tests. Then the test fails, and says what did not come.
-const LONGEST: Duration = Duration::from_secs(240);
+const LONGEST: Duration = Duration::from_secs(200);
 /// Between two looks at what is waited for.
 const LOOK: Duration = Duration::from_millis(50);
 
