@@ -16,6 +16,8 @@ mod history;
 mod http;
 #[path = "cli/ingest.rs"]
 mod ingest;
+#[path = "program/input.rs"]
+mod input;
 #[path = "cli/inputs.rs"]
 mod inputs;
 #[path = "cli/logs.rs"]

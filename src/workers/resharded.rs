@@ -1,7 +1,7 @@
 //! A stream that is split and merged while workers run: what its alarms do. The clock is set, so nobody waits for a minute to pass.
 #![allow(clippy::unwrap_used)]
 
-use events::stream::ReadOnly;
+use events::{position::HashKey, stream::ReadOnly};
 use processor::{tick, verify};
 use projections::{alarm::State, fold::alarms::home_key, query, store::Store};
 
@@ -10,6 +10,13 @@ use crate::{
     LocalStore,
     staged::{START_MS, Staged},
 };
+
+/// Which part of a shard that is split keeps the alarm.
+#[derive(PartialEq, Eq)]
+enum Half {
+    Lower,
+    Upper,
+}
 
 struct World {
     pair: Staged,
@@ -70,17 +77,20 @@ impl World {
         open
     }
 
-    /// The shard that keeps the alarm's home is split there; its upper part begins with the home.
-    async fn split(&self) {
+    /// The shard that keeps the alarm's home is split there: its upper part begins with the home, or its lower part ends with it. Of a merge the lower
+    /// one is the first parent, so it shows from both sides whose home the child takes.
+    async fn split(&self, kept_by: Half) {
         let home = home_key("local", "slow");
         let open = self.open_shards().await;
+        let at = if kept_by == Half::Upper { home } else { HashKey(home.0 + 1) };
         let keeper = open.iter().find(|shard| shard.range.contains(home)).unwrap();
-        self.pair.local().split(&keeper.id, home).unwrap();
+        self.pair.local().split(&keeper.id, at).unwrap();
     }
 
-    async fn merge(&self) {
+    async fn merge(&self, kept_by: Half) {
         let (home, open) = (home_key("local", "slow"), self.open_shards().await);
-        let upper = open.iter().position(|shard| shard.range.contains(home)).unwrap();
+        let keeps = open.iter().position(|shard| shard.range.contains(home)).unwrap();
+        let upper = if kept_by == Half::Upper { keeps } else { keeps + 1 };
         self.pair.local().merge(&open[upper - 1].id, &open[upper].id).unwrap();
     }
 
@@ -104,14 +114,18 @@ impl World {
 /// An alarm that rings and falls silent again, on a stream that splits and merges meanwhile or does not.
 async fn play(shards: u16, reshards: bool) -> Vec<(i64, Option<State>, State, String)> {
     let world = World::of(shards).await;
-    for minute in 0..14 {
+    for minute in 0..20 {
         match minute {
-            // While it rings; and once in the minute in which it falls silent.
-            5 | 9 if reshards => world.split().await,
-            6 | 10 if reshards => world.merge().await,
+            // While it rings; and once in the minute in which it falls silent. Each time for longer than a shard is waited for: who kept an alarm that
+            // another one keeps would decide by then, of its own lines alone.
+            5 if reshards => world.split(Half::Upper).await,
+            10 if reshards => world.merge(Half::Upper).await,
+            13 if reshards => world.split(Half::Lower).await,
+            18 if reshards => world.merge(Half::Lower).await,
             _ => {}
         }
-        world.minute(if (3..8).contains(&minute) { 50.0 } else { 1.0 }).await;
+        // Of eight lines: without those of one shard it is not over the threshold.
+        world.minute(if (3..12).contains(&minute) { 13.0 } else { 1.0 }).await;
     }
     world.verify().await;
     let transitions = world.transitions().await;

@@ -3,12 +3,8 @@
 //!
 //! Minutes pass as the stream's stamps say: on the way from it they are set, so nobody waits for one.
 
-use std::{
-    collections::HashMap,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use aws_sdk_kinesis::config::{BehaviorVersion, Credentials, Region};
 use events::{
     kinesis::{Kinesis, Missing},
     position::{HashKey, HashRange},
@@ -26,6 +22,7 @@ use tokio::runtime::Runtime;
 use crate::{
     cloud::Cloud,
     program::{Said, Server, say},
+    stamps::Stamps,
     stream::{Stream, client, runtime},
     way::{Call, Guard, Way},
 };
@@ -39,32 +36,6 @@ const PLACES: std::num::NonZeroU16 = std::num::NonZeroU16::new(8).unwrap();
 const MINUTES_MAX: u32 = 6;
 /// Longest that a test waits for what has to come.
 const LONGEST: Duration = Duration::from_secs(120);
-
-/// Puts stamps of its own on records: the time at which each was first seen, by a clock that stands still until it is set.
-struct Stamps {
-    now_ms: i64,
-    of: HashMap<String, i64>,
-}
-
-impl Guard for Stamps {
-    fn is_answered(&mut self, call: &Call, answer: &mut Value) -> bool {
-        if !["PutRecord", "PutRecords", "GetRecords"].contains(&call.action.as_str()) {
-            return true;
-        }
-        let now_ms = self.now_ms;
-        let mut stamp_ms = |record: &Value| {
-            record["SequenceNumber"].as_str().map(|sequence| *self.of.entry(sequence.to_owned()).or_insert(now_ms))
-        };
-        stamp_ms(answer);
-        for record in answer["Records"].as_array_mut().into_iter().flatten() {
-            let stamp_ms = stamp_ms(record);
-            if let (Some(stamp_ms), true) = (stamp_ms, record["ApproximateArrivalTimestamp"].is_number()) {
-                record["ApproximateArrivalTimestamp"] = (stamp_ms as f64 / 1e3).into();
-            }
-        }
-        true
-    }
-}
 
 /// Keeps resume points back while it is shut.
 #[derive(Default)]
@@ -94,17 +65,11 @@ impl Scene {
     fn new(cloud: Cloud) -> (Self, Server) {
         let stamps = {
             let now_ms = weir::now_ms().div_euclid(60_000) * 60_000 + 1_000;
-            Way::to(&emulators::kinesis().endpoint, Stamps { now_ms, of: HashMap::new() })
+            Way::to(&emulators::kinesis().endpoint, Stamps::at(now_ms))
         };
         let gate = Way::to(&emulators::dynamodb().endpoint, Gate::default());
         let server = up(&cloud, &stamps, &gate);
-        let config = aws_sdk_dynamodb::Config::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .region(Region::new("us-east-1"))
-            .credentials_provider(Credentials::new("test", "test", None, None, "test"))
-            .endpoint_url(&emulators::dynamodb().endpoint)
-            .http_client(aws_smithy_http_client::Builder::new().build_http());
-        let rows = aws_sdk_dynamodb::Client::from_conf(config.build());
+        let rows = crate::cloud::dynamodb();
         let runtime = runtime();
         let stream = Kinesis::open(client(&stamps.endpoint), &cloud.name, Missing::Refuse);
         let stream = runtime.block_on(stream).unwrap();
@@ -145,10 +110,7 @@ impl Scene {
         self.runs += 1;
         let sent = server.post(&format!("/ingest?service=noise&run=r{}", self.runs), b"a line\n");
         assert_eq!(sent.status, 202, "{sent:?}");
-        let begun = Instant::now();
-        while server.get(&format!("/runs/r{}", self.runs)).json()["settled"] != true {
-            assert!(begun.elapsed() < LONGEST, "it is never folded");
-        }
+        server.settles(&format!("r{}", self.runs));
     }
 
     /// Minutes of such latencies pass until the alarm has this state.

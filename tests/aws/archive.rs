@@ -31,7 +31,8 @@ fn a_stream_on_kinesis_is_archived_in_a_bucket_by_two_processes_and_verified_fro
     for (server, run, numbers) in [(&one, "first", 0..300), (&other, "second", 300..600)] {
         assert_eq!(server.post(&format!("/ingest?run={run}"), lines("app", numbers).as_bytes()).status, 202);
     }
-    while one.get("/runs/first").json()["settled"] != true || other.get("/runs/second").json()["settled"] != true {}
+    one.settles("first");
+    other.settles("second");
     one.stop().exits(0);
     other.stop().exits(0);
     let mut verify = cloud.command("verify");

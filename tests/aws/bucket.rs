@@ -42,6 +42,17 @@ impl Bucket {
         done(self.call("PUT", &format!("/{}", escaped(key)), bytes.as_ref()));
     }
 
+    pub fn delete(&self, key: &str) {
+        done(self.call("DELETE", &format!("/{}", escaped(key)), &[]));
+    }
+
+    /// The keys that begin so, in their order.
+    pub fn keys(&self, prefix: &str) -> Vec<String> {
+        let listed = done(self.call("GET", &format!("?list-type=2&prefix={}", escaped(prefix)), &[])).body;
+        let keys = listed.split("<Key>").skip(1).filter_map(|rest| rest.split("</Key>").next());
+        keys.map(str::to_owned).collect()
+    }
+
     pub fn keep_versions(&self) {
         let on = b"<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>";
         done(self.call("PUT", "?versioning", on));

@@ -6,7 +6,10 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use crate::program::{Folder, Said, Server, clean, say, weir};
+use crate::{
+    program::{Folder, Said, Server, clean, say, weir},
+    stream::runtime,
+};
 
 /// What AWS tools read from a process's environment: taken away, so that the machine's own account is never meant.
 pub fn forget(command: &mut Command) {
@@ -25,21 +28,16 @@ pub fn bare(folder: &Folder) -> Command {
     command
 }
 
+/// A client of the tables.
+pub fn dynamodb() -> aws_sdk_dynamodb::Client {
+    let settings = emulators::settings!(aws_sdk_dynamodb, &emulators::dynamodb().endpoint);
+    aws_sdk_dynamodb::Client::from_conf(settings.build())
+}
+
 /// All items of a small table, each attribute's text or number.
 pub fn scan(table: &str) -> Vec<serde_json::Map<String, serde_json::Value>> {
-    use aws_sdk_dynamodb::{
-        Client,
-        config::{BehaviorVersion, Credentials, Region},
-        types::AttributeValue,
-    };
-    let config = aws_sdk_dynamodb::Config::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .region(Region::new("us-east-1"))
-        .credentials_provider(Credentials::new("test", "test", None, None, "test"))
-        .endpoint_url(&emulators::dynamodb().endpoint)
-        .http_client(aws_smithy_http_client::Builder::new().build_http());
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let answer = runtime.block_on(Client::from_conf(config.build()).scan().table_name(table).send()).unwrap();
+    use aws_sdk_dynamodb::types::AttributeValue;
+    let answer = runtime().block_on(dynamodb().scan().table_name(table).send()).unwrap();
     let text = |value: AttributeValue| match value {
         AttributeValue::S(text) | AttributeValue::N(text) => text.into(),
         AttributeValue::Ss(texts) => texts.into(),

@@ -3,6 +3,9 @@
 use crate::{
     cloud::Cloud,
     logs::{NONE, lines},
+    program::{Server, say, until, weir},
+    reads::{BEHIND_MS, Reads},
+    way::Way,
 };
 
 fn counted(cloud: &Cloud) -> u64 {
@@ -25,5 +28,34 @@ fn another_generation_is_folded_beside_promoted_and_gone_back_from_on_aws() {
     assert_eq!(counted(&cloud), 600);
     let listed = cloud.run("generations", NONE).exits(0);
     assert!(listed.out.contains("following"), "{listed:?}");
+    cloud.verifies();
+}
+
+#[test]
+fn health_says_how_far_behind_a_promoted_generation_is() {
+    let (cloud, reads) = (Cloud::new(), Way::to(&emulators::kinesis().endpoint, Reads::default()));
+    let mut command = cloud.command("up");
+    command.env("AWS_ENDPOINT_URL_KINESIS", &reads.endpoint);
+    let server = Server::start(command.args(["--listen", "127.0.0.1:0", "--shards", "1"]));
+    let ask = |arguments: &[&str]| {
+        let mut command = weir(cloud.folder.root.path());
+        say(command.args(&arguments[..1]).args(["--url", &server.url]).args(&arguments[1..])).exits(0)
+    };
+    let behind_ms = || {
+        let health = server.get("/health").json();
+        health["behindMs"].as_u64().unwrap_or_else(|| panic!("{health}"))
+    };
+    ask(&["ingest", cloud.folder.file("a.log", lines("app", 0..300)).to_str().unwrap()]);
+    ask(&["replay", "--start", "oldest", "--generation", "new"]);
+    ask(&["promote", "new"]);
+    assert!(behind_ms() < BEHIND_MS);
+    reads.guard.lock().unwrap().hold();
+    assert_eq!(server.post("/ingest?run=late", lines("app", 300..400).as_bytes()).status, 202);
+    until("health says how far it is behind", || behind_ms() >= BEHIND_MS);
+    assert_eq!(server.get("/runs/late?wait=1").json()["settled"], false);
+    reads.guard.lock().unwrap().go_on();
+    server.settles("late");
+    assert!(behind_ms() < BEHIND_MS, "it has come so far");
+    server.stop().exits(0);
     cloud.verifies();
 }

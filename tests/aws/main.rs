@@ -23,14 +23,17 @@ mod profiles;
 #[path = "../program/weir.rs"]
 mod program;
 mod readers;
+mod reads;
 mod refusals;
 mod refused;
 mod shared_generations;
 mod sharing;
 mod silent;
 mod split;
+mod stamps;
 mod strangers;
 mod stream;
 mod tables;
 mod waits;
 mod way;
+mod whole;

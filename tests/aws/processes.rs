@@ -1,15 +1,19 @@
 //! Several processes on one pair, and processes that are killed: lines count once, and rows are what the stream says.
 
 use std::{
+    path::PathBuf,
     process::{Child, Command, Stdio},
-    time::{Duration, Instant},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use crate::{
     bucket::{Bucket, lead},
     cloud::Cloud,
     logs::{gzip, lines},
-    program::{Folder, say},
+    program::{Folder, Server, say, until},
     way::{Call, Guard, Way},
 };
 
@@ -17,7 +21,7 @@ const SERVICES: [&str; 4] = ["a", "b", "c", "d"];
 const LINES: u64 = 3_000;
 
 /// Files of several services, and the digest that they have on one machine.
-fn logs(folder: &Folder) -> (Vec<std::path::PathBuf>, serde_json::Value) {
+fn logs(folder: &Folder) -> (Vec<PathBuf>, serde_json::Value) {
     let files = SERVICES.map(|service| folder.file(&format!("{service}.log"), lines(service, 0..LINES)));
     let local = Folder::new();
     local.ingest(&files).exits(0);
@@ -28,29 +32,55 @@ fn quiet(command: &mut Command) -> Child {
     command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
+/// Counts what is written to stream and tables, and breaks all of it behind the last write that a process may make.
+#[derive(Clone, Default)]
+struct Writes {
+    made: Arc<AtomicU64>,
+    last: Arc<AtomicU64>,
+}
+
+impl Guard for Writes {
+    fn goes(&mut self, call: &Call) -> bool {
+        let table = call.asked["TableName"].as_str().unwrap_or_default();
+        // How often a lease is renewed depends on the time that passes.
+        let is_write = call.action.starts_with("Put") || call.action.contains("Write") || call.action == "UpdateItem";
+        if !is_write || table.ends_with("-leases") {
+            return true;
+        }
+        self.made.fetch_add(1, Ordering::SeqCst) < self.last.load(Ordering::SeqCst)
+    }
+}
+
 #[test]
 fn killed_again_and_again_an_ingest_counts_every_line_once() {
+    let writes = Writes::default();
+    let ways = [emulators::kinesis(), emulators::dynamodb()].map(|to| Way::to(&to.endpoint, writes.clone()));
+    let ingest = |cloud: &Cloud, files: &[PathBuf]| {
+        let mut command = cloud.command("ingest");
+        command.env("AWS_ENDPOINT_URL_KINESIS", &ways[0].endpoint);
+        command.env("AWS_ENDPOINT_URL_DYNAMODB", &ways[1].endpoint).args(files);
+        command
+    };
     let cloud = Cloud::new();
     let (files, expected) = logs(&cloud.folder);
-    // An undisturbed run on another pair says how long one takes; kill points are shares of it.
-    let whole = {
-        let (other, begun) = (Cloud::new(), Instant::now());
-        other.run("ingest", &files).exits(0);
-        begun.elapsed()
-    };
-    let mut kills = 0;
-    for share in [0.35, 0.5, 0.65, 0.8, 0.95] {
-        let mut child = quiet(cloud.command("ingest").args(&files));
-        let deadline = Instant::now() + whole.mul_f64(share);
-        while Instant::now() < deadline && child.try_wait().unwrap().is_none() {
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        let _ = child.kill();
-        kills += u32::from(child.wait().unwrap().code().is_none());
+    // An undisturbed run on another pair says how much one writes; each is killed once it has written a share of that, and is about to write more.
+    writes.last.store(u64::MAX, Ordering::SeqCst);
+    say(&mut ingest(&Cloud::new(), &files)).exits(0);
+    let whole = writes.made.swap(0, Ordering::SeqCst);
+    for tenth in [1, 3, 2] {
+        let last = whole * tenth / 10;
+        writes.made.store(0, Ordering::SeqCst);
+        writes.last.store(last, Ordering::SeqCst);
+        let mut child = quiet(&mut ingest(&cloud, &files));
+        until("a write is kept back", || {
+            assert!(child.try_wait().unwrap().is_none(), "it ended before its write {last} of {whole}");
+            writes.made.load(Ordering::SeqCst) > last
+        });
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
-    assert!(kills > 0, "every run ended before its kill");
     cloud.run("ingest", &files).exits(0);
-    assert_eq!(cloud.verifies()["digest"], expected, "after {kills} kills");
+    assert_eq!(cloud.verifies()["digest"], expected);
     cloud.run("ingest", &files).exits(0).complains(&["4 of 4 files hold nothing new"]);
 }
 
@@ -87,10 +117,10 @@ fn killed_when_the_stream_has_taken_its_lines_an_ingest_of_a_bucket_goes_on_and_
     for _ in 0..2 {
         *way.guard.lock().unwrap() = Taken { is_armed: true, records: 0 };
         let mut child = quiet(&mut run());
-        while way.guard.lock().unwrap().records == 0 {
+        until("the stream has taken lines", || {
             assert!(child.try_wait().unwrap().is_none(), "it ended before it was killed");
-            std::thread::sleep(Duration::from_millis(2));
-        }
+            way.guard.lock().unwrap().records > 0
+        });
         child.kill().unwrap();
         child.wait().unwrap();
     }
@@ -105,10 +135,12 @@ fn two_processes_work_on_one_pair_and_a_third_reads_into_it() {
     let cloud = Cloud::new();
     let (files, expected) = logs(&cloud.folder);
     let second = Folder::new();
-    let servers = [
-        cloud.up(["--shards", "2"]),
-        crate::program::Server::start(cloud.command_in(&second, "up").args(["--listen", "127.0.0.1:0"])),
-    ];
+    // Who waits for lines that another process folds is seen at its next look at the leases, three times in that time.
+    let up = |cache: &Folder| {
+        let mut command = cloud.command_in(cache, "up");
+        Server::start(command.args(["--listen", "127.0.0.1:0", "--shards", "2", "--failover", "2s"]))
+    };
+    let servers = [up(&cloud.folder), up(&second)];
     assert!(servers[0].begun.contains(&format!("kinesis://{} and dynamodb://{}", cloud.name, cloud.name)));
     // Half of it through each of the two servers, and all of it once more by a process of its own.
     for (number, file) in files.iter().enumerate() {

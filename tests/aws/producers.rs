@@ -95,12 +95,7 @@ fn what_is_posted_counts_once_though_the_servers_own_appends_lose_their_answers(
         let sent = server.post("/ingest?run=all", lines("app", part * 100..part * 100 + 100).as_bytes());
         assert_eq!(sent.status, 202, "{sent:?}");
     }
-    let balance = loop {
-        let balance = server.get("/runs/all").json();
-        if balance["settled"] == true {
-            break balance;
-        }
-    };
+    let balance = server.settles("all");
     assert_eq!(balance["accepted"], 1_000, "{balance}");
     assert_eq!(lost(&way.guard), 10, "each batch came twice");
     let all = server.get("/balance").json();

@@ -30,7 +30,7 @@ fn a_consumer_in_another_language_reads_the_lines_of_files_pipes_and_posts_as_th
     // Twice on the stream, and cut otherwise: the bytes of an origin are the same ones.
     let posted = server.post("/ingest?run=one", lines("posted", 0..50).as_bytes());
     assert_eq!(posted.status, 202);
-    while server.get("/runs/one").json()["settled"] != true {}
+    server.settles("one");
     server.stop().exits(0);
     say_with_input(cloud.command("ingest").args(["-", "--as", "b"]), lines("named", 0..700).as_bytes()).exits(0);
     say_with_input(cloud.command("ingest").args(["-", "--as", "b"]), lines("named", 0..900).as_bytes()).exits(0);

@@ -1,15 +1,11 @@
 //! Real processes that share one pair share its generations: a third opens, promotes and goes back, and one of those that fold dies in between.
 
-use std::time::Duration;
-
 use crate::{
     cloud::{Cloud, scan},
     logs::{NONE, lines},
-    program::{Folder, Server, say, weir},
+    program::{self, Folder, Server, say, weir},
 };
 
-/// Between two looks at who has what.
-const LOOK: Duration = Duration::from_millis(100);
 const LINES: u64 = 300;
 /// Files of a stage: enough that both shards get some of their lines.
 const FILES: u64 = 4;
@@ -60,10 +56,10 @@ fn consumer(server: &Server) -> String {
 }
 
 /// Waits until each of these processes reads so many of the two shards.
+#[track_caller]
 fn until(servers: &[&Server], shards: usize) {
-    while !servers.iter().all(|server| consumer(server).contains(&format!("reads {shards} of 2 shards"))) {
-        std::thread::sleep(LOOK);
-    }
+    let reads = format!("reads {shards} of 2 shards");
+    program::until(&reads, || servers.iter().all(|server| consumer(server).contains(&reads)));
 }
 
 /// Who has the work on a generation that is one process's at a time.

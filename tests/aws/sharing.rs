@@ -1,6 +1,6 @@
 //! Real processes that share the shards of one stream: they join, crash, leave, and come back from the dead; every line counts once.
 
-use std::{path::PathBuf, process::Command, time::Duration};
+use std::{path::PathBuf, process::Command};
 
 use serde_json::Value;
 
@@ -8,13 +8,11 @@ use crate::{
     cloud::Cloud,
     input::batches,
     logs::lines,
-    program::{Folder, Server, say, weir},
+    program::{self, Folder, Server, say, weir},
     stream::Stream,
     way::{Call, Guard, Way},
 };
 
-/// Between two looks at who has what.
-const LOOK: Duration = Duration::from_millis(100);
 /// Files of a stage: enough that every shard gets some of their lines.
 const FILES: u64 = 8;
 const LINES: u64 = 200;
@@ -79,15 +77,13 @@ fn load(server: &Server) -> usize {
 }
 
 /// Waits until the processes read so many shards, in whatever order.
+#[track_caller]
 fn until(servers: &[&Server], loads: &[usize]) {
-    loop {
+    program::until(&format!("processes read {loads:?} shards"), || {
         let mut found: Vec<usize> = servers.iter().map(|server| load(server)).collect();
         found.sort_unstable();
-        if found == loads {
-            return;
-        }
-        std::thread::sleep(LOOK);
-    }
+        found == loads
+    });
 }
 
 #[test]
@@ -192,17 +188,18 @@ fn what_a_process_was_about_to_write_when_it_stood_still_is_refused_once_another
     };
     let wait = |server: &Server, run: &str| {
         assert_eq!(server.post(&format!("/ingest?run={run}"), lines("waits", 0..1).as_bytes()).status, 202);
-        while server.get(&format!("/runs/{run}")).json()["settled"] != true {}
+        server.settles(run);
     };
     let zombie = join(&folders[0], &way.endpoint);
     until(&[&zombie], &[4]);
     way.guard.lock().unwrap().is_shut = true;
     put(0);
     assert_eq!(zombie.post("/ingest?service=waits&run=held", b"\n").status, 202);
-    while way.guard.lock().unwrap().rows == 0 {
+    program::until("rows are about to be written", || {
         // Somebody waits, so it is written at once.
         let _ = zombie.get("/runs/held?wait=1");
-    }
+        way.guard.lock().unwrap().rows > 0
+    });
     zombie.signal("STOP");
     let living = join(&folders[1], &emulators::dynamodb().endpoint);
     until(&[&living], &[4]);

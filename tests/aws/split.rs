@@ -16,12 +16,7 @@ fn a_shard_that_is_split_meanwhile_is_folded_to_its_end_and_then_its_children_ar
         let sent = server.post(&format!("/ingest?run={run}"), lines("app", numbers).as_bytes());
         assert_eq!(sent.status, 202, "{sent:?}");
     };
-    let settled = |run: &str| loop {
-        let balance = server.get(&format!("/runs/{run}")).json();
-        if balance["settled"] == true {
-            return balance["folded"].as_u64().unwrap();
-        }
-    };
+    let settled = |run: &str| server.settles(run)["folded"].as_u64().unwrap();
     send("before", 0..200);
     split(&cloud);
     send("after", 200..400);
@@ -30,7 +25,7 @@ fn a_shard_that_is_split_meanwhile_is_folded_to_its_end_and_then_its_children_ar
     // Another process finds the parent ended, and goes on with the children.
     let server = cloud.up(["--no-create"]);
     assert_eq!(server.post("/ingest?run=later", lines("app", 400..600).as_bytes()).status, 202);
-    while server.get("/runs/later").json()["settled"] != true {}
+    server.settles("later");
     server.stop().exits(0);
     assert_eq!(cloud.verifies()["digest"], local.verifies()["digest"]);
 }

@@ -3,7 +3,6 @@
 
 use aws_sdk_kinesis::{
     Client,
-    config::{BehaviorVersion, Credentials, Region},
     primitives::Blob,
     types::{PutRecordsRequestEntry, ScalingType, StreamStatus},
 };
@@ -17,13 +16,7 @@ const RECORDS_A_CALL: usize = 100;
 
 /// A client of Kinesis at this endpoint.
 pub fn client(endpoint: &str) -> Client {
-    let config = aws_sdk_kinesis::Config::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .region(Region::new("us-east-1"))
-        .credentials_provider(Credentials::new("test", "test", None, None, "test"))
-        .endpoint_url(endpoint)
-        .http_client(aws_smithy_http_client::Builder::new().build_http());
-    Client::from_conf(config.build())
+    Client::from_conf(emulators::settings!(aws_sdk_kinesis, endpoint).build())
 }
 
 /// A runtime for calls of a test.

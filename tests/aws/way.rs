@@ -15,8 +15,13 @@ pub struct Call {
     pub asked: Value,
 }
 
-/// What becomes of a call before it is made, and of its answer.
+/// What becomes of a call before it is made, and of its answer. What is pushed (`SubscribeToShard`) goes through as it comes.
 pub trait Guard: Send {
+    /// It is not made: this is the error that answers it.
+    fn refuses(&mut self, _: &Call) -> Option<Value> {
+        None
+    }
+
     /// False: it is not made, and the connection breaks.
     fn goes(&mut self, _: &Call) -> bool {
         true
@@ -115,8 +120,18 @@ fn carry<G: Guard>(here: TcpStream, there: &str, guard: &Mutex<G>) -> io::Result
         if !guard.lock().unwrap().goes(&call) {
             return Ok(());
         }
+        if let Some(error) = guard.lock().unwrap().refuses(&call) {
+            let head = ["HTTP/1.1 400 Bad Request", "Content-Type: application/x-amz-json-1.1"].map(str::to_owned);
+            let refused = Message { head: head.into(), body: error.to_string().into_bytes() };
+            refused.write(&mut writer, "keep-alive")?;
+            continue;
+        }
         let mut emulator = TcpStream::connect(there)?;
         request.write(&mut emulator, "close")?;
+        if call.action == "SubscribeToShard" {
+            io::copy(&mut emulator, &mut writer)?;
+            return Ok(());
+        }
         let Some(mut answer) = Message::read(&mut BufReader::new(emulator))? else { return Ok(()) };
         let said: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
         let mut told = said.clone();

@@ -1,21 +1,9 @@
 //! The routes that scripts and other programs use, asked as curl would.
 
-use serde_json::Value;
-
 use crate::{
     logs::{NONE, gzip, latencies, lines, sum},
-    program::{Folder, Server},
+    program::Folder,
 };
-
-/// Waits until a run's lines can be read; its balance.
-fn settled(server: &Server, run: &str) -> Value {
-    loop {
-        let balance = server.get(&format!("/runs/{run}")).json();
-        if balance["settled"] == true {
-            return balance;
-        }
-    }
-}
 
 #[test]
 fn lines_come_in_raw_and_packed_and_are_durable_by_the_answer() {
@@ -34,7 +22,7 @@ fn lines_come_in_raw_and_packed_and_are_durable_by_the_answer() {
         let position = &answer.json()["positions"][0];
         assert!(position["shard"].is_string() && position["sequence"].is_string(), "{answer:?}");
     }
-    let balance = settled(&server, "r");
+    let balance = server.settles("r");
     assert_eq!((&balance["accepted"], &balance["folded"]), (&62.into(), &62.into()), "{balance}");
     for (service, count, sum) in
         [("raw", 2, 3.0), ("own", 10, sum(0..10)), ("packed-gzip", 20, sum(0..20)), ("packed-zstd", 30, sum(0..30))]
@@ -88,7 +76,7 @@ fn metrics_are_asked_by_range_service_metric_period_and_statistics() {
         text.push_str(&format!("{{\"timestamp\":{second},\"service\":\"app\",\"latency_ms\":4}}\n"));
     }
     server.post("/ingest?run=r", text.as_bytes());
-    settled(&server, "r");
+    server.settles("r");
     let count = |query: &str| {
         let answer = server.get(&format!("/metrics?{query}"));
         assert_eq!(answer.status, 200, "{query}: {answer:?}");

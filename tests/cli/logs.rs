@@ -1,25 +1,10 @@
 //! Lines to ingest, small enough to count by hand, and what came of them.
 
-use std::fmt::Write;
-
+pub use crate::input::lines;
 use crate::program::{Folder, say, weir};
 
 /// No further arguments.
 pub const NONE: [&str; 0] = [];
-
-/// One line a second from 2026-01-01T00:00:00Z on, of one service; the latency is the number of the line.
-pub fn lines(service: &str, numbers: std::ops::Range<u64>) -> String {
-    let mut text = String::new();
-    for i in numbers {
-        let (hour, minute, second) = (i / 3600 % 24, i / 60 % 60, i % 60);
-        writeln!(
-            text,
-            r#"{{"timestamp":"2026-01-01T{hour:02}:{minute:02}:{second:02}Z","service":"{service}","status":200,"latency_ms":{i}}}"#
-        )
-        .unwrap();
-    }
-    text
-}
 
 /// The latencies of `lines`, added up.
 pub fn sum(numbers: std::ops::Range<u64>) -> f64 {

@@ -42,7 +42,12 @@ pub fn parts() -> Vec<Vec<File>> {
 
 /// A file's lines as batches of some thirty, as they are put on any stream.
 pub fn batches((name, text): &File) -> Vec<Put> {
-    let origin = Origin { kind: OriginKind::Named, name: name.clone(), version: String::new() };
+    batches_of(name, text, 3_000)
+}
+
+/// A file's lines as batches of about so many bytes of them.
+pub fn batches_of(name: &str, text: &str, bytes: usize) -> Vec<Put> {
+    let origin = Origin { kind: OriginKind::Named, name: name.to_owned(), version: String::new() };
     let source = Source {
         tenant: "local".to_owned(),
         service: None,
@@ -50,8 +55,13 @@ pub fn batches((name, text): &File) -> Vec<Put> {
         read_at_ms: 1_767_225_600_000,
         definitions: None,
     };
-    let mut packer = Packer::new(source, Codec::Zstd, 3_000);
-    packer.push(text.as_bytes());
+    let mut packer = Packer::new(source, Codec::Zstd, bytes);
     let put = |packed: Packed| Put { partition_key: packed.partition_key, hash_key: None, data: packed.data };
-    std::iter::from_fn(|| packer.next(true)).map(put).collect()
+    let mut puts = vec![];
+    for piece in text.as_bytes().chunks(1 << 20) {
+        packer.push(piece);
+        puts.extend(std::iter::from_fn(|| packer.next(false)).map(put));
+    }
+    puts.extend(std::iter::from_fn(|| packer.next(true)).map(put));
+    puts
 }

@@ -1,6 +1,6 @@
 //! The real binary as tests run it: a clean environment, its answers as text, its address as it prints it. Decides nothing about right and wrong.
 //!
-//! Nothing here waits for time to pass: a started server is up when it has said so, a process is over when it has ended.
+//! Nothing here waits for time to pass: a started server is up when it has said so, a process is over when it has ended. What never comes fails the test.
 #![allow(clippy::unwrap_used, dead_code)]
 
 use std::{
@@ -10,7 +10,24 @@ use std::{
     net::TcpStream,
     path::{Path, PathBuf},
     process::{Child, ChildStderr, ChildStdout, Command, Stdio},
+    sync::mpsc,
+    time::{Duration, Instant},
 };
+
+/// Longest that anything is waited for, on a machine that is busy with other tests. Then the test fails, and says what did not come.
+const LONGEST: Duration = Duration::from_secs(200);
+/// Between two looks at what is waited for.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Waits until something is so.
+#[track_caller]
+pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < LONGEST, "{what}: not within {LONGEST:?}");
+        std::thread::sleep(LOOK);
+    }
+}
 
 /// A command of the program, in an environment without a word about Weir. `home` is where it would put things by default.
 pub fn weir(home: &Path) -> Command {
@@ -73,8 +90,22 @@ impl Said {
 
 /// Runs a command to its end.
 pub fn say(command: &mut Command) -> Said {
-    let output = command.output().unwrap();
-    said(output.status.code(), &output.stdout, &output.stderr)
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let (over, waits) = mpsc::channel::<()>();
+    let (id, name) = (child.id().to_string(), format!("{command:?}"));
+    // One that does not end is ended, so that what it said is seen.
+    let watching = std::thread::spawn(move || {
+        let is_late = waits.recv_timeout(LONGEST) == Err(mpsc::RecvTimeoutError::Timeout);
+        if is_late {
+            let _ = Command::new("kill").args(["-KILL", &id]).status();
+        }
+        is_late
+    });
+    let output = child.wait_with_output().unwrap();
+    drop(over);
+    let said = said(output.status.code(), &output.stdout, &output.stderr);
+    assert!(!watching.join().unwrap(), "{name} did not end within {LONGEST:?}: {said:?}");
+    said
 }
 
 /// Runs a command to its end with these bytes on its standard input.
@@ -204,6 +235,17 @@ impl Server {
     pub fn stop(self) -> Said {
         self.signal("TERM");
         self.end()
+    }
+
+    /// Waits until all lines of a run can be read; what became of them. Somebody who waits makes the process commit at once.
+    #[track_caller]
+    pub fn settles(&self, run: &str) -> serde_json::Value {
+        let mut balance = serde_json::Value::Null;
+        until(&format!("the lines of {run} are folded"), || {
+            balance = self.get(&format!("/runs/{run}")).json();
+            balance["settled"] == true
+        });
+        balance
     }
 
     /// A request without a body.

@@ -12,15 +12,15 @@ use std::{
 
 // Where they live now is a crate that nothing here needs otherwise.
 #[allow(deprecated)]
-use aws_config::profile::profile_file::{ProfileFileKind, ProfileFiles};
+use aws_config::{
+    SdkConfig,
+    profile::profile_file::{ProfileFileKind, ProfileFiles},
+};
 use aws_sdk_kinesis::config::{BehaviorVersion, Credentials, Region};
 use events::{
-    identity::{Origin, OriginKind},
     kinesis::{self, Kinesis},
-    pack::{Identity, Packed, Packer, Source},
-    position::ShardId,
+    position::{SequenceNumber, ShardId},
     stream::{Put, ReadOnly, Stream},
-    wire::Codec,
 };
 use processor::verify::{self, Report};
 use projections::{
@@ -33,23 +33,13 @@ use weir::{
     aws::{FAILOVER, Options, Pair, Role},
 };
 
+pub use crate::input::{batches_of, lines};
 use crate::lambda::Function;
 
 pub const CONSUMER: &str = env!("CARGO_BIN_EXE_weir-consumer");
 pub const TICKER: &str = env!("CARGO_BIN_EXE_weir-ticker");
 pub const NOTIFICATION: &str = env!("CARGO_BIN_EXE_weir-s3-notification");
 pub const API: &str = env!("CARGO_BIN_EXE_weir-api");
-
-/// One line a second from 2026-01-01T00:00:00Z on, of one service; the latency is the number of the line.
-pub fn lines(service: &str, numbers: std::ops::Range<u64>) -> String {
-    let line = |i: u64| {
-        let (hour, minute, second) = (i / 3600 % 24, i / 60 % 60, i % 60);
-        format!(
-            "{{\"timestamp\":\"2026-01-01T{hour:02}:{minute:02}:{second:02}Z\",\"service\":\"{service}\",\"status\":200,\"latency_ms\":{i}}}\n"
-        )
-    };
-    numbers.map(line).collect()
-}
 
 /// Many lines of one minute: much to fold, and little to write.
 pub fn minute(lines_a_second: u64) -> String {
@@ -61,25 +51,20 @@ pub fn batches(name: &str, text: &str) -> Vec<Put> {
     batches_of(name, text, 3_000)
 }
 
-/// A file's lines as batches of about so many bytes of them.
-pub fn batches_of(name: &str, text: &str, bytes: usize) -> Vec<Put> {
-    let origin = Origin { kind: OriginKind::Named, name: name.to_owned(), version: String::new() };
-    let source = Source {
-        tenant: "local".to_owned(),
-        service: None,
-        identity: Identity::Origin { origin, from: 0 },
-        read_at_ms: 1_767_225_600_000,
-        definitions: None,
-    };
-    let mut packer = Packer::new(source, Codec::Zstd, bytes);
-    let put = |packed: Packed| Put { partition_key: packed.partition_key, hash_key: None, data: packed.data };
-    let mut puts = vec![];
-    for piece in text.as_bytes().chunks(1 << 20) {
-        packer.push(piece);
-        puts.extend(std::iter::from_fn(|| packer.next(false)).map(put));
-    }
-    puts.extend(std::iter::from_fn(|| packer.next(true)).map(put));
-    puts
+/// What a process of the pair on these emulators is led by.
+#[allow(deprecated)]
+pub async fn config(kinesis: &str, dynamodb: &str) -> SdkConfig {
+    // One endpoint for each service, as a profile has them.
+    let profile = format!(
+        "[default]\nservices = emulators\n[services emulators]\nkinesis =\n  endpoint_url = {kinesis}\ndynamodb =\n  endpoint_url = {dynamodb}\n"
+    );
+    let profile = ProfileFiles::builder().with_contents(ProfileFileKind::Config, profile).build();
+    let config = aws_config::defaults(BehaviorVersion::latest())
+        .profile_files(profile)
+        .region(Region::new("us-east-1"))
+        .credentials_provider(Credentials::new("test", "test", None, None, "test"))
+        .http_client(aws_smithy_http_client::Builder::new().build_http());
+    config.load().await
 }
 
 /// A pair of its own on the emulators.
@@ -104,26 +89,10 @@ impl Cloud {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let name = format!("weir-functions-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let credentials = || Credentials::new("test", "test", None, None, "test");
-        let http = || aws_smithy_http_client::Builder::new().build_http();
-        let client = aws_sdk_kinesis::Client::from_conf(
-            aws_sdk_kinesis::Config::builder()
-                .behavior_version(BehaviorVersion::latest())
-                .region(Region::new("us-east-1"))
-                .credentials_provider(credentials())
-                .endpoint_url(kinesis)
-                .http_client(http())
-                .build(),
-        );
-        let rows = aws_sdk_dynamodb::Client::from_conf(
-            aws_sdk_dynamodb::Config::builder()
-                .behavior_version(BehaviorVersion::latest())
-                .region(Region::new("us-east-1"))
-                .credentials_provider(credentials())
-                .endpoint_url(dynamodb)
-                .http_client(http())
-                .build(),
-        );
+        let settings = emulators::settings!(aws_sdk_kinesis, kinesis);
+        let client = aws_sdk_kinesis::Client::from_conf(settings.build());
+        let settings = emulators::settings!(aws_sdk_dynamodb, dynamodb);
+        let rows = aws_sdk_dynamodb::Client::from_conf(settings.build());
         let (stream, store) = runtime.block_on(async {
             let shards = NonZeroU16::new(shards).unwrap();
             let stream = Kinesis::open(client.clone(), &name, kinesis::Missing::Create(shards)).await.unwrap();
@@ -157,13 +126,16 @@ impl Cloud {
         Function::start(program, |command| self.lead(command))
     }
 
-    /// Puts records on the stream.
-    pub fn append(&self, puts: &[Put]) {
+    /// Puts records on the stream; where they are.
+    pub fn append(&self, puts: &[Put]) -> Vec<SequenceNumber> {
         self.runtime.block_on(async {
+            let mut positions = vec![];
             for call in puts.chunks(100) {
-                self.stream.append(call.to_vec()).await.unwrap().into_iter().for_each(|answer| drop(answer.unwrap()));
+                let appended = self.stream.append(call.to_vec()).await.unwrap().into_iter();
+                positions.extend(appended.map(|answer| answer.unwrap().sequence));
             }
-        });
+            positions
+        })
     }
 
     /// Whoever needs them finds none.
@@ -214,24 +186,18 @@ impl Cloud {
     }
 
     /// For as long as `work` takes, another process has the pair, as a command has: it folds, ticks, and looks after generations.
-    #[allow(deprecated)]
     pub fn beside<T>(&self, work: impl AsyncFnOnce(&System) -> T) -> T {
-        let [kinesis, dynamodb] = &self.endpoints;
-        // One endpoint for each service, as a profile has them.
-        let profile = format!(
-            "[default]\nservices = emulators\n[services emulators]\nkinesis =\n  endpoint_url = {kinesis}\ndynamodb =\n  endpoint_url = {dynamodb}\n"
-        );
-        let profile = ProfileFiles::builder().with_contents(ProfileFileKind::Config, profile).build();
-        let config = aws_config::defaults(BehaviorVersion::latest())
-            .profile_files(profile)
-            .region(Region::new("us-east-1"))
-            .credentials_provider(Credentials::new("test", "test", None, None, "test"))
-            .http_client(aws_smithy_http_client::Builder::new().build_http());
+        self.by(Role::Helper, work)
+    }
+
+    /// The same in a role.
+    pub fn by<T>(&self, role: Role, work: impl AsyncFnOnce(&System) -> T) -> T {
         let pair = Pair::parse(&format!("kinesis://{}", self.name), &format!("dynamodb://{}", self.name)).unwrap();
-        let options = Options { create: true, shards: None, role: Role::Helper, failover: FAILOVER, fan_out: false };
+        let options = Options { create: true, shards: None, role, failover: FAILOVER, fan_out: false };
         let folder = tempfile::tempdir().unwrap();
+        let [kinesis, dynamodb] = &self.endpoints;
         self.runtime.block_on(async {
-            let config = config.load().await;
+            let config = config(kinesis, dynamodb).await;
             let system = System::open_on_aws_with(&config, &pair, options, folder.path(), |_| {}).await.unwrap();
             let done = work(&system).await;
             assert_eq!(tokio::task::spawn_blocking(|| system.close()).await.unwrap(), None);

@@ -60,7 +60,7 @@ fn near_its_deadline_it_commits_what_it_has_and_reports_the_first_record_that_is
     let (cloud, other) = (Cloud::new(1), Cloud::new(1));
     // The time is looked at after each page of a thousand.
     let mut puts = batches("app.log", &minute(2_000));
-    [&cloud, &other].iter().for_each(|pair| pair.append(&puts));
+    [&cloud, &other].iter().for_each(|pair| drop(pair.append(&puts)));
     let mut records = recorded(&cloud, SHARD);
     assert!(records.len() > 3_000, "{}", records.len());
     // Both have their workers from the file before; without one, most of the time goes by before anything is folded.
@@ -119,7 +119,7 @@ fn killed_in_the_middle_it_goes_on_from_the_resume_point_whatever_the_batches_ar
     // An undisturbed invocation on another pair says how long one takes; kill points are shares of it.
     let (cloud, other) = (Cloud::new(1), Cloud::new(1));
     let puts = [batches("app.log", &lines("app", 0..4_000)), batches("busy.log", &minute(100))].concat();
-    [&cloud, &other].iter().for_each(|pair| pair.append(&puts));
+    [&cloud, &other].iter().for_each(|pair| drop(pair.append(&puts)));
     let records = recorded(&cloud, SHARD);
     let mut undisturbed = other.function(CONSUMER);
     assert!(undisturbed.is_ready());

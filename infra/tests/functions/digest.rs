@@ -1,11 +1,9 @@
 //! One input through the embedded pair and through the functions: the same digest, whatever Lambda does meanwhile. `tests/aws/one_input.rs` puts the same
 //! input through the long-running consumer.
 
-#[path = "../../../tests/program/input.rs"]
-mod input;
-
 use crate::{
     cloud::{CONSUMER, Cloud, TICKER},
+    input,
     lambda::Function,
     mapping::{Delivered, TIME, event, recorded, run},
 };

@@ -65,27 +65,27 @@ pub async fn follows(system: &System, name: &str) {
     }
 }
 
-/// Writes down that a promotion begins, as `weir promote` does before anything else; then its process dies behind its definition.
-fn promote_and_die(cloud: &Cloud, name: &str) -> Promotion {
+/// Writes down that a promotion begins, as `weir promote` does before anything else; then its process dies behind its definition. The position of that.
+pub fn promote_and_die(cloud: &Cloud, name: &str) -> (Promotion, SequenceNumber) {
     let read = cloud.runtime.block_on(record::read(&*cloud.store)).unwrap();
     let mut changed = read.record.clone();
     let promotion = changed.promote(name, 0).unwrap();
     assert!(cloud.runtime.block_on(record::write(&*cloud.store, &read, &changed)).unwrap());
     let live = Live { generation: Generation(promotion.generation), promotion: promotion.number };
     let defined = Defined { kind: GENERATION.into(), name: LIVE.into(), body: live.body(), by: "weir promote".into() };
-    cloud.append(&[system_event_of(LOCAL_TENANT, HashKey::of(CONTROL_KEY), Event::Defined(defined))]);
-    promotion
+    let revision = cloud.append(&[system_event_of(LOCAL_TENANT, HashKey::of(CONTROL_KEY), Event::Defined(defined))])[0];
+    (promotion, revision)
 }
 
 /// The same promotion again, which finds all done but the record.
-fn finish(cloud: &Cloud, promotion: &Promotion, revision: SequenceNumber) {
+pub fn finish(cloud: &Cloud, promotion: &Promotion, revision: SequenceNumber) {
     let read = cloud.runtime.block_on(record::read(&*cloud.store)).unwrap();
     let mut changed = read.record.clone();
     changed.promoted(promotion.number, revision, 0);
     assert!(cloud.runtime.block_on(record::write(&*cloud.store, &read, &changed)).unwrap());
 }
 
-fn position(cloud: &Cloud, generation: Generation, shard: &str) -> SequenceNumber {
+pub fn position(cloud: &Cloud, generation: Generation, shard: &str) -> SequenceNumber {
     let point = cloud.runtime.block_on(cloud.store.resume_point(generation, &ShardId::named(shard))).unwrap();
     point.map_or(SequenceNumber::ZERO, |point| point.position)
 }
@@ -127,9 +127,9 @@ fn a_generation_that_is_promoted_in_the_middle_of_deliveries_is_folded_from_ther
     assert!(position(&cloud, NEW, SHARDS[other]) < position(&cloud, FIRST, SHARDS[other]));
 
     // The promotion, with records behind it that come in the same batches; whoever promoted it is gone.
-    let promotion = promote_and_die(&cloud, "new");
+    let (promotion, revision) = promote_and_die(&cloud, "new");
     source.catch_up(&cloud, &mut warm, control);
-    let revision = position(&cloud, FIRST, SHARDS[control]);
+    assert_eq!(position(&cloud, FIRST, SHARDS[control]), revision);
     assert_eq!(tick(), revision.to_string());
     cloud.append(&parts[2]);
     let mut cold = cloud.function(CONSUMER);

@@ -2,6 +2,7 @@
 //! wrote. What Lambda does besides (retries, halves, repeats, an end in the middle) is played here, as its developer guide describes it.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod alarm;
 mod apart;
 mod cloud;
 mod consumer;
@@ -10,6 +11,8 @@ mod digest;
 #[path = "../../../processor/tests/parts/emulated.rs"]
 mod emulated;
 mod generations;
+#[path = "../../../tests/program/input.rs"]
+mod input;
 mod lambda;
 mod mapping;
 mod notification;
@@ -17,6 +20,9 @@ mod others;
 #[path = "../../../processor/tests/parts/ranges.rs"]
 mod ranges;
 mod revision;
+#[path = "../../../tests/aws/stamps.rs"]
+#[allow(dead_code, reason = "no stream lets go of anything here")]
+mod stamps;
 mod start;
 #[path = "../../../tests/aws/way.rs"]
 mod way;

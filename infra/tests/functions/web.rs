@@ -12,8 +12,6 @@ use std::{
     time::Duration,
 };
 
-use aws_config::{BehaviorVersion, Region, SdkConfig};
-use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
 use serde_json::{Value, json};
 use weir::{
     System,
@@ -220,13 +218,7 @@ impl Both {
         let endpoint = emulators::aws().endpoint.clone();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let config = SdkConfig::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .region(Region::new("us-east-1"))
-            .credentials_provider(SharedCredentialsProvider::new(Credentials::new("test", "test", None, None, "test")))
-            .endpoint_url(&endpoint)
-            .http_client(aws_smithy_http_client::Builder::new().build_http())
-            .build();
+        let config = runtime.block_on(crate::cloud::config(&endpoint, &endpoint));
         let pair = Pair::parse(&format!("kinesis://{name}"), &format!("dynamodb://{name}")).unwrap();
         let options = Options { create: true, shards: None, role: Role::Worker, failover: FAILOVER, fan_out: false };
         let opened = runtime.block_on(System::open_on_aws_with(&config, &pair, options, folder.path(), |_| {}));
