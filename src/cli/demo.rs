@@ -81,10 +81,11 @@ pub async fn run(options: Args) -> Result<Answer, Failure> {
          Try in another terminal:\n\
          \x20 {weir} metrics --url {url} --service checkout --metric latency --since 15m\n\
          \x20 {weir} metrics --url {url} --metric errors --period 300 -o json\n\
-         \x20 {weir} alarms  --url {url} checkout-errors   # evaluated after each full minute, first at {evaluated}\n\
+         \x20 {weir} alarms  --url {url} checkout-errors\n\
          \x20 {weir} ingest  --url {url} /var/log/*.log\n\
          \x20 {weir} verify  --url {url}\n\
-         \x20 curl '{url}/metrics?service=checkout&timeRange=1h'"
+         \x20 curl '{url}/metrics?service=checkout&timeRange=1h'\n\n\
+         The alarm is evaluated after each full minute, first at {evaluated}."
     ))?;
     let lively = tokio::spawn(async move {
         let mut from = now;

@@ -48,12 +48,12 @@ async fn a_stream_that_is_said_to_be_there_and_is_not_yet_seen_is_asked_for_agai
 }
 
 #[tokio::test]
-async fn a_missing_stream_that_may_not_be_made_is_said_with_the_next_step() {
+async fn a_missing_stream_that_may_not_be_made_is_named() {
     let service = Scripted::start(1).await;
     service.state().status = None;
     let error = Kinesis::open_with(client(&service.endpoint), "absent", Missing::Refuse, quick()).await.unwrap_err();
     assert_eq!(error, OpenError::Missing("absent".into()));
-    assert!(error.to_string().contains("--no-create"));
+    assert_eq!(error.to_string(), "there is no Kinesis stream absent in this account and region");
     assert_eq!(service.calls("CreateStream").len(), 0);
 }
 

@@ -54,7 +54,7 @@ fn tables_are_made_once_tagged_and_named_and_not_at_all_where_that_is_refused() 
     let client = client(ministack());
     let refused = wait(DynamoDb::open(&client, &prefix, Create::Refuse)).err().unwrap();
     let text = refused.to_string();
-    for part in ["-ApplicationMetrics", "-state", "-checkpoints", "us-east-1", "--no-create"] {
+    for part in ["-ApplicationMetrics", "-state", "-checkpoints", "in this account and region"] {
         assert!(text.contains(part), "`{part}` is not in: {text}");
     }
     let (store, made) = wait(DynamoDb::open(&client, &prefix, Create::Missing)).unwrap();
