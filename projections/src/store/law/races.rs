@@ -119,6 +119,8 @@ pub fn what_was_acknowledged_is_seen_by_all_threads<A: Adapter>(adapter: &A) {
     thread::scope(|scope| {
         for writer in 0..WRITERS {
             scope.spawn(move || {
+                // Also if it panics: else nobody would hear why, as readers would go on for ever.
+                let _ends = Ends(writing);
                 let mut random = Random::new(writer);
                 for round in 0..ROUNDS {
                     let through = 1 + round * WRITERS + writer;
@@ -132,7 +134,6 @@ pub fn what_was_acknowledged_is_seen_by_all_threads<A: Adapter>(adapter: &A) {
                         acknowledged[*at].fetch_max(through, Ordering::SeqCst);
                     }
                 }
-                writing.fetch_sub(1, Ordering::SeqCst);
             });
         }
         for reader in 0..READERS {
@@ -162,13 +163,22 @@ pub fn what_was_acknowledged_is_seen_by_all_threads<A: Adapter>(adapter: &A) {
     }
 }
 
+/// One writer less, when it is dropped.
+struct Ends<'a>(&'a AtomicUsize);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 /// While one thread adds rows, another's scans hold at least those that were acknowledged when they began, in order.
 pub fn a_scan_sees_what_was_acknowledged_before_it_began<A: Adapter>(adapter: &A) {
     const ROWS: u64 = 60;
     let bench = &Bench::empty(adapter);
     let acknowledged = &AtomicU64::new(0);
     thread::scope(|scope| {
-        scope.spawn(move || {
+        let writer = scope.spawn(move || {
             for at in 0..ROWS {
                 bench.write(&[row(key("web", at.cast_signed()), 1)]);
                 acknowledged.store(at + 1, Ordering::SeqCst);
@@ -176,11 +186,12 @@ pub fn a_scan_sees_what_was_acknowledged_before_it_began<A: Adapter>(adapter: &A
         });
         let span = Span::Of { subject: subject("tenant", "web"), from: 0, to: i64::MAX };
         loop {
+            let is_last = writer.is_finished();
             let floor = acknowledged.load(Ordering::SeqCst);
             let places: Vec<i64> = bench.scan(&span, 7).iter().map(|row| row.key.at).collect();
             assert!(places.len() as u64 >= floor, "{floor} rows were acknowledged, {} scanned", places.len());
             assert_eq!(places, (0..places.len() as i64).collect::<Vec<_>>());
-            if floor == ROWS {
+            if is_last {
                 break;
             }
         }
